@@ -1,0 +1,1 @@
+"""Measures Mobula on this machine: `make bench`. See README.md."""

@@ -1,0 +1,81 @@
+"""Mobula runs Python functions as tasks, in parallel, behind the Ray Core API.
+
+    import mobula as ray
+
+    @ray.remote
+    def square(x):
+        return x * x
+
+    ray.get([square.remote(i) for i in range(4)])      # [0, 1, 4, 9]
+
+The first call starts what is needed on this machine; `init` does so with options. See
+docs/compatibility.md for what of Ray's API there is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mobula import _core, _hooks, _timeline, exceptions, util
+from mobula._core import ObjectRef, get, put, wait
+from mobula._remote import RemoteFunction, remote
+from mobula._session import init, is_initialized, require_session, shutdown
+from mobula._version import __version__
+
+_hooks.install()
+
+timeline = _timeline.timeline
+
+# Ray's names for what a ref names.
+ObjectID = ObjectRef
+
+
+def cluster_resources() -> dict[str, float]:
+    """All resources: name to amount. RaySystemError: not connected."""
+    require_session()
+    return _core.cluster_resources()
+
+
+def available_resources() -> dict[str, float]:
+    """The resources that no running task holds: name to amount; names with nothing left are absent.
+    RaySystemError: not connected."""
+    require_session()
+    return {name: amount for name, amount in _core.available_resources().items() if amount}
+
+
+def nodes() -> list[dict[str, Any]]:
+    """What is known of each node, under Ray's keys. RaySystemError: not connected."""
+    from mobula import _nodes
+
+    require_session()
+    return [_nodes.describe(record) for record in _core.nodes()]
+
+
+def get_gpu_ids() -> list[int | str]:
+    """The GPUs of the task that runs here, as CUDA_VISIBLE_DEVICES names them; in a driver, and in a
+    task that asked for none, the list is empty."""
+    from mobula import _lease
+
+    return _lease.get_gpu_ids()
+
+
+__all__ = [
+    "ObjectID",
+    "ObjectRef",
+    "RemoteFunction",
+    "__version__",
+    "available_resources",
+    "cluster_resources",
+    "exceptions",
+    "get",
+    "get_gpu_ids",
+    "init",
+    "is_initialized",
+    "nodes",
+    "put",
+    "remote",
+    "shutdown",
+    "timeline",
+    "util",
+    "wait",
+]

@@ -1,0 +1,216 @@
+"""The C++ part of Mobula as Python sees it. Private: use the names in `mobula` instead.
+
+Everything here may be called from any thread. One connection ("session") at a time exists per
+process; after `disconnect` a new one may be made. In a child made by `os.fork` every call raises
+RuntimeError, and objects made before the fork do nothing when they are collected.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypedDict, TypeVar
+
+T = TypeVar("T")
+
+# ---- hooks -----------------------------------------------------------------------------------
+
+class Hooks(Protocol):
+    """What the extension asks of the Python package. Each `*_error` returns the exception that is
+    raised; it does not raise it."""
+
+    def auto_init(self) -> None:
+        """Called on first use without a session. Must connect, or raise."""
+
+    def task_error(self, failure: Any) -> BaseException:
+        """`failure` is a `mobula._serialization.TaskFailure`."""
+
+    def system_error(self, code: int, text: str) -> BaseException:
+        """`code` is one of the SYSTEM_ERROR_* numbers below."""
+
+    def timeout_error(self, text: str) -> BaseException:
+        """`get` ran out of time."""
+
+    def store_full_error(self, text: str) -> BaseException:
+        """A value did not fit into the object store."""
+
+    def disconnected_error(self, text: str) -> BaseException:
+        """The node daemon is gone; `text` says what happened."""
+
+def set_hooks(hooks: Hooks) -> None:
+    """Must be called once, before anything else is used."""
+
+SYSTEM_ERROR_WORKER_CRASHED: int
+SYSTEM_ERROR_TASK_CANCELLED: int
+SYSTEM_ERROR_OBJECT_LOST: int
+SYSTEM_ERROR_OWNER_DIED: int
+SYSTEM_ERROR_OUT_OF_MEMORY: int
+SYSTEM_ERROR_OBJECT_STORE_FULL: int
+SYSTEM_ERROR_NODE_DIED: int
+SYSTEM_ERROR_RUNTIME_ENV_SETUP: int
+SYSTEM_ERROR_TASK_UNSCHEDULABLE: int
+SYSTEM_ERROR_INTERNAL: int
+
+# ---- session ---------------------------------------------------------------------------------
+
+class ConnectOptions(TypedDict, total=False):
+    is_driver: bool  # default True
+    python: str  # interpreter of a driver's workers
+    working_directory: str
+    sys_path: Sequence[str]
+    environment: Mapping[str, str]
+    log_to_driver: bool  # default True
+    job_namespace: str
+
+def connect(fd: int, options: ConnectOptions) -> None:
+    """Takes over `fd`, this process's end of the daemon's socket, also when it fails. Waits for the
+    daemon's welcome, at most 30 s. ConnectionError: the daemon refused or is gone. RuntimeError:
+    connected already."""
+
+def disconnect() -> None:
+    """Ends the job and the session: workers go, their last output arrives, at most about 10 s. Refs
+    of the session are dead afterwards; arrays that lie in the store stay readable. Does nothing
+    without a session and in a forked child."""
+
+def is_connected() -> bool:
+    """Is there a session in this process? False in a forked child."""
+
+def session_number() -> int:
+    """Counts the sessions of this process from 1; 0 while there is none."""
+
+def disconnected_reason() -> str:
+    """Why nothing works any more; empty while all is well or there is no session."""
+
+class SessionInfo(TypedDict):
+    node_id: str  # hex
+    process_id: int
+    job_id: int
+    session_directory: str
+
+def session_info() -> SessionInfo: ...
+
+class NodeRecord(TypedDict):
+    node_id: str  # hex
+    alive: bool
+    hostname: str
+    address: str
+    pid: int
+    session_directory: str
+    resources: dict[str, float]
+
+class TraceRecord(TypedDict):
+    name: str
+    pid: int
+    process_id: int
+    caller: int  # the process id of who submitted it
+    call: int
+    start_ns: int  # CLOCK_MONOTONIC
+    end_ns: int
+    failed: bool
+
+def cluster_resources() -> dict[str, float]: ...
+def available_resources() -> dict[str, float]: ...
+def nodes() -> list[NodeRecord]: ...
+def timeline() -> list[TraceRecord]: ...
+def next_log_lines() -> list[tuple[int, str, bool, str]] | None:
+    """Blocks, without the GIL, until workers have printed something: (pid, task name, is stderr,
+    text without newline). None: the session has ended. For a thread of its own."""
+
+def debug_state() -> str:
+    """Objects, tasks and channels known to this process, for tests. "" without a session."""
+
+# ---- objects ---------------------------------------------------------------------------------
+
+class ObjectRef(Generic[T]):
+    """Names a value that exists now or later. Made by `put` and by calling remote functions."""
+
+    def hex(self) -> str:
+        """56 hexadecimal digits."""
+    def binary(self) -> bytes:
+        """28 bytes."""
+    def is_nil(self) -> bool: ...
+    def task_id(self) -> str:
+        """Hexadecimal; the same for all returns of one task."""
+    def job_id(self) -> str:
+        """Hexadecimal, of the job that this process works for."""
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object) -> bool: ...
+
+def put(value: T) -> ObjectRef[T]:
+    """TypeError: `value` is an ObjectRef, or cannot be serialized."""
+
+def get(object_refs: Any, *, timeout: float | None = None) -> Any:
+    """The value of a ref, or a list of values for a list of refs. Raises what the task raised;
+    `timeout_error` when `timeout` seconds were not enough; ValueError for anything else than refs."""
+
+def wait(
+    object_refs: list[ObjectRef[T]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]:
+    """(ready, not ready), each in the order given; at most `num_returns` in the first."""
+
+# ---- tasks -----------------------------------------------------------------------------------
+
+class FunctionSource:
+    """A Python function that can be sent to workers. It is pickled on first use and defined once per
+    session, however many Submitters share it."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        """`name` is what people see: the qualified name."""
+    @property
+    def function(self) -> Callable[..., Any]: ...
+    @property
+    def name(self) -> str: ...
+
+class Submitter:
+    """Calling it submits a task: one function with one set of options. Immutable.
+
+    Returns an ObjectRef if num_returns is 1, a list of them if it is more, None if it is 0.
+    TypeError: the arguments do not fit the function's signature, or one cannot be serialized."""
+
+    def __init__(
+        self,
+        source: FunctionSource,
+        resources: Mapping[str, float],
+        num_returns: int = 1,
+        max_retries: int = 3,
+    ) -> None:
+        """`resources` has "CPU" and "GPU" like any other name; zeros may be left out. Amounts are
+        rounded to 1/10,000. max_retries -1: without limit."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+# ---- workers ---------------------------------------------------------------------------------
+
+def run_worker(on_lease: Callable[[list[int], float], None]) -> None:
+    """Executes tasks until the daemon ends this worker. `on_lease(gpu ids, cpus)` is called before
+    the first task of each lease. Returns when there is nothing left to do; raises SystemExit if a
+    task did."""
+
+class CurrentTask(TypedDict):
+    function_name: str
+    task_id: str  # hex, equals ObjectRef.task_id() of its returns
+    attempt: int  # 0 for the first
+    depth: int  # 1 for a task of the driver
+    gpu_ids: list[int]
+    cpus: float
+
+def current_task() -> CurrentTask | None:
+    """The task that this thread executes; None in a driver and in other threads."""
+
+# ---- serialization ---------------------------------------------------------------------------
+
+def dumps(value: Any) -> bytes:
+    """Pickles within the value that is being serialized around this call (for __reduce__ and the
+    like), so that refs inside are recorded there. RuntimeError outside of one."""
+
+def load_ref(index: int) -> ObjectRef[Any]:
+    """What a pickled ref calls when it is loaded; RuntimeError outside of a value being loaded."""
+
+def _encode_for_test(value: Any) -> tuple[bytes, list[ObjectRef[Any]]]:
+    """The wire value (header, refs, payload) of any size and the refs in it."""
+
+def _decode_for_test(encoded: bytes, refs: Sequence[ObjectRef[Any]]) -> Any:
+    """ValueError: `encoded` is not a well-formed wire value."""
+
+def _new_ref_for_test(index: int) -> ObjectRef[Any]:
+    """A ref that belongs to no session."""

@@ -1,0 +1,64 @@
+"""What the extension asks of Python: starting a session on first use, and exceptions to raise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mobula import _core
+
+if TYPE_CHECKING:
+    import types
+    from collections.abc import Callable
+
+
+class _Hooks:
+    """`_core.Hooks`. Modules are imported when they are needed: most programs need few."""
+
+    def auto_init(self) -> None:
+        from mobula import _session
+
+        _session.auto_init()
+
+    def task_error(self, failure: Any) -> BaseException:
+        from mobula import _failures
+
+        return _failures.to_exception(failure)
+
+    def system_error(self, code: int, text: str) -> BaseException:
+        from mobula import exceptions
+
+        make = _system_errors(exceptions).get(code, exceptions.RaySystemError)
+        return make(text)
+
+    def timeout_error(self, text: str) -> BaseException:
+        from mobula import exceptions
+
+        return exceptions.GetTimeoutError(text)
+
+    def store_full_error(self, text: str) -> BaseException:
+        from mobula import exceptions
+
+        return exceptions.ObjectStoreFullError(text)
+
+    def disconnected_error(self, text: str) -> BaseException:
+        from mobula import exceptions
+
+        return exceptions.RaySystemError(text)
+
+
+def _system_errors(exceptions: types.ModuleType) -> dict[int, Callable[[str], BaseException]]:
+    return {
+        _core.SYSTEM_ERROR_WORKER_CRASHED: exceptions.WorkerCrashedError,
+        _core.SYSTEM_ERROR_TASK_CANCELLED: lambda text: exceptions.TaskCancelledError(None, text),
+        _core.SYSTEM_ERROR_OBJECT_LOST: exceptions.ObjectLostError._with_text,
+        _core.SYSTEM_ERROR_OWNER_DIED: exceptions.OwnerDiedError._with_text,
+        _core.SYSTEM_ERROR_OUT_OF_MEMORY: exceptions.OutOfMemoryError,
+        _core.SYSTEM_ERROR_OBJECT_STORE_FULL: exceptions.ObjectStoreFullError,
+        _core.SYSTEM_ERROR_NODE_DIED: exceptions.NodeDiedError,
+        _core.SYSTEM_ERROR_RUNTIME_ENV_SETUP: exceptions.RuntimeEnvSetupError,
+        _core.SYSTEM_ERROR_TASK_UNSCHEDULABLE: exceptions.TaskUnschedulableError,
+    }
+
+
+def install() -> None:
+    _core.set_hooks(_Hooks())

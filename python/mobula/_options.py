@@ -1,0 +1,267 @@
+"""The options of remote functions: which there are, what they may be, and what they mean now.
+
+It knows nothing of sessions. Amounts of resources are fixed point: 1/10,000 of a unit.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RESOURCE_UNIT = 10_000
+DEFAULT_MAX_RETRIES = 3
+# num_returns of a call whose values would come as a stream.
+STREAMING = -1
+
+_CO_GENERATOR = 0x20
+_CO_COROUTINE = 0x80
+_CO_ASYNC_GENERATOR = 0x200
+
+_NUMBER = (float, int, type(None))
+
+# Keyword -> types it may have. In the order in which errors list them.
+_TASK_OPTIONS: dict[str, tuple[type, ...]] = {
+    "num_cpus": _NUMBER,
+    "num_gpus": _NUMBER,
+    "resources": (dict, type(None)),
+    "memory": _NUMBER,
+    "num_returns": (int, str, type(None)),
+    "max_retries": (int, type(None)),
+    "retry_exceptions": (bool, list, tuple),
+    "name": (str, type(None)),
+    "max_calls": (int, type(None)),
+    "runtime_env": (dict, type(None)),
+    "scheduling_strategy": (str, type(None)),
+    "accelerator_type": (str, type(None)),
+    "label_selector": (dict, type(None)),
+    "fallback_strategy": (list, type(None)),
+    "object_store_memory": (int, type(None)),
+    "placement_group": (str, type(None)),
+    "placement_group_bundle_index": (int,),
+    "placement_group_capture_child_tasks": (bool, type(None)),
+    "enable_task_events": (bool,),
+    "_labels": (dict, type(None)),
+    "_generator_backpressure_num_objects": (int, type(None)),
+    "_num_objects_per_yield": (int, type(None)),
+}
+
+# Of classes, for the advice that `remote` gives.
+_ACTOR_OPTIONS = (
+    "max_restarts",
+    "max_task_retries",
+    "max_pending_calls",
+    "max_concurrency",
+    "concurrency_groups",
+    "lifetime",
+    "namespace",
+    "get_if_exists",
+    "allow_out_of_order_execution",
+    "enable_tensor_transport",
+)
+
+
+def decorator_advice() -> str:
+    names = sorted({*_TASK_OPTIONS, *_ACTOR_OPTIONS})
+    return (
+        "@remote must be applied either bare, as in '@remote', or with at least one keyword and "
+        f"keywords only, as in '@remote(num_returns=2, resources={{\"a\": 1}})'. Keywords: {names}."
+    )
+
+
+class TaskOptions:
+    """Validated options of one kind of call. Immutable by agreement."""
+
+    __slots__ = ("max_retries", "name", "num_returns", "resources", "retry_exceptions")
+
+    def __init__(
+        self,
+        *,
+        resources: Mapping[str, float],
+        num_returns: int,
+        max_retries: int,
+        retry_exceptions: bool | tuple[type[BaseException], ...],
+        name: str | None,
+    ) -> None:
+        self.resources = resources
+        self.num_returns = num_returns
+        self.max_retries = max_retries
+        self.retry_exceptions = retry_exceptions
+        self.name = name
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    return bool(_code_flags(function) & _CO_GENERATOR)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    return bool(_code_flags(function) & (_CO_COROUTINE | _CO_ASYNC_GENERATOR))
+
+
+def _code_flags(function: Callable[..., Any]) -> int:
+    code = getattr(function, "__code__", None)
+    return int(getattr(code, "co_flags", 0))
+
+
+def check_types(options: Mapping[str, Any], *, in_options: bool) -> None:
+    """ValueError: no such option. TypeError: an option cannot have such a value."""
+    for keyword, value in options.items():
+        types = _TASK_OPTIONS.get(keyword)
+        if types is None:
+            raise ValueError(
+                f"Invalid option keyword {keyword} for remote functions. "
+                f"Valid ones are {list(_TASK_OPTIONS)}."
+            )
+        if in_options and keyword == "max_calls":
+            raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
+        if not isinstance(value, types):
+            names = ", ".join("None" if t is type(None) else t.__name__ for t in types)
+            raise TypeError(
+                f"The type of keyword '{keyword}' must be one of ({names}), "
+                f"but it is {type(value).__name__}: {value!r}"
+            )
+
+
+def _amount(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        value = _as_number(name, value)
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"The quantity of resource {name} must be a finite number, not {value}")
+    if value < 0:
+        raise ValueError(f"The quantity of resource {name} cannot be negative")
+    if value > 0 and round(value * RESOURCE_UNIT) == 0:
+        raise ValueError(
+            f"The precision of the fractional quantity of resource {name} cannot go beyond 0.0001"
+        )
+    return float(value)
+
+
+def _as_number(name: str, value: Any) -> float:
+    """numpy's numbers and the like; TypeError for what is none."""
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"The quantity of resource {name} must be a number, but it is "
+            f"{type(value).__name__}: {value!r}"
+        ) from None
+
+
+def _resources(options: Mapping[str, Any]) -> dict[str, float]:
+    resources: dict[str, float] = {}
+    num_cpus = options.get("num_cpus")
+    resources["CPU"] = 1.0 if num_cpus is None else _amount("num_cpus", num_cpus)
+    num_gpus = options.get("num_gpus")
+    if num_gpus is not None:
+        resources["GPU"] = _amount("num_gpus", num_gpus)
+        if resources["GPU"] > 1 and not resources["GPU"].is_integer():
+            raise ValueError(
+                f"More than one GPU must be a whole number, but num_gpus is {num_gpus}"
+            )
+    memory = options.get("memory")
+    if memory is not None:
+        resources["memory"] = float(int(_amount("memory", memory)))
+    custom = options.get("resources") or {}
+    if "CPU" in custom or "GPU" in custom:
+        raise ValueError(
+            "Use the keywords 'num_cpus' and 'num_gpus' instead of 'CPU' and 'GPU' in 'resources'"
+        )
+    if memory is not None and "memory" in custom:
+        raise ValueError("Give 'memory' either as a keyword or in 'resources', not twice")
+    for name, value in custom.items():
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"Names of resources are non-empty strings, but one is {name!r}")
+        resources[name] = _amount(name, value)
+    accelerator = options.get("accelerator_type")
+    if accelerator is not None:
+        resources[f"accelerator_type:{accelerator}"] = 0.001
+    return {name: value for name, value in resources.items() if value}
+
+
+def _num_returns(options: Mapping[str, Any], function: Callable[..., Any]) -> int:
+    value = options.get("num_returns")
+    if value in ("streaming", "dynamic"):
+        if not is_generator(function):
+            raise ValueError(
+                f"num_returns={value!r} is for generator functions (those that use 'yield'), "
+                f"and {function!r} is none"
+            )
+        return STREAMING
+    if value is None:
+        return STREAMING if is_generator(function) else 1
+    if isinstance(value, str) or value < 0:
+        raise ValueError(
+            "The keyword 'num_returns' only accepts None (1, or 'streaming' for generators), a "
+            f"non-negative integer, 'streaming' or 'dynamic', but it is {value!r}"
+        )
+    return int(value)
+
+
+def _retry_exceptions(options: Mapping[str, Any]) -> bool | tuple[type[BaseException], ...]:
+    value = options.get("retry_exceptions", False)
+    if isinstance(value, bool):
+        return value
+    for item in value:
+        if not (isinstance(item, type) and issubclass(item, Exception)):
+            raise ValueError("retry_exceptions must be either a boolean or a list of exceptions")
+    return tuple(value)
+
+
+def _check_values(options: Mapping[str, Any]) -> None:
+    max_calls = options.get("max_calls")
+    if max_calls is not None and max_calls < 0:
+        raise ValueError("The keyword 'max_calls' only accepts None, 0 or a positive integer.")
+    max_retries = options.get("max_retries")
+    if max_retries is not None and max_retries < -1:
+        raise ValueError(
+            "The keyword 'max_retries' only accepts None, 0, -1 or a positive integer, "
+            "where -1 means without limit."
+        )
+    if options.get("object_store_memory") is not None:
+        raise ValueError("Setting 'object_store_memory' is not implemented for tasks")
+    if options.get("_generator_backpressure_num_objects") == 0:
+        raise ValueError(
+            "_generator_backpressure_num_objects=0 is not allowed: a generator that may not be "
+            "ahead at all never runs. Use 1 for one value per `next`, -1 for no limit."
+        )
+    strategy = options.get("scheduling_strategy")
+    if strategy not in (None, "DEFAULT", "SPREAD"):
+        raise ValueError(f"scheduling_strategy is 'DEFAULT' or 'SPREAD', not {strategy!r}")
+    if strategy is not None and options.get("placement_group") not in (None, "default"):
+        raise ValueError("Give either scheduling_strategy or placement_group, not both")
+
+
+def _refuse_what_is_missing(options: Mapping[str, Any]) -> None:
+    """What cannot be honoured yet and would change what a program does."""
+    for keyword in ("runtime_env", "label_selector", "fallback_strategy"):
+        if options.get(keyword):
+            raise NotImplementedError(f"The option '{keyword}' is not supported yet")
+    if options.get("placement_group") not in (None, "default"):
+        raise NotImplementedError("Placement groups are not supported yet")
+    if options.get("max_calls"):
+        warnings.warn(
+            "The option 'max_calls' is accepted and ignored: workers are reused", stacklevel=4
+        )
+
+
+def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> TaskOptions:
+    """Options whose types were checked, with defaults for those that are absent.
+
+    ValueError, TypeError: no such value. NotImplementedError: not yet."""
+    _check_values(options)
+    resources = _resources(options)
+    num_returns = _num_returns(options, function)
+    max_retries = options.get("max_retries")
+    result = TaskOptions(
+        resources=resources,
+        num_returns=num_returns,
+        max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
+        retry_exceptions=_retry_exceptions(options),
+        name=options.get("name"),
+    )
+    _refuse_what_is_missing(options)
+    return result

@@ -1,0 +1,204 @@
+"""Remote functions: what `@remote` makes of a function.
+
+A remote function knows its options and how to be sent to another process. Submitting is done by the
+extension: `remote` is a `_core.Submitter`, called without any Python in between.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import weakref
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from mobula import _core, _options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Renamed variants of a remote function (`.options(name=...)`) that are kept for the next call.
+_NAMED_SOURCES_MAX = 64
+
+# Remote functions of this process by their identity, so that one that travels to a worker and back
+# in many messages is one object there.
+_known: weakref.WeakValueDictionary[bytes, RemoteFunction[..., Any]] = weakref.WeakValueDictionary()
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function that runs as a task: `f.remote(...)` submits one and returns its `ObjectRef`.
+
+    Carries the metadata of the function (name, docstring, signature).
+    """
+
+    remote: Any
+    """Submits a task. Takes the arguments of the function; refs among them (not inside them) stand
+    for their values. Returns an ObjectRef, a list of `num_returns` of them, or None for 0."""
+
+    def __init__(
+        self, function: Callable[P, R], options: dict[str, Any], identity: bytes | None = None
+    ) -> None:
+        _options.check_types(options, in_options=False)
+        if _options.is_async(function):
+            raise ValueError(
+                "'async def' functions cannot be remote tasks. Wrap the call: a plain function "
+                "that returns asyncio.run(f())."
+            )
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._options = options
+        self._identity = identity or os.urandom(16)
+        self._sources: dict[tuple[str, Any], _core.FunctionSource] = {}
+        self.remote = self._submitter(_options.task_options(options, function))
+        _known[self._identity] = self
+
+    def options(self, **task_options: Any) -> RemoteFunctionWithOptions[P, R]:
+        """The same function with other options, for one or more calls."""
+        _options.check_types(task_options, in_options=True)
+        merged = _options.task_options({**self._options, **task_options}, self._function)
+        return RemoteFunctionWithOptions(self, task_options, self._submitter(merged))
+
+    def _submitter(self, options: _options.TaskOptions) -> Any:
+        if options.num_returns == _options.STREAMING:
+            return _Unsupported(
+                "Generator functions return their values as a stream, which is not supported yet. "
+                "Return a list, or set num_returns to the number of values that it yields."
+            )
+        return _core.Submitter(
+            self._source(options), options.resources, options.num_returns, options.max_retries
+        )
+
+    def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
+        name = options.name or str(getattr(self._function, "__name__", self._function))
+        retried = (options.retry_exceptions, options.max_retries)
+        key = (name, retried if options.retry_exceptions else None)
+        source = self._sources.get(key)
+        if source is None:
+            function: Callable[..., Any] = self._function
+            if options.retry_exceptions:
+                function = _Retrying(function, options.retry_exceptions, options.max_retries)
+            source = _core.FunctionSource(function, name)
+            if len(self._sources) >= _NAMED_SOURCES_MAX:
+                self._sources.clear()
+            self._sources[key] = source
+        return source
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        name = f"{self._function.__module__}.{self._function.__qualname__}"
+        raise TypeError(
+            "Remote functions cannot be called directly. "
+            f"Instead of '{name}()', use '{name}.remote()'."
+        )
+
+    def __repr__(self) -> str:
+        return f"<remote function {self._function.__module__}.{self._function.__qualname__}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load, (self._identity, self._function, self._options)
+
+
+class RemoteFunctionWithOptions(Generic[P, R]):
+    """What `RemoteFunction.options` returns."""
+
+    __slots__ = ("_base", "_options", "remote")
+
+    def __init__(self, base: RemoteFunction[P, R], options: dict[str, Any], submitter: Any) -> None:
+        self._base = base
+        self._options = options
+        self.remote = submitter
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return self._base(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_with_options, (self._base, self._options)
+
+
+def _load_with_options(
+    base: RemoteFunction[P, R], options: dict[str, Any]
+) -> RemoteFunctionWithOptions[P, R]:
+    return base.options(**options)
+
+
+def _load(
+    identity: bytes, function: Callable[..., Any], options: dict[str, Any]
+) -> RemoteFunction[..., Any]:
+    known = _known.get(identity)
+    return known if known is not None else RemoteFunction(function, options, identity)
+
+
+class _Unsupported:
+    __slots__ = ("_reason",)
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(self._reason)
+
+
+class _Retrying:
+    """A function that is called again in the same worker while it raises what may be retried."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        exceptions: bool | tuple[type[BaseException], ...],
+        retries_max: int,
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._exceptions = (Exception,) if exceptions is True else exceptions
+        self._retries_max = retries_max
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        retries = 0
+        while True:
+            try:
+                return self._function(*args, **kwargs)
+            except self._exceptions:  # type: ignore[misc]
+                if retries == self._retries_max:
+                    raise
+                retries += 1
+
+
+class _Decorator:
+    """What `remote(num_cpus=2)` returns."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+
+    def __call__(self, function: Callable[P, R]) -> RemoteFunction[P, R]:
+        return _make(function, self._options)
+
+
+def _make(function: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any]:
+    if isinstance(function, type):
+        raise NotImplementedError(
+            f"Actors are not supported yet: @remote on class {function.__name__}"
+        )
+    if not hasattr(function, "__code__"):
+        raise TypeError("The @remote decorator must be applied to a Python function or a class.")
+    return RemoteFunction(function, options)
+
+
+@overload
+def remote(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+@overload
+def remote(**options: Any) -> _Decorator: ...
+def remote(*args: Any, **options: Any) -> Any:
+    """Makes a function remote: `@remote`, or `@remote(num_cpus=2, num_returns=3, ...)`.
+
+    Options of a task, with defaults: num_cpus=1, num_gpus=0, resources={}, memory=None (bytes),
+    num_returns=1, max_retries=3 (after crashes; -1: without limit), retry_exceptions=False (True or
+    a list of exception classes: also after those), name=None (shown in logs and the timeline).
+    ValueError: unknown option. TypeError: an option of the wrong type.
+    """
+    if len(args) == 1 and not options and callable(args[0]):
+        return _make(args[0], {})
+    if args or not options:
+        raise AssertionError(_options.decorator_advice())
+    # Which options there are depends on what is decorated, but what is wrong for all is said now.
+    return _Decorator(options)

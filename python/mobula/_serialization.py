@@ -1,0 +1,372 @@
+"""The parts of serialization that are better written in Python: making picklers, saying what could
+not be serialized, and carrying exceptions. The extension calls them, none of them for plain values.
+"""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import linecache
+import os
+import pickle
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle  # type: ignore[import-untyped]
+from mobula import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CPickler = pickle.Pickler
+_PROTOCOL = 5
+# Longer texts are cut. Characters.
+_TEXT_MAX = 16 * 1024
+_REPR_MAX = 200
+# How far an exception's causes, and frames in one traceback, are followed.
+_CHAIN_MAX = 16
+_FRAMES_MAX = 60
+# How far an object is searched for what cannot be pickled.
+_SEARCH_MAX = 1000
+
+# ---- picklers ------------------------------------------------------------------------------------
+
+# cloudpickle's reducers by exact type. The extension looks here itself, which spares picklers a look
+# into a ChainMap for every object.
+REDUCERS: dict[type, Callable[[Any], Any]] = dict(cloudpickle.Pickler._dispatch_table)
+# Modules whose functions and classes the user wants pickled by value.
+BY_VALUE_MODULES: set[str] = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    @property
+    def dispatch_table(self) -> Any:
+        """There is none: without one the C pickler looks into copyreg's by itself, and fast."""
+        raise AttributeError
+
+
+def make_pickler(
+    write: Callable[[Any], None],
+    buffer_callback: Callable[[Any], bool],
+    reducer_override: Callable[[Any], Any],
+) -> tuple[Any, Any, Any, dict[Any, Any]]:
+    """A pickler that the extension uses again and again: (dump, clear_memo, how cloudpickle reduces
+    functions and classes, a dict to be emptied after each dump)."""
+    file = type("_Sink", (), {"write": staticmethod(write)})
+    pickler = _Pickler(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
+    reduce_code = pickler.reducer_override
+    pickler.reducer_override = reducer_override
+    dump = _CPickler.dump.__get__(pickler)
+    return dump, pickler.clear_memo, reduce_code, pickler.globals_ref
+
+
+# Kinds of numpy types whose `str` says all about them.
+_PLAIN_KINDS = frozenset("biufcSU")
+
+
+def reduce_array(array: Any) -> tuple[Any, ...]:
+    """Reduces an array (of exactly numpy.ndarray). Twice as fast as numpy's own way for those that
+    are nothing but numbers in a row."""
+    dtype = array.dtype
+    if (
+        dtype.kind in _PLAIN_KINDS
+        and dtype.metadata is None
+        and array.flags.c_contiguous
+        and array.nbytes
+    ):
+        return load_array, (pickle.PickleBuffer(array), dtype.str, array.shape)
+    return array.__reduce_ex__(_PROTOCOL)  # type: ignore[no-any-return]
+
+
+def load_array(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
+    import numpy
+
+    array = numpy.frombuffer(buffer, dtype)
+    return array if len(shape) == 1 else array.reshape(shape)
+
+
+# ---- what could not be serialized ----------------------------------------------------------------
+
+
+def bind_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> None:
+    """TypeError: the arguments do not fit the function's signature."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # Some callables do not tell.
+        return
+    signature.bind(*args, **kwargs)
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<{type(value).__qualname__} whose repr() raised {type(error).__qualname__}>"
+    return text if len(text) <= _REPR_MAX else text[: _REPR_MAX - 3] + "..."
+
+
+def _name_of(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))
+
+
+def _parameter(function: Any, position: int) -> str | None:
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+    if position < len(parameters) and parameters[position].kind in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    ):
+        return parameters[position].name
+    return None
+
+
+def serialization_error(
+    role: str, value: Any, position: int | str | None, function: Any, error: BaseException
+) -> BaseException:
+    """The exception to raise because pickling `value` raised `error`. What the user's own __reduce__
+    and the like raised stays as it is."""
+    if not isinstance(error, (TypeError, pickle.PicklingError, AttributeError)):
+        return error
+    what = f"the {role}" if role == "function" else f"the {role} {_short(value)}"
+    if role == "function":
+        what += f" {_name_of(value)}"
+    if isinstance(position, str):
+        what += f" (argument {position!r}) of task {_name_of(function)}"
+    elif role == "argument" and position is not None:
+        name = _parameter(function, position)
+        which = f"{position + 1}, {name!r}" if name else f"{position + 1}"
+        what += f" (argument {which}) of task {_name_of(function)}"
+    elif role == "result":
+        which = "" if position is None else f" (number {position + 1})"
+        what += f"{which} of task {function}"
+    text = f"Could not serialize {what}: {error}"
+    path = find_unserializable(value)
+    if path:
+        text += f". The culprit is {path}"
+    explained = TypeError(text)
+    explained.__cause__ = error
+    return explained
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        _core._encode_for_test(value)
+    except Exception:
+        return False
+    return True
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What `value` is made of, each with how to get there."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"[{_short(key)}]", item
+            yield f" (a key: {_short(key)})", key
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield f"[{index}]", item
+    elif isinstance(value, (set, frozenset)):
+        for item in value:
+            yield f" (an element: {_short(item)})", item
+    elif inspect.isfunction(value):
+        closure = inspect.getclosurevars(value)
+        for name, item in {**closure.globals, **closure.nonlocals}.items():
+            yield f" -> {name}", item
+        for item in value.__defaults__ or ():
+            yield " (a default)", item
+    elif inspect.ismethod(value):
+        yield ".__self__", value.__self__
+    elif not isinstance(value, type):
+        try:
+            attributes = dict(vars(value))
+        except TypeError:
+            attributes = {}
+        for name, item in attributes.items():
+            yield f".{name}", item
+
+
+def find_unserializable(value: Any) -> str:
+    """Where inside `value` the object is that cannot be pickled, for people; "" if it is `value`
+    itself or cannot be told."""
+    looked_at = 0
+    path = ""
+    seen = {id(value)}
+    while True:
+        for step, part in _parts(value):
+            looked_at += 1
+            if looked_at > _SEARCH_MAX:
+                return path
+            if id(part) not in seen and not _pickles(part):
+                seen.add(id(part))
+                path += step
+                value = part
+                break
+        else:
+            return f"{_short(value)} at {_PLACE}{path}" if path else ""
+
+
+_PLACE = "<value>"
+
+# ---- exceptions ----------------------------------------------------------------------------------
+
+
+@dataclass
+class RaisedError:
+    """One exception of a chain, as text."""
+
+    class_name: str
+    lines: list[str]
+    """What `traceback.format_exception_only` says, or the whole text of an exception group."""
+    frames: list[tuple[str, int, str]]
+    """(file, line number, function), the outermost first."""
+    frames_left_out: int
+    link: str
+    """How the exception before it in the chain relates to it: "cause", "context" or ""."""
+
+
+@dataclass
+class TaskFailure:
+    """An exception that a task raised, after its way through Mobula."""
+
+    function_name: str
+    pid: int
+    chain: list[RaisedError]
+    """The first cause first; the exception that left the task last. Never empty."""
+    cause: BaseException | None
+    """The exception itself; None if it did not survive pickling."""
+    cause_missing: str
+    """Why `cause` is None."""
+    _text: str = field(default="", repr=False)
+
+    @property
+    def class_name(self) -> str:
+        return self.chain[-1].class_name
+
+    @property
+    def traceback_text(self) -> str:
+        """The traceback as Python prints it, headed by the task's name and process. Formatted when
+        it is first read: most exceptions are never printed."""
+        if not self._text:
+            self._text = _format(self)
+        return self._text
+
+
+# New in Python 3.11.
+_GROUPS: Any = getattr(builtins, "BaseExceptionGroup", ())
+
+_LINKS = {
+    "cause": "\nThe above exception was the direct cause of the following exception:\n\n",
+    "context": "\nDuring handling of the above exception, another exception occurred:\n\n",
+    "": "",
+}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + "... (cut)\n"
+
+
+def _describe(error: BaseException, link: str) -> tuple[Any, ...]:
+    frames = []
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        name = getattr(code, "co_qualname", code.co_name)
+        frames.append((code.co_filename, step.tb_lineno, name))
+        step = step.tb_next
+    left_out = max(0, len(frames) - _FRAMES_MAX)
+    if left_out:
+        half = _FRAMES_MAX // 2
+        frames = frames[:half] + frames[-half:]
+    try:
+        if isinstance(error, _GROUPS):
+            lines = traceback.format_exception(error, chain=False)
+            frames = []
+        else:
+            lines = traceback.format_exception_only(type(error), error)
+    except Exception:  # The user's __str__ can do anything.
+        lines = [f"{type(error).__qualname__}: <it cannot be printed>\n"]
+    return type(error).__qualname__, [_cut(line) for line in lines], frames, left_out, link
+
+
+def _chain(error: BaseException) -> list[tuple[Any, ...]]:
+    described: list[tuple[Any, ...]] = []
+    seen = {id(error)}
+    current = error
+    while True:
+        if current.__cause__ is not None:
+            earlier, link = current.__cause__, "cause"
+        elif current.__context__ is not None and not current.__suppress_context__:
+            earlier, link = current.__context__, "context"
+        else:
+            earlier, link = None, ""
+        if earlier is None or id(earlier) in seen or len(described) == _CHAIN_MAX - 1:
+            described.append(_describe(current, ""))
+            return described[::-1]
+        described.append(_describe(current, link))
+        seen.add(id(earlier))
+        current = earlier
+
+
+def encode_failure(error: BaseException, function_name: str, with_cause: bool) -> tuple[Any, ...]:
+    """Plain data that tells of `error`. The extension pickles it, in whose scope this may run twice:
+    without the exception itself if that is too large or cannot be pickled."""
+    if with_cause:
+        return function_name, os.getpid(), _chain(error), _Cause(error), ""
+    return function_name, os.getpid(), _chain(error), None, "it cannot be pickled"
+
+
+class _Cause:
+    """Pickles an exception as bytes of its own, so that the rest of the message is readable where
+    the exception cannot be loaded."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytes, (_core.dumps(self._error),)
+
+
+def decode_failure(described: tuple[Any, ...]) -> TaskFailure:
+    """The other end of `encode_failure`."""
+    function_name, pid, chain, pickled, cause_missing = described
+    cause = None
+    if pickled is not None:
+        try:
+            cause = pickle.loads(pickled)
+        except (
+            Exception
+        ) as error:  # The user's class may be missing here, or not be loadable at all.
+            cause_missing = f"it cannot be unpickled: {type(error).__qualname__}: {error}"
+        else:
+            if not isinstance(cause, BaseException):
+                cause_missing = f"it was unpickled as {type(cause).__qualname__}"
+                cause = None
+    return TaskFailure(
+        function_name, pid, [RaisedError(*part) for part in chain], cause, cause_missing
+    )
+
+
+def _format(failure: TaskFailure) -> str:
+    head = f"mobula::{failure.function_name}() (pid={failure.pid})\n"
+    pieces = []
+    linecache.checkcache()
+    for position, raised in enumerate(failure.chain):
+        if position > 0:
+            pieces.append(_LINKS[raised.link])
+        if position == len(failure.chain) - 1:
+            pieces.append(head)
+        elif raised.frames:
+            pieces.append("Traceback (most recent call last):\n")
+        frames = traceback.StackSummary.from_list(
+            [traceback.FrameSummary(file, line, name) for file, line, name in raised.frames]
+        )
+        shown = frames.format()
+        if raised.frames_left_out:
+            note = f"  ... {raised.frames_left_out} frames left out ...\n"
+            shown.insert(len(shown) // 2, note)
+        pieces.extend(shown)
+        pieces.extend(raised.lines)
+    return "".join(pieces).rstrip("\n")

@@ -1,0 +1,143 @@
+"""What a worker process does: it executes tasks until its daemon ends it.
+
+`main` is called in the forked child of the zygote (or in a fresh interpreter), with descriptors 1 and
+2 already leading to the daemon. It sets up what user code sees and hands over to `_core.run_worker`.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+# _serialization, with cloudpickle, is for the extension: imported here, the zygote does it once.
+from mobula import _core, _serialization, _session  # noqa: F401
+from mobula._lease import Lease
+
+# The daemon takes lines that start so off a stream: what follows on it comes from that task.
+_NAME_MARK = b"\x01\x02mobula:name:"
+
+
+class _NamedStream(io.RawIOBase):
+    """A descriptor that leads to the daemon. `name` is whose output it is; the daemon is told when
+    that has changed, before the next output."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.name = ""
+        self._descriptor = descriptor
+        self._told = ""
+        self._in_line = False  # What was written last did not end with a newline.
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: object) -> int:
+        chunk = bytes(memoryview(data))  # type: ignore[arg-type]
+        if not chunk:
+            return 0
+        prefix = b""
+        if self.name != self._told:
+            self._told = self.name
+            name = self.name.replace("\n", " ").encode(errors="replace")
+            prefix = (b"\n" if self._in_line else b"") + _NAME_MARK + name + b"\n"
+        view = memoryview(prefix + chunk)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        self._in_line = not chunk.endswith(b"\n")
+        return len(chunk)
+
+
+class _Output(io.TextIOWrapper):
+    """Line-buffered text on a descriptor that leads to the daemon. What one task left unfinished is
+    written, under its name, before the output of another."""
+
+    def __init__(self, descriptor: int, title: str) -> None:
+        self._named = _NamedStream(descriptor)
+        self._title = title
+        self._follows = True  # Not in a child made by fork: it has no tasks.
+        super().__init__(
+            io.BufferedWriter(self._named, 1 << 16),
+            encoding="utf-8",
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        os.register_at_fork(before=self.flush, after_in_child=self._stop_following)
+
+    @property
+    def name(self) -> str:
+        return self._title
+
+    @property
+    def buffer(self) -> Any:
+        self._follow()
+        return super().buffer
+
+    def write(self, text: str) -> int:
+        self._follow()
+        return super().write(text)
+
+    def _follow(self) -> None:
+        if not self._follows:
+            return
+        task = _core.current_task()
+        if task is not None and task["function_name"] != self._named.name:
+            self.flush()
+            self._named.name = task["function_name"]
+
+    def _stop_following(self) -> None:
+        self._follows = False
+
+
+def _reseed() -> None:
+    """A fork copies the state of random generators; without this two workers would draw the same.
+    Python's own `random` takes care of itself."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.seed()
+
+
+def _exit_code(error: SystemExit) -> int:
+    """What the interpreter would make of it."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def main(socket_fd: int) -> NoReturn:
+    """Takes over `socket_fd`, this worker's end of the daemon's socket. Does not return."""
+    code = 1
+    try:
+        sys.stdout = _Output(1, "<stdout>")
+        sys.stderr = _Output(2, "<stderr>")
+        faulthandler.enable(2)  # The last words of a crash reach the driver.
+        _session.become_worker()
+        _reseed()
+        _core.connect(socket_fd, {"is_driver": False})
+        _core.run_worker(Lease().start)
+        code = 0
+    except SystemExit as error:
+        code = _exit_code(error)
+    except ConnectionError:
+        code = 1  # The daemon has gone; it is not there to be told either.
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            # Not the interpreter's own way out: threads and exit handlers of user code may do
+            # anything, and nobody waits for them.
+            os._exit(code)

@@ -1,0 +1,131 @@
+"""The zygote: one warm, single-threaded interpreter of a job from which the daemon has workers forked.
+
+The daemon starts it (and, where forking is not safe, fresh workers) as
+`python -c <bootstrap> zygote|worker <socket> <daemon's pid>`, with the driver's sys.path, working
+directory and environment. It imports what every worker needs and nothing of the user's.
+
+Packets on the socket, JSON:
+    to the zygote      {"op": "fork", "worker": N}  with descriptors: socket, stdout, stderr of worker N
+    to the daemon      {"worker": N, "pid": P}  or  {"worker": N, "error": why}: start it afresh
+
+A worker is forked twice, so that it is the child of the daemon, which is told its pid by the process
+in between. End of file on the socket ends the zygote.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+# Thread pools of numerical libraries do not survive a fork: a .pth file or sitecustomize that imports
+# one here gets a pool of one thread. Workers set what their tasks' num_cpus says.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+_PR_SET_PDEATHSIG = 1
+_PACKET_BYTES_MAX = 1024
+
+
+def main(arguments: list[str]) -> None:
+    """arguments: role, number of the socket, pid of the daemon."""
+    role, descriptor, daemon_pid = arguments[0], int(arguments[1]), int(arguments[2])
+    sys.argv = [""]
+    if role == "worker":
+        _become_worker(descriptor, daemon_pid)
+    pinned = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    for name in pinned:
+        os.environ[name] = "1"
+    from mobula import _worker  # noqa: F401  # With everything that it imports.
+
+    # Objects made so far are never collected: their pages stay shared with the workers.
+    gc.collect()
+    gc.freeze()
+    _serve(socket.socket(fileno=descriptor), daemon_pid, pinned)
+
+
+def _serve(control: socket.socket, daemon_pid: int, pinned: list[str]) -> None:
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(control, _PACKET_BYTES_MAX, 3)
+        if not packet:
+            return
+        request = json.loads(packet)
+        try:
+            if request["op"] != "fork" or len(descriptors) != 3:
+                raise ValueError(
+                    f"unexpected request {request} with {len(descriptors)} descriptors"
+                )
+            _fork(control, request["worker"], descriptors, daemon_pid, pinned)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+
+def _fork(
+    control: socket.socket,
+    worker: int,
+    descriptors: list[int],
+    daemon_pid: int,
+    pinned: list[str],
+) -> None:
+    threads = len(os.listdir("/proc/self/task"))
+    if threads != 1:
+        why = f"there are {threads} threads (started by an import at interpreter start?)"
+        _answer(control, {"worker": worker, "error": why})
+        return
+    try:
+        between = os.fork()
+    except OSError as error:
+        _answer(control, {"worker": worker, "error": f"fork: {error.strerror}"})
+        return
+    if between != 0:
+        os.waitpid(between, 0)
+        return
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _answer(control, {"worker": worker, "error": f"fork: {error.strerror}"})
+        os._exit(1)
+    if pid != 0:
+        # The daemon adopts the worker when this process is gone.
+        _answer(control, {"worker": worker, "pid": pid})
+        os._exit(0)
+    os.setsid()
+    for name in pinned:
+        del os.environ[name]
+    os.dup2(descriptors[1], 1)
+    os.dup2(descriptors[2], 2)
+    os.dup2(descriptors[0], 3, inheritable=False)
+    os.closerange(4, os.sysconf("SC_OPEN_MAX"))
+    control.detach()  # Closed just now, or replaced.
+    _become_worker(3, daemon_pid)
+
+
+def _answer(control: socket.socket, message: dict[str, object]) -> None:
+    control.send(json.dumps(message).encode())
+
+
+def _become_worker(descriptor: int, daemon_pid: int) -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Wait for the adoption: the signal is for the end of whoever is the parent when it is asked for.
+    while os.getppid() != daemon_pid:
+        if os.getppid() == 1 or not os.path.exists(f"/proc/{daemon_pid}"):
+            os._exit(1)  # The daemon is gone already.
+        os.sched_yield()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != daemon_pid:
+        os._exit(1)
+    from mobula import _worker
+
+    _worker.main(descriptor)

@@ -1,0 +1,52 @@
+#include "base/resources.h"
+
+#include <cstdio>
+
+namespace mobula {
+
+void ResourceSet::set(std::string_view name, ResourceAmount amount) {
+  const auto found = amounts_.find(name);
+  if (amount == 0) {
+    if (found != amounts_.end()) amounts_.erase(found);
+    return;
+  }
+  if (found != amounts_.end()) {
+    found->second = amount;
+  } else {
+    amounts_.emplace(name, amount);
+  }
+}
+
+ResourceAmount ResourceSet::get(std::string_view name) const {
+  const auto found = amounts_.find(name);
+  return found == amounts_.end() ? 0 : found->second;
+}
+
+void ResourceSet::add(const ResourceSet& other) {
+  for (const auto& [name, amount] : other.amounts_) set(name, get(name) + amount);
+}
+
+void ResourceSet::subtract(const ResourceSet& other) {
+  for (const auto& [name, amount] : other.amounts_) set(name, get(name) - amount);
+}
+
+bool ResourceSet::covers(const ResourceSet& request) const {
+  for (const auto& [name, amount] : request.amounts_) {
+    if (amount > get(name)) return false;
+  }
+  return true;
+}
+
+std::string ResourceSet::to_string() const {
+  std::string text;
+  for (const auto& [name, amount] : amounts_) {
+    char number[32];
+    std::snprintf(number, sizeof number, "%g",
+                  static_cast<double>(amount) / static_cast<double>(kResourceUnit));
+    if (!text.empty()) text += ", ";
+    text += name + ": " + number;
+  }
+  return text;
+}
+
+}  // namespace mobula

@@ -1,0 +1,107 @@
+// Random histories of processes that share objects, crashes included. MOBULA_SEED=n replays one.
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "core/objects/ownership_world_test_support.h"
+
+namespace mobula::objects {
+namespace {
+
+// The first seed of a run of some: MOBULA_SEED, or always the same.
+uint64_t first_seed() {
+  const char* text = std::getenv("MOBULA_SEED");
+  return text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
+}
+
+struct Totals {
+  int crashes = 0;
+  int values = 0;
+  int parcels = 0;
+  int early_closes = 0;
+  int extents = 0;
+  int estates = 0;
+  int claims = 0;
+};
+
+Totals run_many(OwnershipWorld::Options options, int runs) {
+  Totals totals;
+  const uint64_t first = first_seed();
+  for (int run = 0; run < runs; run++) {
+    options.seed = first + static_cast<uint64_t>(run);
+    options.refs_max = options.seed % 2 == 0 ? 1000 : 1 + options.seed % 5;
+    OwnershipWorld world(options);
+    const std::string violation = world.run();
+    EXPECT_EQ(violation, "") << "replay with MOBULA_SEED=" << options.seed;
+    if (!violation.empty()) break;
+    totals.crashes += world.seen().crashes;
+    totals.values += world.seen().values_delivered;
+    totals.parcels += world.seen().parcels;
+    totals.early_closes += world.seen().early_closes;
+    totals.extents += world.seen().extents_freed;
+    totals.estates += world.seen().estates;
+    totals.claims += world.seen().claims;
+  }
+  return totals;
+}
+
+TEST(OwnershipRandom, nothing_is_freed_too_early_or_never) {
+  const Totals totals = run_many({.crashes_max = 0}, 200);
+  EXPECT_GT(totals.values, 100);
+  EXPECT_GT(totals.parcels, 100);
+  EXPECT_GT(totals.early_closes, 10);
+  EXPECT_GT(totals.extents, 100);
+  EXPECT_GT(totals.claims, 100);
+}
+
+TEST(OwnershipRandom, nor_when_processes_crash) {
+  const Totals totals = run_many({.processes = 4, .steps = 500, .crashes_max = 2}, 200);
+  EXPECT_GT(totals.crashes, 100);
+  EXPECT_GT(totals.estates, 20);
+}
+
+TEST(OwnershipRandom, cycles_go_with_the_job) {
+  run_many({.processes = 3, .steps = 500, .crashes_max = 1, .cycles = true}, 150);
+}
+
+// Each rule off in turn: if the checks above could not fail, these would.
+void expect_found(Fault fault, int crashes_max, int processes = 3, int steps = 300) {
+  for (uint64_t run = 0; run < 20'000; run++) {
+    OwnershipWorld world({.seed = 1 + run,
+                          .processes = processes,
+                          .steps = steps,
+                          .crashes_max = crashes_max,
+                          .refs_max = run % 2 == 0 ? 1000 : 1 + run % 5,
+                          .fault = fault});
+    if (!world.run().empty()) return;
+  }
+  ADD_FAILURE() << "fault " << static_cast<int>(fault) << " was not noticed";
+}
+
+TEST(OwnershipFaults, a_drop_without_a_sweep_is_found) {
+  expect_found(Fault::kSweepReadsNothing, 0);
+}
+TEST(OwnershipFaults, a_guarded_ref_sent_on_without_a_claim_is_found) {
+  expect_found(Fault::kNoClaimBeforeSend, 1, 4, 500);
+}
+TEST(OwnershipFaults, claims_after_the_result_are_found) {
+  expect_found(Fault::kClaimsAfterResult, 0);
+}
+TEST(OwnershipFaults, a_burial_before_everybody_has_drained_is_found) {
+  expect_found(Fault::kBurialWithoutDrained, 1);
+}
+TEST(OwnershipFaults, open_parcels_that_are_not_listed_are_found) {
+  expect_found(Fault::kOpenParcelsNotListed, 1);
+}
+TEST(OwnershipFaults, parcels_of_unpublished_results_are_found) {
+  expect_found(Fault::kAllParcelsListed, 1);
+}
+TEST(OwnershipFaults, a_container_shared_without_its_content_is_found) {
+  expect_found(Fault::kContentNotShared, 0);
+}
+TEST(OwnershipFaults, a_forgotten_estate_is_found) { expect_found(Fault::kEstateForgotten, 1); }
+
+}  // namespace
+}  // namespace mobula::objects

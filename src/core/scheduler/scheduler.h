@@ -1,0 +1,189 @@
+#pragma once
+// NodeScheduler decides, for one node, who gets which worker: leases, resources, fairness, blocked
+// workers, and through its WorkerPool when worker processes start and stop.
+//
+// It touches no process and no socket. What the shell does:
+//
+//   a driver registers      id = new_process(); add_driver(id, job), before its first record is
+//   read a worker registers      worker_ready(its id from StartWorker) a process's record
+//   define_shape, set_target, lease_returned, process_blocked / unblocked.
+//                           An error means that record is void: log it. kNotFound of a lease is no
+//                           fault of the process: its worker may have died while the record was
+//                           under way.
+//   a process is gone       process_exited(id), drivers and workers, after its uplink was drained
+//   a job ends              job_ended(job): its driver left or died. Before or after
+//   process_exited. after every batch of these, and at next_deadline():
+//                           schedule(now, effects), then carry the effects out in their order.
+//
+// Effects come out of schedule() only. Events between two calls of it may come in any order.
+//
+// A lease:   granted ──owner returns it──► over.   Reclaimed is not a state: only a wish, sent
+// again
+//            at most after its owner got it back. If the worker exits, or the owner does (then the
+//            worker is stopped), the lease is over when the worker's exit is reported: until then
+//            its resources are taken. The owner learns it from the news that the worker died.
+//
+// What is promised
+// - Leases never exceed the node's resources, except the CPUs of just-woken workers. While CPUs are
+//   overdrawn none are granted, and other leases are reclaimed until the books are even.
+// - Order of service: the job that holds the fewest CPUs; in it the owner that holds the fewest;
+//   among equals children of blocked workers, the deepest first; then who was served longest ago.
+//   A demand that has held nothing for `patience` goes ahead of deeper ones of its job, and what it
+//   is short of is saved up for it.
+// - Who waits gets a ReclaimLease sent to those who hold more than they would after giving one up,
+// or,
+//   if it holds nothing at all, to anyone who has had the lease for `slice`.
+// - Blocked workers give their CPUs back (not GPUs, nor anything else). Running plus blocked leases
+// of
+//   a (job, resources, depth) are capped (caps.h); the cap rises while nothing moves.
+//
+// Threads: none. Owned and called by the node loop only.
+// Time:    only from the `now` arguments, which never go backwards.
+// Cost:    a call of schedule() is O(waiting (owner, shape) pairs); no queue of tasks is kept here.
+// Limits:  shapes_max shapes an owner; the pool's workers_max.
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/resources.h"
+#include "base/result.h"
+#include "base/time.h"
+#include "core/scheduler/caps.h"
+#include "core/scheduler/demands.h"
+#include "core/scheduler/leases.h"
+#include "core/scheduler/ledger.h"
+#include "core/workers/worker_pool.h"
+
+namespace mobula::scheduler {
+
+// The owner may push tasks of `shape` to `worker`, whose channel gets lease epoch `epoch`.
+struct GrantLease {
+  LeaseId lease{};
+  ProcessId owner{};
+  ShapeId shape{};
+  ProcessId worker{};
+  uint32_t epoch = 0;          // Of the worker: 1, 2, ... with each lease.
+  std::vector<uint32_t> gpus;  // Indices, ascending; one for a fraction of a GPU.
+};
+// Ask the owner to give this lease back when what has started there is done.
+struct ReclaimLease {
+  LeaseId lease{};
+  ProcessId owner{};
+};
+// Nothing here can ever meet this request. Once for each shape; its tasks stay pending.
+struct WarnInfeasible {
+  ProcessId owner{};
+  ShapeId shape{};
+  std::string text;
+};
+using workers::StartFailed;
+using workers::StartWorker;
+using workers::StopReason;
+using workers::StopWorker;
+using Effect =
+    std::variant<GrantLease, ReclaimLease, WarnInfeasible, StartWorker, StopWorker, StartFailed>;
+using Effects = std::vector<Effect>;
+
+class NodeScheduler {
+ public:
+  struct Options {
+    ResourceSet total;  // A whole number of GPUs.
+    uint32_t prestart_max = 8;
+    uint32_t shapes_max = 4096;
+    Duration slice = std::chrono::milliseconds(2);
+    // Who still waits so long after a ReclaimLease has another one sent, then doubling.
+    Duration reclaim_delay = std::chrono::milliseconds(1);
+    Duration reclaim_delay_max = std::chrono::milliseconds(16);
+    Duration overdraft_allowed = std::chrono::milliseconds(10);
+    Duration patience = std::chrono::milliseconds(100);
+    Caps::Options caps;
+    workers::WorkerPool::Options pool;  // keep_idle is set to the number of CPUs.
+  };
+
+  explicit NodeScheduler(Options options);
+
+  // The number of the next process. The scheduler numbers the workers it starts from here as well.
+  ProcessId new_process();
+
+  // A driver and its job. Some workers are started for it at once.
+  void add_driver(ProcessId driver, JobId job);
+  // All workers of the job are stopped and all demand of its processes is forgotten.
+  // kNotFound: no such job, or it has ended before.
+  Result<void> job_ended(JobId job);
+
+  // kNotFound: not the id of a StartWorker, or gone. kInvalidArgument: registered before.
+  Result<void> worker_ready(ProcessId worker, Instant now);
+  // A driver or worker is gone, for whatever reason, also one that never registered.
+  Result<void> process_exited(ProcessId process, Instant now);
+
+  // Repeating a definition is harmless; changing one is kInvalidArgument, as are amounts below zero
+  // and GPU amounts above one that are not whole. kNotFound: no such process.
+  Result<void> define_shape(ProcessId owner, ShapeId shape, const ResourceSet& resources,
+                            uint32_t depth);
+  // Leases wanted in all: those held, also with blocked workers, and those waited for. A level: the
+  // last one counts. kNotFound: no such process or shape.
+  Result<void> set_target(ProcessId owner, ShapeId shape, uint32_t target);
+  // kNotFound: the lease is over, or was never this owner's.
+  Result<void> lease_returned(ProcessId owner, LeaseId lease, Instant now);
+
+  // The process waits and does not use its CPUs, until it says otherwise. Without meaning, and
+  // harmless, for drivers and for workers that are not leased. kNotFound: no such process.
+  Result<void> process_blocked(ProcessId process);
+  Result<void> process_unblocked(ProcessId process);
+
+  void schedule(Instant now, Effects& effects);
+  // When to call schedule() again if nothing happens. As of the last call of schedule().
+  std::optional<Instant> next_deadline() const { return deadline_; }
+
+  const ResourceSet& total() const { return ledger_.total(); }
+  // CPUs may be below zero: see above.
+  const ResourceSet& available() const { return ledger_.available(); }
+  uint32_t worker_count() const { return pool_.worker_count(); }
+  uint32_t lease_count() const { return static_cast<uint32_t>(leases_.size()); }
+
+  // Aborts if the books do not balance. O(everything); for tests and the simulator.
+  void check_invariants() const;
+
+ private:
+  class Pass;
+  struct Overdraft {
+    Instant next_reclaim{0};
+    Duration delay{0};
+  };
+
+  void set_blocked(ProcessId process, bool is_blocked);
+  void end_lease(LeaseId id);
+  // Forgets what the process wants. Workers that it has leased are stopped.
+  void close_owner(ProcessId owner);
+  void note_needed(ProcessId owner);
+  void warn_infeasible(Effects& effects);
+  void prestart(Instant now);
+
+  const Options options_;
+  Ledger ledger_;
+  Caps caps_;
+  Demands demands_;
+  Leases leases_;
+  workers::WorkerPool pool_;
+  uint32_t next_process_ = 1;
+  std::set<ProcessId> processes_;  // Drivers and registered workers that are not gone.
+  std::set<JobId> jobs_;           // Not ended.
+  std::map<JobId, uint32_t> prestart_wanted_;
+  std::vector<DemandId> infeasible_;  // To be warned about.
+  workers::Effects pool_effects_;     // Not yet handed out.
+  uint64_t changes_ = 0;              // Of leases and targets.
+  std::optional<Overdraft> overdraft_;
+  std::optional<Instant> deadline_;
+};
+
+// At least one.
+uint32_t whole_cpus(const ResourceSet& resources);
+
+}  // namespace mobula::scheduler

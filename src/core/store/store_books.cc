@@ -1,0 +1,264 @@
+#include "core/store/store_books.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "shm/segment.h"
+
+namespace mobula::store {
+
+namespace {
+
+constexpr uint64_t kUnknown = ~uint64_t{0};
+// A grant leaves room for at least this many of its size, so that the last ones are small.
+constexpr uint64_t kGrantShare = 8;
+
+constexpr uint64_t round_up(uint64_t bytes, uint64_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+uint64_t file_bytes_for(uint64_t data_bytes) {
+  return shm::segment_file_bytes(data_bytes, shm::segment_entries_for(data_bytes));
+}
+
+std::string human(uint64_t bytes) {
+  const double mebibytes = static_cast<double>(bytes) / (1 << 20);
+  return mebibytes < 1024 ? fmt::format("{:.1f} MiB", mebibytes)
+                          : fmt::format("{:.2f} GiB", mebibytes / 1024);
+}
+
+}  // namespace
+
+StoreBooks::StoreBooks(Options options) : options_(options) {}
+
+Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& headroom,
+                                 Instant now, Effects& effects) {
+  if (request.bytes == 0 || request.process == kDaemonProcess) {
+    return fail(ErrorCode::kInvalidArgument, "a segment of no bytes");
+  }
+  if (request.bytes > options_.capacity_bytes ||
+      file_bytes_for(round_up(request.bytes, shm::kSegmentUnitBytes)) > options_.capacity_bytes) {
+    effects.emplace_back(
+        RefuseSegment{request.process, request.number,
+                      fmt::format("{} do not fit into an object store of {} (object_store_memory)",
+                                  human(request.bytes), human(options_.capacity_bytes))});
+    return {};
+  }
+  if (try_grant(request, headroom, effects)) return {};
+  if (waiting_.size() >= options_.waiting_max) {
+    effects.emplace_back(RefuseSegment{request.process, request.number,
+                                       "too many requests wait for room in the object store"});
+    return {};
+  }
+  waiting_.push_back({request, now + options_.wait_max});
+  ask_for_empty(effects);
+  return {};
+}
+
+void StoreBooks::tick(const Headroom& headroom, Instant now, Effects& effects) {
+  if (waiting_.empty()) return;
+  // A small one may pass a large one: it does not wait for room that is there.
+  std::erase_if(waiting_, [&](const Waiting& waiting) {
+    if (try_grant(waiting.request, headroom, effects)) return true;
+    if (now < waiting.deadline) return false;
+    effects.emplace_back(RefuseSegment{waiting.request.process, waiting.request.number,
+                                       refusal(waiting.request.bytes, headroom)});
+    return true;
+  });
+  if (!waiting_.empty()) ask_for_empty(effects);
+}
+
+bool StoreBooks::try_grant(const SegmentRequest& wanted, const Headroom& headroom,
+                           Effects& effects) {
+  const uint64_t left = left_to_give(headroom);
+  const uint64_t least = round_up(wanted.bytes, shm::kSegmentUnitBytes);
+  if (file_bytes_for(least) > left || segments_.size() >= options_.segments_max) return false;
+  // A standard segment, unless one object is most of one; smaller ones when little is left.
+  uint64_t data_bytes = least;
+  if (wanted.bytes <= options_.standard_bytes / 2) {
+    const uint64_t share = left / kGrantShare / shm::kSegmentUnitBytes * shm::kSegmentUnitBytes;
+    data_bytes = std::max(least, std::min(options_.standard_bytes, share));
+  }
+  const SegmentId id{next_segment_++};
+  Segment& segment = segments_[id];
+  segment.writer = wanted.process;
+  segment.data_bytes = data_bytes;
+  segment.entry_count = shm::segment_entries_for(data_bytes);
+  segment.file_bytes = file_bytes_for(data_bytes);
+  granted_bytes_ += segment.file_bytes;
+  effects.emplace_back(CreateSegment{wanted.process, wanted.number, id, data_bytes});
+  return true;
+}
+
+void StoreBooks::on_create_failed(const CreateSegment& created, std::string reason,
+                                  Effects& effects) {
+  const auto segment = segments_.find(created.segment);
+  MOBULA_CHECK(segment != segments_.end());
+  granted_bytes_ -= segment->second.file_bytes;
+  segments_.erase(segment);
+  effects.emplace_back(RefuseSegment{created.process, created.request, std::move(reason)});
+}
+
+uint64_t StoreBooks::left_to_give(const Headroom& headroom) const {
+  const uint64_t in_store =
+      options_.capacity_bytes - std::min(options_.capacity_bytes, granted_bytes_);
+  const uint64_t machine = std::min(headroom.memory_available, headroom.cgroup_available);
+  if (machine == kUnknown) return in_store;
+  // Pages that were granted but never touched will be taken out of the same memory.
+  const uint64_t resident = std::min(headroom.store_resident, granted_bytes_);
+  const uint64_t spoken_for = options_.reserve_bytes + (granted_bytes_ - resident);
+  return std::min(in_store, machine - std::min(machine, spoken_for));
+}
+
+std::string StoreBooks::refusal(uint64_t bytes, const Headroom& headroom) const {
+  const uint64_t in_store =
+      options_.capacity_bytes - std::min(options_.capacity_bytes, granted_bytes_);
+  if (left_to_give(headroom) < in_store) {
+    return fmt::format(
+        "no memory for {} more: the machine has {} available, the cgroup {}; {}", human(bytes),
+        headroom.memory_available == kUnknown ? "?" : human(headroom.memory_available),
+        headroom.cgroup_available == kUnknown ? "?" : human(headroom.cgroup_available),
+        who_has_what());
+  }
+  return fmt::format("no room for {} more: {}", human(bytes), who_has_what());
+}
+
+std::string StoreBooks::who_has_what() const {
+  std::map<ProcessId, uint64_t> by_writer;
+  for (const auto& [id, segment] : segments_) by_writer[segment.writer] += segment.file_bytes;
+  std::vector<std::pair<uint64_t, ProcessId>> largest;
+  for (const auto& [process, bytes] : by_writer) largest.emplace_back(bytes, process);
+  std::sort(largest.rbegin(), largest.rend());
+  constexpr size_t kNamed = 5;
+  if (largest.size() > kNamed) largest.resize(kNamed);
+  std::string text =
+      fmt::format("{} of {} granted", human(granted_bytes_), human(options_.capacity_bytes));
+  for (const auto& [bytes, process] : largest) {
+    text += process == kDaemonProcess
+                ? fmt::format(", shared objects of ended processes {}", human(bytes))
+                : fmt::format(", process {} {}", number(process), human(bytes));
+  }
+  return text;
+}
+
+void StoreBooks::ask_for_empty(Effects& effects) const {
+  std::set<ProcessId> writers;
+  for (const auto& [id, segment] : segments_) {
+    if (segment.writer != kDaemonProcess) writers.insert(segment.writer);
+  }
+  for (const ProcessId writer : writers) effects.emplace_back(AskForEmpty{writer});
+}
+
+Result<void> StoreBooks::return_segment(ProcessId process, SegmentId id, Effects& effects) {
+  const auto segment = segments_.find(id);
+  if (segment == segments_.end() || segment->second.writer != process ||
+      !segment->second.adopted.empty()) {
+    return fail(ErrorCode::kInvalidArgument,
+                "segment " + std::to_string(number(id)) + " is not the sender's to return");
+  }
+  destroy(segment, effects);
+  return {};
+}
+
+Result<uint64_t> StoreBooks::open(ProcessId process, SegmentId id) {
+  const auto segment = segments_.find(id);
+  if (segment == segments_.end()) {
+    return fail(ErrorCode::kNotFound, "no segment " + std::to_string(number(id)));
+  }
+  segment->second.readers.insert(process);
+  return segment->second.data_bytes;
+}
+
+Result<void> StoreBooks::check_location(const wire::StoreLocation& location) const {
+  const auto found = segments_.find(location.segment);
+  if (found != segments_.end()) {
+    const Segment& segment = found->second;
+    const uint64_t start = shm::segment_data_offset(segment.entry_count);
+    const uint64_t end = start + segment.data_bytes;
+    if (location.entry < segment.entry_count && location.size > 0 && location.offset >= start &&
+        location.offset < end && location.size <= end - location.offset &&
+        location.offset % shm::kExtentAlignmentBytes == 0) {
+      return {};
+    }
+  }
+  return fail(ErrorCode::kInvalidArgument, "a location outside of the object store");
+}
+
+void StoreBooks::adopt(const wire::StoreLocation& location) {
+  const auto segment = segments_.find(location.segment);
+  if (segment == segments_.end()) return;  // Named by mistake, after its writer gave it back.
+  if (segment->second.adopted.insert({location.entry, location.generation}).second) {
+    adopted_count_++;
+  }
+}
+
+void StoreBooks::free_extent(const wire::StoreLocation& location, Effects& effects) {
+  const auto segment = segments_.find(location.segment);
+  if (segment == segments_.end() ||
+      !segment->second.adopted.contains({location.entry, location.generation})) {
+    return;
+  }
+  evicting_.push_back(location);
+  effects.emplace_back(MarkEvicting{location});
+}
+
+void StoreBooks::on_unpinned(const wire::StoreLocation& location, Effects& effects) {
+  const auto found = std::find_if(evicting_.begin(), evicting_.end(), [&](const auto& other) {
+    return other.segment == location.segment && other.entry == location.entry &&
+           other.generation == location.generation;
+  });
+  MOBULA_CHECK(found != evicting_.end());
+  const wire::StoreLocation freed = *found;
+  evicting_.erase(found);
+  const auto segment = segments_.find(freed.segment);
+  MOBULA_CHECK(segment != segments_.end());
+  segment->second.adopted.erase({freed.entry, freed.generation});
+  adopted_count_--;
+  effects.emplace_back(ReleaseExtent{freed, segment->second.writer});
+  if (segment->second.writer == kDaemonProcess && segment->second.adopted.empty()) {
+    destroy(segment, effects);
+  }
+}
+
+void StoreBooks::on_process_buried(ProcessId process, Effects& effects) {
+  std::erase_if(waiting_, [&](const Waiting& w) { return w.request.process == process; });
+  for (auto it = segments_.begin(); it != segments_.end();) {
+    const auto next = std::next(it);
+    Segment& segment = it->second;
+    segment.readers.erase(process);
+    if (segment.writer == process) {
+      segment.writer = kDaemonProcess;
+      if (segment.adopted.empty()) destroy(it, effects);
+    }
+    it = next;
+  }
+}
+
+void StoreBooks::destroy(Segments::iterator segment, Effects& effects) {
+  const std::set<ProcessId>& readers = segment->second.readers;
+  effects.emplace_back(DestroySegment{segment->first, {readers.begin(), readers.end()}});
+  granted_bytes_ -= segment->second.file_bytes;
+  segments_.erase(segment);
+}
+
+void StoreBooks::check_invariants() const {
+  uint64_t granted = 0;
+  size_t adopted = 0;
+  for (const auto& [id, segment] : segments_) {
+    MOBULA_CHECK(number(id) < next_segment_);
+    MOBULA_CHECK(segment.writer != kDaemonProcess || !segment.adopted.empty());
+    granted += segment.file_bytes;
+    adopted += segment.adopted.size();
+  }
+  MOBULA_CHECK(granted == granted_bytes_ && adopted == adopted_count_);
+  MOBULA_CHECK(granted_bytes_ <= options_.capacity_bytes);
+  for (const wire::StoreLocation& location : evicting_) {
+    MOBULA_CHECK(
+        segments_.at(location.segment).adopted.contains({location.entry, location.generation}));
+  }
+  MOBULA_CHECK(waiting_.size() <= options_.waiting_max);
+}
+
+}  // namespace mobula::store

@@ -1,0 +1,177 @@
+#pragma once
+// StoreBooks is a node daemon's account of the object store: which process has which segment, which
+// extents belong to shared objects, and whether memory may grow.
+//
+// A segment belongs to one process, its only writer, which carves it up by itself (SlabAllocator).
+// Extents that the directory adopted live on after their writer; the segment stays until they are
+// free. A memfd does not fail when memory runs out, so growth is refused before: against the
+// store's capacity, and against what the machine and the cgroup can still give (Headroom).
+//
+//   segment:  granted ──return_segment, empty──► destroyed
+//                └──writer buried──► orphan ──last adopted extent free──► destroyed
+//   extent:   (the writer's own) ──adopt──► adopted ──free_extent──► evicting ──no pins──► released
+//
+// What the shell does:
+//   SegmentRequest   measure Headroom, request(); a request waits up to wait_max for memory
+//   CreateSegment    make it (shm::create_segment), send SegmentGranted; else on_create_failed()
+//   RefuseSegment    SegmentRefused
+//   AskForEmpty      SegmentsWanted to that process: it is to return empty segments at once
+//   SegmentOpen      open(): then SegmentOpened with a read-only descriptor
+//   AdoptExtent      adopt();  FreeExtent: free_extent()   (from ObjectDirectory)
+//   MarkEvicting     mark the entry in the segment's table, before any scan for it
+//   in every turn of the loop, at least every 50 ms, while evicting() is not empty: collect all pin
+//                    tables (shm/pins.h), then on_unpinned() for each that has no pin
+//   ReleaseExtent    mark the entry free; tell the writer, if it lives (ExtentsFreed)
+//   DestroySegment   close and unmap it, SegmentGone to its readers
+//   Buried           on_process_buried()
+//   at least every 100 ms while waiting() > 0: tick()
+//
+// Threads: none. Owned and called by the node loop only.
+// Time:    only from the `now` arguments, which never go backwards.
+// Limits:  Options.
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+#include "base/time.h"
+#include "wire/frames.h"
+
+namespace mobula::store {
+
+// What the machine can still give, measured by the shell just before the call. Bytes.
+struct Headroom {
+  uint64_t memory_available = ~uint64_t{0};  // MemAvailable.
+  uint64_t cgroup_available = ~uint64_t{0};  // Limit less use, of the tightest cgroup above us.
+  // Pages that the store's segments really have (fstat st_blocks), to tell what is promised but not
+  // yet taken out of the two above.
+  uint64_t store_resident = ~uint64_t{0};
+};
+
+struct SegmentRequest {
+  ProcessId process;
+  uint64_t number;  // The requester's own.
+  uint64_t bytes;
+};
+
+struct CreateSegment {
+  ProcessId process;
+  uint64_t request;
+  SegmentId segment;
+  uint64_t data_bytes;
+};
+struct RefuseSegment {
+  ProcessId process;
+  uint64_t request;
+  std::string message;
+};
+struct AskForEmpty {
+  ProcessId process;
+};
+struct DestroySegment {
+  SegmentId segment;
+  std::vector<ProcessId> readers;
+};
+struct MarkEvicting {
+  wire::StoreLocation location;
+};
+// `writer` is kDaemonProcess if it is dead.
+struct ReleaseExtent {
+  wire::StoreLocation location;
+  ProcessId writer;
+};
+using Effect = std::variant<CreateSegment, RefuseSegment, AskForEmpty, DestroySegment, MarkEvicting,
+                            ReleaseExtent>;
+using Effects = std::vector<Effect>;
+
+class StoreBooks {
+ public:
+  struct Options {
+    uint64_t capacity_bytes = 0;            // object_store_memory.
+    uint64_t standard_bytes = 64ULL << 20;  // Of a segment; less if capacity is small.
+    uint64_t reserve_bytes = 256ULL << 20;  // Of the machine's memory, never given to the store.
+    Duration wait_max = std::chrono::seconds(5);
+    uint32_t waiting_max = 4096;
+    uint32_t segments_max = 100'000;
+  };
+
+  explicit StoreBooks(Options options);
+
+  // A segment with at least request.bytes of data. CreateSegment or RefuseSegment follows, exactly
+  // once unless the process is buried before. kInvalidArgument: no bytes.
+  Result<void> request(const SegmentRequest& request, const Headroom& headroom, Instant now,
+                       Effects& effects);
+  // The shell could not make it. RefuseSegment follows.
+  void on_create_failed(const CreateSegment& created, std::string reason, Effects& effects);
+  // Serves requests that waited for memory, refuses those that waited too long.
+  void tick(const Headroom& headroom, Instant now, Effects& effects);
+  size_t waiting() const { return waiting_.size(); }
+
+  // The writer gives an empty segment back; tick() then serves who waits. kInvalidArgument: not its own, or shared extents in it.
+  Result<void> return_segment(ProcessId process, SegmentId segment, Effects& effects);
+  // `process` is to get a read-only descriptor; its data bytes. kNotFound: no such segment.
+  Result<uint64_t> open(ProcessId process, SegmentId segment);
+
+  // A process named this location: does it lie within a segment? kInvalidArgument: no.
+  Result<void> check_location(const wire::StoreLocation& location) const;
+  void adopt(const wire::StoreLocation& location);
+  void free_extent(const wire::StoreLocation& location, Effects& effects);
+  // In order of being marked.
+  const std::vector<wire::StoreLocation>& evicting() const { return evicting_; }
+  // No process has this evicting extent pinned.
+  void on_unpinned(const wire::StoreLocation& location, Effects& effects);
+
+  // Its requests are forgotten, its segments go as soon as no shared object needs them.
+  void on_process_buried(ProcessId process, Effects& effects);
+
+  uint64_t granted_bytes() const { return granted_bytes_; }
+  uint64_t capacity_bytes() const { return options_.capacity_bytes; }
+  size_t segment_count() const { return segments_.size(); }
+  size_t adopted_count() const { return adopted_count_; }
+  // "4.0 GiB of 6.8 GiB granted: process 12 has 3.0 GiB, ..." for people.
+  std::string who_has_what() const;
+
+  // Aborts if the books do not balance. For tests.
+  void check_invariants() const;
+
+ private:
+  struct ExtentKey {
+    uint32_t entry = 0;
+    uint32_t generation = 0;
+    auto operator<=>(const ExtentKey&) const = default;
+  };
+  struct Segment {
+    ProcessId writer{};  // kDaemonProcess: dead.
+    uint64_t data_bytes = 0;
+    uint64_t file_bytes = 0;
+    uint32_t entry_count = 0;
+    std::set<ExtentKey> adopted;  // Evicting ones included.
+    std::set<ProcessId> readers;
+  };
+  struct Waiting {
+    SegmentRequest request;
+    Instant deadline;
+  };
+  using Segments = std::map<SegmentId, Segment>;
+
+  uint64_t left_to_give(const Headroom& headroom) const;
+  bool try_grant(const SegmentRequest& wanted, const Headroom& headroom, Effects& effects);
+  std::string refusal(uint64_t bytes, const Headroom& headroom) const;
+  void ask_for_empty(Effects& effects) const;
+  void destroy(Segments::iterator segment, Effects& effects);
+
+  const Options options_;
+  Segments segments_;
+  std::deque<Waiting> waiting_;
+  std::vector<wire::StoreLocation> evicting_;
+  size_t adopted_count_ = 0;
+  uint64_t granted_bytes_ = 0;  // File bytes of all segments.
+  uint32_t next_segment_ = 1;
+};
+
+}  // namespace mobula::store

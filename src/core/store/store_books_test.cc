@@ -1,0 +1,313 @@
+#include "core/store/store_books.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <random>
+
+#include "shm/segment.h"
+
+namespace mobula::store {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr uint64_t kMiB = 1ULL << 20;
+constexpr uint64_t kGiB = 1ULL << 30;
+constexpr ProcessId p{1};
+constexpr ProcessId q{2};
+const Headroom kPlenty{};  // Nothing measured: no limit but the store's own.
+
+template <typename T>
+std::vector<T> take(Effects& effects) {
+  std::vector<T> taken;
+  std::erase_if(effects, [&](const Effect& effect) {
+    const T* match = std::get_if<T>(&effect);
+    if (match != nullptr) taken.push_back(*match);
+    return match != nullptr;
+  });
+  return taken;
+}
+
+class Books : public testing::Test {
+ protected:
+  ~Books() override { books.check_invariants(); }
+
+  CreateSegment grant(ProcessId process, uint64_t bytes, const Headroom& headroom = kPlenty) {
+    EXPECT_TRUE(books.request({process, ++requests, bytes}, headroom, 0s, effects));
+    const auto created = take<CreateSegment>(effects);
+    EXPECT_EQ(created.size(), 1);
+    return created.empty() ? CreateSegment{} : created[0];
+  }
+  wire::StoreLocation extent(SegmentId segment, uint32_t entry) {
+    return {segment, entry, 1, 0, 1 << 20, 100};
+  }
+  void expect_no_more() { EXPECT_TRUE(effects.empty()); }
+
+  StoreBooks books{{.capacity_bytes = kGiB}};
+  Effects effects;
+  uint64_t requests = 0;
+};
+
+TEST_F(Books, a_small_request_gets_a_standard_segment) {
+  const CreateSegment created = grant(p, 1000);
+  EXPECT_EQ(created.data_bytes, 64 * kMiB);
+  EXPECT_EQ(created.process, p);
+  EXPECT_EQ(created.request, 1);
+  EXPECT_GT(books.granted_bytes(), 64 * kMiB);
+  expect_no_more();
+}
+
+TEST_F(Books, a_large_object_gets_what_it_needs) {
+  EXPECT_EQ(grant(p, 100 * kMiB + 1).data_bytes, 102 * kMiB);
+}
+
+TEST_F(Books, segments_get_smaller_as_the_store_fills) {
+  grant(p, 700 * kMiB);
+  const uint64_t later = grant(q, 1000).data_bytes;
+  EXPECT_LT(later, 64 * kMiB);
+  EXPECT_GE(later, 2 * kMiB);
+}
+
+TEST_F(Books, what_can_never_fit_is_refused_at_once) {
+  EXPECT_TRUE(books.request({p, 1, 2 * kGiB}, kPlenty, 0s, effects));
+  const auto refused = take<RefuseSegment>(effects);
+  ASSERT_EQ(refused.size(), 1);
+  EXPECT_NE(refused[0].message.find("object_store_memory"), std::string::npos);
+  EXPECT_TRUE(books.request({p, 1, ~uint64_t{0}}, kPlenty, 0s, effects));
+  EXPECT_EQ(take<RefuseSegment>(effects).size(), 1);
+  EXPECT_FALSE(books.request({p, 1, 0}, kPlenty, 0s, effects));
+  expect_no_more();
+}
+
+TEST_F(Books, a_request_waits_for_room_and_others_are_asked_for_empty_segments) {
+  const CreateSegment first = grant(p, 900 * kMiB);
+  EXPECT_TRUE(books.request({q, 7, 200 * kMiB}, kPlenty, 1s, effects));
+  EXPECT_EQ(take<AskForEmpty>(effects).at(0).process, p);
+  expect_no_more();
+  EXPECT_EQ(books.waiting(), 1);
+  EXPECT_TRUE(books.return_segment(p, first.segment, effects));
+  EXPECT_EQ(take<DestroySegment>(effects).size(), 1);
+  books.tick(kPlenty, 2s, effects);
+  EXPECT_EQ(take<CreateSegment>(effects).at(0).request, 7);
+  EXPECT_EQ(books.waiting(), 0);
+  expect_no_more();
+}
+
+TEST_F(Books, a_request_that_waited_too_long_is_told_who_has_what) {
+  grant(p, 900 * kMiB);
+  EXPECT_TRUE(books.request({q, 7, 200 * kMiB}, kPlenty, 1s, effects));
+  effects.clear();
+  books.tick(kPlenty, 5s, effects);
+  EXPECT_TRUE(take<RefuseSegment>(effects).empty());
+  effects.clear();
+  books.tick(kPlenty, 6s, effects);
+  const auto refused = take<RefuseSegment>(effects);
+  ASSERT_EQ(refused.size(), 1);
+  EXPECT_NE(refused[0].message.find("process 1"), std::string::npos);
+  expect_no_more();
+}
+
+TEST_F(Books, a_small_request_passes_a_large_one_that_waits) {
+  grant(p, 900 * kMiB);
+  EXPECT_TRUE(books.request({q, 1, 200 * kMiB}, kPlenty, 0s, effects));
+  effects.clear();
+  EXPECT_EQ(grant(q, 1000).process, q);
+}
+
+TEST_F(Books, growth_stops_before_the_machine_runs_out) {
+  // 256 MiB stay reserved. Of the granted 64 MiB nothing has been touched: they are spoken for.
+  grant(p, 1000);
+  const Headroom tight{.memory_available = 400 * kMiB, .store_resident = 0};
+  EXPECT_TRUE(books.request({q, 1, 100 * kMiB}, tight, 0s, effects));
+  EXPECT_TRUE(take<CreateSegment>(effects).empty());
+  const Headroom touched{.memory_available = 400 * kMiB, .store_resident = 64 * kMiB};
+  books.tick(touched, 1s, effects);
+  EXPECT_EQ(take<CreateSegment>(effects).size(), 1);
+}
+
+TEST_F(Books, the_cgroups_limit_counts_too) {
+  const Headroom tight{.memory_available = 64 * kGiB, .cgroup_available = 300 * kMiB};
+  EXPECT_TRUE(books.request({p, 1, 100 * kMiB}, tight, 0s, effects));
+  EXPECT_TRUE(take<CreateSegment>(effects).empty());
+  books.tick(tight, 10s, effects);
+  const auto refused = take<RefuseSegment>(effects);
+  ASSERT_EQ(refused.size(), 1);
+  EXPECT_NE(refused[0].message.find("cgroup 300.0 MiB"), std::string::npos);
+}
+
+TEST_F(Books, a_segment_outlives_its_writer_while_shared_objects_need_it) {
+  const CreateSegment needed = grant(p, 1000);
+  const CreateSegment unneeded = grant(p, 1000);
+  EXPECT_TRUE(books.open(q, needed.segment));
+  EXPECT_TRUE(books.check_location(extent(needed.segment, 0)));
+  books.adopt(extent(needed.segment, 0));
+  books.adopt(extent(needed.segment, 1));
+  books.on_process_buried(p, effects);
+  const auto destroyed = take<DestroySegment>(effects);
+  ASSERT_EQ(destroyed.size(), 1);
+  EXPECT_EQ(destroyed[0].segment, unneeded.segment);
+  for (uint32_t entry : {0, 1}) {
+    books.free_extent(extent(needed.segment, entry), effects);
+    EXPECT_EQ(take<MarkEvicting>(effects).size(), 1);
+    ASSERT_EQ(books.evicting().size(), 1);
+    books.on_unpinned(books.evicting().front(), effects);
+    EXPECT_EQ(take<ReleaseExtent>(effects).at(0).writer, kDaemonProcess);
+  }
+  const auto last = take<DestroySegment>(effects);
+  ASSERT_EQ(last.size(), 1);
+  EXPECT_EQ(last[0].readers, std::vector{q});
+  EXPECT_EQ(books.granted_bytes(), 0);
+  expect_no_more();
+}
+
+TEST_F(Books, a_freed_extent_goes_back_to_its_living_writer) {
+  const CreateSegment created = grant(p, 1000);
+  books.adopt(extent(created.segment, 3));
+  EXPECT_FALSE(books.return_segment(p, created.segment, effects));
+  books.free_extent(extent(created.segment, 3), effects);
+  EXPECT_FALSE(books.return_segment(p, created.segment, effects));  // A reader may have it pinned.
+  take<MarkEvicting>(effects);
+  books.on_unpinned(extent(created.segment, 3), effects);
+  EXPECT_EQ(take<ReleaseExtent>(effects).at(0).writer, p);
+  EXPECT_FALSE(books.return_segment(q, created.segment, effects));
+  EXPECT_TRUE(books.return_segment(p, created.segment, effects));
+  EXPECT_EQ(take<DestroySegment>(effects).size(), 1);
+  expect_no_more();
+}
+
+TEST_F(Books, a_segment_that_could_not_be_made_is_taken_back) {
+  const CreateSegment created = grant(p, 1000);
+  books.on_create_failed(created, "out of descriptors", effects);
+  EXPECT_EQ(take<RefuseSegment>(effects).at(0).request, created.request);
+  EXPECT_EQ(books.granted_bytes(), 0);
+}
+
+TEST_F(Books, the_requests_of_a_buried_process_are_forgotten) {
+  grant(p, 900 * kMiB);
+  EXPECT_TRUE(books.request({q, 1, 200 * kMiB}, kPlenty, 0s, effects));
+  effects.clear();
+  books.on_process_buried(q, effects);
+  EXPECT_EQ(books.waiting(), 0);
+  expect_no_more();
+}
+
+TEST_F(Books, places_outside_of_the_store_are_refused) {
+  const CreateSegment created = grant(p, 1000);
+  const auto ok = [&](wire::StoreLocation at) { return books.check_location(at).has_value(); };
+  const uint64_t start = shm::segment_data_offset(shm::kSegmentEntriesMax);
+  EXPECT_TRUE(ok({created.segment, 0, 1, 0, start, 64 * kMiB}));
+  EXPECT_FALSE(ok({SegmentId{99}, 0, 1, 0, start, 64}));
+  EXPECT_FALSE(ok({created.segment, 4096, 1, 0, start, 64}));
+  EXPECT_FALSE(ok({created.segment, 0, 1, 0, start, 0}));
+  EXPECT_FALSE(ok({created.segment, 0, 1, 0, 0, 64}));
+  EXPECT_FALSE(ok({created.segment, 0, 1, 0, start + 64, 64 * kMiB}));
+  EXPECT_FALSE(ok({created.segment, 0, 1, 0, start + 64, ~uint64_t{0}}));
+  EXPECT_FALSE(books.open(p, SegmentId{99}));
+  books.adopt(extent(SegmentId{99}, 0));  // Ignored, as is freeing what nobody adopted.
+  books.free_extent(extent(created.segment, 0), effects);
+  expect_no_more();
+}
+
+// Processes that ask, return, share and die, in random order.
+class BooksHistory {
+ public:
+  explicit BooksHistory(uint64_t seed) : random_(seed) {}
+
+  void step() {
+    now_ += std::chrono::milliseconds(random_() % 200);
+    const Headroom headroom{.memory_available = 300 * kMiB + random_() % kGiB,
+                            .store_resident = books_.granted_bytes() / 2};
+    switch (random_() % 7) {
+      case 0: {
+        const ProcessId process{next_process_ + static_cast<uint32_t>(random_() % 3)};
+        asked_++;
+        const SegmentRequest request{process, asked_, 1 + random_() % (600 * kMiB)};
+        ASSERT_TRUE(books_.request(request, headroom, now_, effects_));
+        break;
+      }
+      case 1:
+        share();
+        break;
+      case 2:
+        free_some();
+        break;
+      case 3:
+        if (!books_.evicting().empty()) {
+          books_.on_unpinned(books_.evicting()[random_() % books_.evicting().size()], effects_);
+        }
+        break;
+      case 4:
+        if (!segments_.empty()) {
+          const Own own = segments_[random_() % segments_.size()];
+          (void)books_.return_segment(own.writer, own.segment, effects_);  // Refused if shared.
+        }
+        break;
+      case 5:
+        books_.tick(headroom, now_, effects_);
+        break;
+      default:
+        if (random_() % 20 == 0) books_.on_process_buried(ProcessId{next_process_++}, effects_);
+    }
+    carry_out();
+    books_.check_invariants();
+    ASSERT_EQ(books_.segment_count(), segments_.size());
+  }
+
+  uint64_t asked() const { return asked_; }
+  uint64_t answers() const { return answers_; }
+
+ private:
+  struct Own {
+    SegmentId segment;
+    ProcessId writer;
+  };
+
+  void share() {
+    if (segments_.empty()) return;
+    const SegmentId segment = segments_[random_() % segments_.size()].segment;
+    shared_.push_back(
+        {segment, static_cast<uint32_t>(random_() % 64), generation_++, 0, 1 << 20, 64});
+    books_.adopt(shared_.back());
+  }
+  void free_some() {
+    if (shared_.empty()) return;
+    std::swap(shared_[random_() % shared_.size()], shared_.back());
+    books_.free_extent(shared_.back(), effects_);
+    shared_.pop_back();
+  }
+  void carry_out() {
+    for (const CreateSegment& created : take<CreateSegment>(effects_)) {
+      segments_.push_back({created.segment, created.process});
+      answers_++;
+    }
+    answers_ += take<RefuseSegment>(effects_).size();
+    for (const DestroySegment& gone : take<DestroySegment>(effects_)) {
+      const auto is_it = [&](const Own& own) { return own.segment == gone.segment; };
+      ASSERT_EQ(std::erase_if(segments_, is_it), 1);
+    }
+    effects_.clear();
+  }
+
+  std::mt19937_64 random_;
+  StoreBooks books_{{.capacity_bytes = 512 * kMiB, .waiting_max = 4}};
+  Effects effects_;
+  std::vector<Own> segments_;
+  std::vector<wire::StoreLocation> shared_;
+  Instant now_{0};
+  uint64_t asked_ = 0;
+  uint64_t answers_ = 0;
+  uint32_t next_process_ = 1;
+  uint32_t generation_ = 1;
+};
+
+TEST(BooksRandom, the_books_always_balance) {
+  const char* text = std::getenv("MOBULA_SEED");
+  BooksHistory history(text == nullptr ? 1 : std::strtoull(text, nullptr, 10));
+  for (int step = 0; step < 20'000; step++) ASSERT_NO_FATAL_FAILURE(history.step());
+  EXPECT_LE(history.answers(), history.asked());
+  EXPECT_GT(history.answers(), history.asked() / 2);
+}
+
+}  // namespace
+}  // namespace mobula::store

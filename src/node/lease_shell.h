@@ -1,0 +1,81 @@
+#pragma once
+// LeaseShell carries out what NodeScheduler decides: leases over channels, workers started and
+// stopped; and turns the records of processes about leases into its events.
+//
+// Threads: the loop's.
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/scheduler/scheduler.h"
+#include "io/loop.h"
+#include "node/channels.h"
+#include "node/sessions.h"
+
+namespace mobula::node {
+
+class LeaseShell {
+ public:
+  struct Callbacks {
+    std::function<void(const scheduler::StartWorker&)> start_worker;
+    std::function<void(const scheduler::StopWorker&)> stop_worker;
+    std::function<void(const scheduler::StartFailed&)> start_failed;
+    std::function<void(ProcessId owner, const std::string&)> infeasible;
+    // Before the two learn of their channel. An error: make none.
+    std::function<Result<void>(ProcessId, ProcessId)> before_channel;
+  };
+
+  LeaseShell(io::Loop& loop, Sessions& sessions, Channels& channels, ResourceSet total,
+             uint32_t workers_max);
+  void set_callbacks(Callbacks callbacks) { callbacks_ = std::move(callbacks); }
+
+  // For events that are not records. Call changed() after them.
+  scheduler::NodeScheduler& scheduler() { return scheduler_; }
+  void changed() { dirty_ = true; }
+  // `process` is gone (its channels too): it owns no lease and works under none.
+  void forget(ProcessId process);
+
+  // True if the record is one of ours. An error: the process broke the protocol.
+  Result<bool> on_record(const Session& session, const wire::fb::ToDaemon& record);
+
+  // Once a turn of the loop: decides, and carries out. True if something was done.
+  bool run();
+  bool has_work() const { return dirty_; }
+
+ private:
+  struct Lease {
+    ProcessId owner{};
+    ProcessId worker{};
+  };
+
+  Result<void> define_shape(ProcessId process, const wire::fb::DefineShape& record);
+  Result<void> lease_returned(ProcessId process, LeaseId lease);
+  Result<void> tolerate(Result<void> result, ProcessId process, const char* what) const;
+  void carry_out(const scheduler::GrantLease& grant);
+  void carry_out(const scheduler::ReclaimLease& reclaim);
+  void carry_out(const scheduler::WarnInfeasible& warning);
+  void carry_out(const scheduler::StartWorker& start) { callbacks_.start_worker(start); }
+  void carry_out(const scheduler::StopWorker& stop) { callbacks_.stop_worker(stop); }
+  void carry_out(const scheduler::StartFailed& failed) { callbacks_.start_failed(failed); }
+  void set_timer();
+  void return_refused();
+
+  io::Loop& loop_;
+  Sessions& sessions_;
+  Channels& channels_;
+  scheduler::NodeScheduler scheduler_;
+  Callbacks callbacks_;
+  std::map<LeaseId, Lease> leases_;
+  std::vector<std::pair<LeaseId, ProcessId>> refused_;  // Granted, but there was no channel.
+  std::unique_ptr<io::Timer> refused_timer_;
+  bool dirty_ = false;
+  std::optional<Instant> timer_at_;
+  std::unique_ptr<io::Timer> timer_;
+};
+
+}  // namespace mobula::node

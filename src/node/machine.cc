@@ -1,0 +1,115 @@
+#include "node/machine.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <fstream>
+#include <optional>
+#include <sstream>
+#include <vector>
+
+namespace mobula::node {
+
+namespace {
+
+constexpr uint64_t kUnlimited = ~uint64_t{0};
+constexpr const char* kCgroupRoot = "/sys/fs/cgroup";
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+std::optional<uint64_t> read_number(const std::string& path) {
+  const std::string text = read_file(path);
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end == text.data()) return std::nullopt;
+  return value;
+}
+
+// The number after `name` in lines of "name number".
+std::optional<uint64_t> find_number(const std::string& path, const std::string& name) {
+  std::istringstream lines(read_file(path));
+  std::string word;
+  uint64_t value = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    if (words >> word >> value && word == name) return value;
+  }
+  return std::nullopt;
+}
+
+struct MemoryGroup {
+  std::string folder;
+  bool is_v2 = false;
+};
+
+// Our memory cgroup and its parents, innermost first. In a container the path that the kernel names
+// is often not visible; the root of the file system then is our group.
+std::vector<MemoryGroup> memory_groups() {
+  std::vector<MemoryGroup> groups;
+  std::istringstream lines(read_file("/proc/self/cgroup"));
+  for (std::string line; std::getline(lines, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const bool is_v2 = controllers == ",,";
+    if (!is_v2 && controllers.find(",memory,") == std::string::npos) continue;
+    const std::string root = std::string(kCgroupRoot) + (is_v2 ? "" : "/memory");
+    std::string path = line.substr(second + 1);
+    while (true) {
+      groups.push_back({root + path, is_v2});
+      if (path.empty() || path == "/") break;
+      path.resize(path.find_last_of('/'));
+    }
+    if (path.empty()) continue;
+    groups.push_back({root, is_v2});
+  }
+  return groups;
+}
+
+}  // namespace
+
+uint64_t memory_available() {
+  return find_number("/proc/meminfo", "MemAvailable:").value_or(kUnlimited / 1024) * 1024;
+}
+
+uint64_t cgroup_memory_available() {
+  uint64_t available = kUnlimited;
+  for (const MemoryGroup& group : memory_groups()) {
+    const char* limit_name = group.is_v2 ? "/memory.max" : "/memory.limit_in_bytes";
+    const char* usage_name = group.is_v2 ? "/memory.current" : "/memory.usage_in_bytes";
+    const auto limit = read_number(group.folder + limit_name);  // "max" is not a number.
+    const auto usage = read_number(group.folder + usage_name);
+    if (!limit || !usage) continue;
+    // File pages that nobody uses count as use but can be had.
+    const char* inactive = group.is_v2 ? "inactive_file" : "total_inactive_file";
+    const uint64_t reclaimable =
+        std::min(find_number(group.folder + "/memory.stat", inactive).value_or(0), *usage);
+    const uint64_t used = *usage - reclaimable;
+    available = std::min(available, *limit > used ? *limit - used : 0);
+  }
+  return available;
+}
+
+uint64_t oom_kill_count() {
+  for (const MemoryGroup& group : memory_groups()) {
+    const char* name = group.is_v2 ? "/memory.events" : "/memory.oom_control";
+    if (const auto count = find_number(group.folder + name, "oom_kill")) return *count;
+  }
+  return 0;
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+}  // namespace mobula::node

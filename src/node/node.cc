@@ -1,0 +1,544 @@
+#include "node/node.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "node/log.h"
+#include "node/machine.h"
+
+namespace mobula::node {
+
+namespace {
+
+using wire::fb::UplinkBody;
+
+constexpr uint64_t kDescriptorsWanted = 65'536;
+// Besides those of workers: for the daemon itself, its log files, zygotes, starts under way.
+constexpr uint64_t kDescriptorsReserved = 160;
+constexpr uint64_t kDescriptorsPerWorker = 6;
+// Below the bell bits of one process, since each may have a channel to every other.
+constexpr uint64_t kWorkersMax = 500;
+constexpr size_t kFailedStartsMax = 64;
+constexpr auto kExitPatience = std::chrono::seconds(5);
+constexpr auto kHangupPatience = std::chrono::seconds(1);
+constexpr auto kGrace = std::chrono::milliseconds(200);
+
+NodeId random_node_id() {
+  uint32_t id = 0;
+  while (id == 0) {
+    if (::getrandom(&id, sizeof id, 0) != sizeof id) id = static_cast<uint32_t>(::getpid());
+  }
+  return NodeId{id};
+}
+
+uint32_t workers_max() {
+  const uint64_t limit = io::descriptor_limit();
+  const uint64_t spare = limit > kDescriptorsReserved ? limit - kDescriptorsReserved : 0;
+  return static_cast<uint32_t>(std::clamp<uint64_t>(spare / kDescriptorsPerWorker, 1, kWorkersMax));
+}
+
+std::string text_of(const flatbuffers::String* text) { return text ? text->str() : ""; }
+
+}  // namespace
+
+Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options) {
+  auto loop = io::Loop::open();
+  MOBULA_TRY(loop);
+  auto doorbell = Doorbell::open();
+  MOBULA_TRY(doorbell);
+  std::unique_ptr<Node> node(new Node(options, std::move(*loop), std::move(*doorbell)));
+  MOBULA_TRY(node->start());
+  return node;
+}
+
+Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
+           std::unique_ptr<Doorbell> doorbell)
+    : options_(options),
+      id_(random_node_id()),
+      descriptors_max_before_(io::raise_descriptor_limit(kDescriptorsWanted)),
+      loop_(std::move(loop)),
+      doorbell_(std::move(doorbell)),
+      sessions_(*doorbell_),
+      channels_(sessions_),
+      store_(*loop_, sessions_, options.object_store_bytes),
+      objects_(sessions_, store_, id_,
+               [this](ProcessId process) {
+                 loop_->post([this, process] { sessions_.remove(process); });
+               }),
+      leases_(*loop_, sessions_, channels_, options.resources, workers_max()),
+      uplinks_(sessions_, objects_,
+               {.on_record =
+                    [this](Session& session, const wire::ToDaemonMessage& message) {
+                      on_record(session, message);
+                    },
+                .on_broken = [this](Session& session,
+                                    const std::string& reason) { cut_off(session, reason); }}),
+      logs_(*loop_, sessions_, options.session_directory),
+      queries_(sessions_, leases_.scheduler(), store_,
+               {id_, node::host_name(), options.session_directory}),
+      workers_(
+          *loop_, options.session_directory,
+          {.on_started = [this](ProcessId worker, pid_t pid) { on_worker_started(worker, pid); },
+           .on_ended = [this](ProcessId worker,
+                              const Death& death) { on_worker_ended(worker, death); },
+           .on_job_empty = [this](JobId job) { on_job_empty(job); }}) {
+  leases_.set_callbacks(
+      {.start_worker = [this](const auto& start) { start_worker(start); },
+       .stop_worker = [this](const auto& stop) { stop_worker(stop); },
+       .start_failed = [this](const auto& failed) { on_start_failed(failed); },
+       .infeasible =
+           [this](ProcessId owner, const std::string& text) {
+             const Session* session = sessions_.find(owner);
+             if (session == nullptr || session->is_driver) return;
+             const auto job = jobs_.find(session->job);
+             if (job != jobs_.end()) logs_.tell(job->second.driver, text);
+           },
+       .before_channel = [this](ProcessId one,
+                                ProcessId other) { return objects_.before_channel(one, other); }});
+}
+
+Node::~Node() {
+  std::error_code error;
+  std::filesystem::remove_all(options_.session_directory, error);
+  if (error) {
+    log_error(fmt::format("directory={} event=not_removed why=\"{}\"", options_.session_directory,
+                          error.message()));
+  }
+}
+
+Result<void> Node::start() {
+  io::adopt_orphans();
+  auto signals = io::Signals::open(*loop_, {SIGCHLD, SIGTERM, SIGINT, SIGHUP},
+                                   [this](int signal) { on_signal(signal); });
+  MOBULA_TRY(signals);
+  signals_ = std::move(*signals);
+  auto watch = loop_->watch(doorbell_->event_fd(), [this] { doorbell_->clear(); });
+  MOBULA_TRY(watch);
+  doorbell_watch_ = std::move(*watch);
+  log_info(fmt::format("node={:08x} pid={} event=started resources=\"{}\" store_bytes={}",
+                       number(id_), ::getpid(), options_.resources.to_string(),
+                       options_.object_store_bytes));
+  return add_driver(shm::Fd(options_.driver_fd));
+}
+
+void Node::run() {
+  loop_->run(*this);
+  log_info(fmt::format("node={:08x} event=ended", number(id_)));
+}
+
+bool Node::work() {
+  bool did = uplinks_.read_some();
+  did |= leases_.run();
+  store_.run();
+  return did;
+}
+
+bool Node::prepare_sleep() {
+  doorbell_->prepare_sleep();
+  return !uplinks_.any_unread() && !leases_.has_work();
+}
+
+// ---- processes come
+// --------------------------------------------------------------------------------
+
+Result<void> Node::add_driver(shm::Fd socket) {
+  ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);  // It came to us through exec.
+  const auto pid = io::peer_pid(socket);
+  MOBULA_TRY(pid);
+  auto pidfd = io::open_pidfd(*pid);
+  MOBULA_TRY(pidfd);
+  const ProcessId id = leases_.scheduler().new_process();
+  const JobId job{next_job_++};
+  jobs_[job].driver = id;
+  Session& session = sessions_.add(id, job, true);
+  session.pid = *pid;
+  MOBULA_TRY(open_socket(session, std::move(socket)));
+  auto watch =
+      loop_->watch(pidfd->get(), [this, id] { on_driver_gone(id, "the driver has died"); });
+  MOBULA_TRY(watch);
+  driver_pidfd_ = std::move(*pidfd);
+  driver_watch_ = std::move(*watch);
+  return {};
+}
+
+Result<void> Node::open_socket(Session& session, shm::Fd socket) {
+  const ProcessId id = session.id;
+  auto opened = io::PacketSocket::open(
+      *loop_, std::move(socket),
+      {.on_packet = [this, id](std::span<const std::byte> bytes,
+                               const std::vector<shm::Fd>&) { on_packet(id, bytes); },
+       .on_closed = [this, id](const std::string& reason) { on_socket_closed(id, reason); }});
+  MOBULA_TRY(opened);
+  session.socket = std::move(*opened);
+  return {};
+}
+
+// Callbacks of a socket may end its session, so it is destroyed in a later turn.
+void Node::close_socket(Session& session) {
+  if (!session.socket) return;
+  closing_.push_back(std::move(session.socket));
+  loop_->post([this] { closing_.clear(); });
+}
+
+void Node::on_packet(ProcessId process, std::span<const std::byte> bytes) {
+  Session* session = sessions_.find(process);
+  if (session == nullptr || session->broken || !session->socket) return;
+  const auto message = wire::ToDaemonMessage::parse(bytes);
+  if (!message) return cut_off(*session, message.error().message);
+  const auto* hello = message->root().body_as_Hello();
+  if (hello == nullptr || session->welcomed) {
+    return cut_off(*session, "only one Hello is expected on the socket");
+  }
+  if (const auto welcomed = on_hello(*session, *hello); !welcomed) {
+    refuse(*session, welcomed.error().message);
+  }
+}
+
+Result<void> Node::on_hello(Session& session, const wire::fb::Hello& hello) {
+  if (hello.protocol() != wire::kControlProtocol) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("this process speaks version {} of the protocol and the daemon {}: "
+                            "they are of different installations",
+                            hello.protocol(), wire::kControlProtocol));
+  }
+  const bool is_driver = hello.kind() == wire::fb::ProcessKind::driver;
+  if (is_driver != session.is_driver) {
+    return fail(ErrorCode::kInvalidArgument, "this socket is for another kind of process");
+  }
+  if (is_driver) return welcome_driver(session, hello);
+  // Its pid comes from who forked it, by another socket: most often before.
+  session.said_hello = true;
+  return session.pid != 0 ? welcome_worker(session) : Result<void>{};
+}
+
+Result<void> Node::welcome_driver(Session& session, const wire::fb::Hello& hello) {
+  Job& job = jobs_.at(session.job);
+  job.setup.python = text_of(hello.python());
+  job.setup.working_directory = text_of(hello.working_directory());
+  if (hello.sys_path() != nullptr) {
+    for (const auto* entry : *hello.sys_path()) job.setup.sys_path.push_back(entry->str());
+  }
+  if (hello.environment() != nullptr) {
+    for (const auto* variable : *hello.environment()) {
+      job.setup.environment.push_back(variable->name()->str() + "=" + variable->value()->str());
+    }
+  }
+  job.setup.log_to_driver = hello.log_to_driver();
+  job.setup.job_namespace = text_of(hello.job_namespace());
+  job.setup.descriptors_max = descriptors_max_before_;
+  MOBULA_TRY(welcome(session));
+  leases_.scheduler().add_driver(session.id, session.job);
+  leases_.changed();
+  job.welcomed = true;
+  workers_.add_job(session.job, job.setup);
+  log_info(fmt::format("job={} event=started driver_pid={} python={}", number(session.job),
+                       session.pid, job.setup.python));
+  return {};
+}
+
+Result<void> Node::welcome_worker(Session& session) {
+  MOBULA_TRY(welcome(session));
+  if (const auto ready = leases_.scheduler().worker_ready(session.id, monotonic_now()); !ready) {
+    log_debug(fmt::format("process={} event=not_needed why=\"{}\"", number(session.id),
+                          ready.error().message));
+  }
+  leases_.changed();
+  return {};
+}
+
+Result<void> Node::welcome(Session& session) {
+  MOBULA_TRY(objects_.add_process(session.id, session.job));
+  MOBULA_TRY(sessions_.share_memory(session));
+  session.welcomed = true;
+  const Job& job = jobs_.at(session.job);
+  const std::vector<int> descriptors = sessions_.welcome_descriptors(session);
+  const std::string name = std::filesystem::path(options_.session_directory).filename().string();
+  sessions_.send(
+      session,
+      [&](wire::Builder& builder) {
+        return wire::fb::CreateWelcomeDirect(builder, number(id_), number(session.id),
+                                             number(session.job), job.setup.job_namespace.c_str(),
+                                             name.c_str(), options_.session_directory.c_str(),
+                                             job.setup.log_to_driver, options_.object_store_bytes);
+      },
+      descriptors);
+  return {};
+}
+
+void Node::refuse(Session& session, const std::string& reason) {
+  sessions_.send(session, [&](wire::Builder& builder) {
+    return wire::fb::CreateRefusedDirect(builder, reason.c_str());
+  });
+  cut_off(session, reason);
+}
+
+// ---- processes say something
+// -----------------------------------------------------------------------
+
+void Node::on_record(Session& session, const wire::ToDaemonMessage& message) {
+  const auto handled = dispatch(session, message.root());
+  if (!handled) return cut_off(session, handled.error().message);
+  if (!*handled) {
+    cut_off(session,
+            fmt::format("a record of kind {} is not expected", static_cast<int>(message.type())));
+  }
+}
+
+Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) {
+  switch (record.body_type()) {
+    case UplinkBody::Query:
+      queries_.answer(session, *record.body_as_Query());
+      return true;
+    case UplinkBody::BrokenPeer:
+      MOBULA_TRY(on_broken_peer(session, *record.body_as_BrokenPeer()));
+      return true;
+    case UplinkBody::Leave:
+      if (!session.is_driver) return fail(ErrorCode::kInvalidArgument, "a worker cannot leave");
+      end_job(session.job, "its driver has left");
+      return true;
+    default:
+      break;
+  }
+  auto handled = leases_.on_record(session, record);
+  if (handled && !*handled) handled = objects_.on_record(session, record);
+  if (handled && !*handled) handled = store_.on_record(session, record);
+  return handled;
+}
+
+Result<void> Node::on_broken_peer(Session& session, const wire::fb::BrokenPeer& record) {
+  const ProcessId peer{record.peer()};
+  if (!channels_.exists(session.id, peer) && !channels_.exists(peer, session.id)) return {};
+  if (Session* broken = sessions_.find(peer)) {
+    cut_off(*broken,
+            fmt::format("process {} says: {}", number(session.id), text_of(record.reason())));
+  }
+  return {};
+}
+
+// The process did what no healthy one does. It goes; nobody else notices.
+void Node::cut_off(Session& session, const std::string& reason) {
+  if (std::exchange(session.broken, true)) return;
+  log_error(fmt::format("process={} pid={} event=cut_off why=\"{}\"", number(session.id),
+                        session.pid, reason));
+  if (session.is_driver) {
+    loop_->post([this, id = session.id, reason] { on_driver_gone(id, reason); });
+  } else {
+    workers_.kill(session.id, reason);
+  }
+}
+
+// ---- workers come and go
+// ---------------------------------------------------------------------------
+
+void Node::start_worker(const scheduler::StartWorker& start) {
+  const auto job = jobs_.find(start.job);
+  const auto try_start = [&]() -> Result<void> {
+    auto pipes = workers_.start(start.job, start.worker);
+    MOBULA_TRY(pipes);
+    Session& session = sessions_.add(start.worker, start.job, false);
+    const bool logged = job != jobs_.end() && job->second.setup.log_to_driver;
+    MOBULA_TRY(logs_.add(start.worker, logged ? job->second.driver : kDaemonProcess,
+                         std::move(pipes->output), std::move(pipes->errors)));
+    return open_socket(session, std::move(pipes->socket));
+  };
+  const auto started = try_start();
+  if (started) return;
+  log_warning(fmt::format("worker={} event=not_started why=\"{}\"", number(start.worker),
+                          started.error().message));
+  if (workers_.is_running(start.worker)) {
+    workers_.kill(start.worker, started.error().message);
+    return;
+  }
+  // Not from within the carrying out of effects.
+  loop_->post([this, worker = start.worker, why = started.error().message] {
+    on_worker_ended(worker, {{0, 1}, "it could not be started: " + why});
+  });
+}
+
+void Node::stop_worker(const scheduler::StopWorker& stop) {
+  const Session* session = sessions_.find(stop.worker);
+  const auto job = session != nullptr ? jobs_.find(session->job) : jobs_.end();
+  if (job != jobs_.end() && job->second.grace) return;  // It was asked to exit, or killed.
+  if (stop.reason != scheduler::StopReason::kIdle) {
+    static constexpr std::array kReasons = {"it is idle", "it did not start in time",
+                                            "who it worked for is gone", "its job has ended"};
+    return workers_.kill(stop.worker, kReasons[static_cast<size_t>(stop.reason)]);
+  }
+  sessions_.send(stop.worker, [](wire::Builder& builder) {
+    return wire::fb::CreateExitDirect(builder, "it was idle");
+  });
+  deadlines_[stop.worker] = loop_->at(monotonic_now() + kExitPatience, [this, id = stop.worker] {
+    workers_.kill(id, "it did not exit when it was asked to");
+  });
+}
+
+void Node::on_start_failed(const scheduler::StartFailed& failed) {
+  std::string text = failed.text;
+  if (const auto found = failed_starts_.extract(failed.worker)) text += "\n" + found.mapped();
+  const std::string log = workers_.zygote_log_tail(failed.job);
+  if (!log.empty()) text += "\nThe last lines of the process that starts workers:\n" + log;
+  log_error(fmt::format("job={} event=workers_do_not_start failures={} why=\"{}\"",
+                        number(failed.job), failed.failures, text));
+  const auto job = jobs_.find(failed.job);
+  if (job != jobs_.end()) logs_.tell(job->second.driver, text);
+}
+
+void Node::on_worker_started(ProcessId worker, pid_t pid) {
+  logs_.set_pid(worker, pid);
+  Session* session = sessions_.find(worker);
+  if (session == nullptr) return;
+  session->pid = pid;
+  log_debug(fmt::format("worker={} event=started pid={}", number(worker), pid));
+  if (!session->said_hello || session->broken) return;
+  if (const auto welcomed = welcome_worker(*session); !welcomed) {
+    refuse(*session, welcomed.error().message);
+  }
+}
+
+void Node::on_worker_ended(ProcessId worker, const Death& death) {
+  deadlines_.erase(worker);
+  Session* session = sessions_.find(worker);
+  const auto job = session != nullptr ? jobs_.find(session->job) : jobs_.end();
+  std::string tail;
+  if (session != nullptr) {
+    uplinks_.drain(*session);  // What it said before its end counts (R18).
+    tail = logs_.finish(worker);
+    log_info(fmt::format("worker={} pid={} event=ended cause=\"{}\"", number(worker), session->pid,
+                         death.cause));
+  }
+  if (session == nullptr || !session->welcomed) {
+    failed_starts_[worker] = "The last one: " + death.cause + (tail.empty() ? "" : "\n" + tail);
+    if (failed_starts_.size() > kFailedStartsMax) failed_starts_.erase(failed_starts_.begin());
+  }
+  if (session != nullptr) bury(*session, {session->pid, death, std::move(tail)});
+  static_cast<void>(leases_.scheduler().process_exited(worker, monotonic_now()));
+  leases_.changed();
+  if (job != jobs_.end() && job->second.grace && workers_.count(job->first) == 0) {
+    end_grace(job->first);
+  }
+}
+
+// The order matters: first nothing of it can be started any more, then its peers learn of it.
+void Node::bury(Session& session, Obituary obituary) {
+  const ProcessId id = session.id;
+  close_socket(session);
+  channels_.forget(id);
+  leases_.forget(id);
+  queries_.keep_trace(session);
+  session.uplink.reset();
+  session.bell_fd.reset();
+  if (session.welcomed) {
+    objects_.on_process_died(id, std::move(obituary));
+  } else {
+    loop_->post([this, id] { sessions_.remove(id); });
+  }
+}
+
+void Node::on_socket_closed(ProcessId process, const std::string& reason) {
+  Session* session = sessions_.find(process);
+  if (session == nullptr || !session->socket) return;
+  if (session->is_driver) return on_driver_gone(process, "its connection has ended: " + reason);
+  // Most likely it is just ending. Without a socket it is of no use to anybody.
+  deadlines_[process] = loop_->at(monotonic_now() + kHangupPatience, [this, process] {
+    workers_.kill(process, "it closed its connection");
+  });
+}
+
+// ---- jobs end
+// --------------------------------------------------------------------------------------
+
+void Node::on_driver_gone(ProcessId driver, const std::string& reason) {
+  Session* session = sessions_.find(driver);
+  if (session == nullptr || !session->socket) return;
+  log_info(fmt::format("job={} event=driver_gone why=\"{}\"", number(session->job), reason));
+  const JobId job = session->job;
+  uplinks_.drain(*session);
+  driver_watch_.reset();
+  bury(*session, {session->pid, {{}, "the driver has ended"}, ""});
+  static_cast<void>(leases_.scheduler().process_exited(driver, monotonic_now()));
+  end_job(job, "its driver is gone");
+  finish_job(job);
+}
+
+void Node::end_job(JobId id, const std::string& reason) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end() || std::exchange(found->second.ending, true)) return;
+  log_info(fmt::format("job={} event=ending why=\"{}\"", number(id), reason));
+  static_cast<void>(leases_.scheduler().job_ended(id));
+  leases_.changed();
+  if (!found->second.welcomed) {  // A driver that never said Hello has nothing to end.
+    found->second.empty = true;
+    return;
+  }
+  objects_.on_job_ended(id, "The job has ended: " + reason + ".");
+  const Session* driver = sessions_.find(found->second.driver);
+  if (driver != nullptr && driver->socket) return ask_workers_to_exit(id, found->second);
+  workers_.end_job(id);  // There is nobody to print for.
+}
+
+// Those that are busy are killed a moment later.
+void Node::ask_workers_to_exit(JobId id, Job& job) {
+  job.grace = loop_->at(monotonic_now() + kGrace, [this, id] { end_grace(id); });
+  for (const auto& [worker, session] : sessions_.all()) {
+    if (session->job != id || session->is_driver) continue;
+    if (session->welcomed) {
+      sessions_.send(*session, [](wire::Builder& builder) {
+        return wire::fb::CreateExitDirect(builder, "the job has ended");
+      });
+    } else {
+      workers_.kill(worker, "its job has ended");
+    }
+  }
+  if (workers_.count(id) == 0) end_grace(id);
+}
+
+void Node::end_grace(JobId id) {
+  const auto found = jobs_.find(id);
+  if (found != jobs_.end()) found->second.grace.reset();
+  workers_.end_job(id);
+}
+
+void Node::on_job_empty(JobId id) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end()) return;
+  found->second.empty = true;
+  logs_.tell_dropped(found->second.driver);
+  sessions_.send(found->second.driver,
+                 [](wire::Builder& builder) { return wire::fb::CreateGoodbye(builder); });
+  loop_->post([this, id] { finish_job(id); });
+}
+
+// Over, if nothing of it is left. The daemon goes with the last one.
+void Node::finish_job(JobId id) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end() || !found->second.ending || !found->second.empty) return;
+  Session* driver = sessions_.find(found->second.driver);
+  if (driver != nullptr && driver->socket && !terminating_) return;  // It has yet to close.
+  queries_.forget_job(id);
+  log_info(fmt::format("job={} event=over", number(id)));
+  jobs_.erase(found);
+  if (jobs_.empty()) loop_->stop();
+}
+
+void Node::on_signal(int signal) {
+  if (signal == SIGCHLD) return workers_.collect();
+  log_info(fmt::format("event=signal number={}", signal));
+  terminating_ = true;
+  std::vector<JobId> ids;
+  for (const auto& [id, job] : jobs_) ids.push_back(id);
+  for (const JobId id : ids) {
+    end_job(id, "the node daemon was told to end");
+    finish_job(id);
+  }
+}
+
+}  // namespace mobula::node

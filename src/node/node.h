@@ -1,0 +1,113 @@
+#pragma once
+// Node is the daemon of one machine: it ties the parts of this folder together and knows in which
+// order they must learn of what happens to a process.
+//
+// A process:  (worker started | driver's socket) ──Hello──► welcomed ──gone──► buried
+// A job:      Hello of its driver ──Leave, or the driver is gone──► ending ──nothing of it runs──►
+//             Goodbye ──driver closes──► over. A private daemon ends with its last job.
+//
+// Threads: the loop's; run() returns when the node has ended.
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/loop.h"
+#include "io/signals.h"
+#include "node/channels.h"
+#include "node/lease_shell.h"
+#include "node/log_pump.h"
+#include "node/object_shell.h"
+#include "node/options.h"
+#include "node/queries.h"
+#include "node/sessions.h"
+#include "node/store_shell.h"
+#include "node/uplinks.h"
+#include "node/worker_processes.h"
+
+namespace mobula::node {
+
+class Node final : private io::Poller {
+ public:
+  // kUnavailable: the machine lacks something; the text is for the driver.
+  static Result<std::unique_ptr<Node>> open(const NodeOptions& options);
+  ~Node() override;
+
+  void run();
+
+ private:
+  struct Job {
+    ProcessId driver{};
+    JobSetup setup;
+    bool welcomed = false;
+    bool ending = false;
+    bool empty = false;  // Nothing of it runs any more.
+    // Running: workers were asked to exit, so that what they print last is not lost.
+    std::unique_ptr<io::Timer> grace;
+  };
+
+  Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
+       std::unique_ptr<Doorbell> doorbell);
+  Result<void> start();
+  bool work() override;
+  bool prepare_sleep() override;
+  void awake() override { doorbell_->awake(); }
+
+  Result<void> add_driver(shm::Fd socket);
+  Result<void> open_socket(Session& session, shm::Fd socket);
+  void on_packet(ProcessId process, std::span<const std::byte> bytes);
+  void on_socket_closed(ProcessId process, const std::string& reason);
+  Result<void> on_hello(Session& session, const wire::fb::Hello& hello);
+  Result<void> welcome_driver(Session& session, const wire::fb::Hello& hello);
+  Result<void> welcome_worker(Session& session);
+  Result<void> welcome(Session& session);
+  void refuse(Session& session, const std::string& reason);
+
+  void on_record(Session& session, const wire::ToDaemonMessage& message);
+  Result<bool> dispatch(Session& session, const wire::fb::ToDaemon& record);
+  Result<void> on_broken_peer(Session& session, const wire::fb::BrokenPeer& record);
+  void cut_off(Session& session, const std::string& reason);
+
+  void start_worker(const scheduler::StartWorker& start);
+  void stop_worker(const scheduler::StopWorker& stop);
+  void on_start_failed(const scheduler::StartFailed& failed);
+  void on_worker_started(ProcessId worker, pid_t pid);
+  void on_worker_ended(ProcessId worker, const Death& death);
+  void on_driver_gone(ProcessId driver, const std::string& reason);
+  void bury(Session& session, Obituary obituary);
+  void end_job(JobId job, const std::string& reason);
+  void ask_workers_to_exit(JobId id, Job& job);
+  void end_grace(JobId id);
+  void on_job_empty(JobId job);
+  void finish_job(JobId job);
+  void on_signal(int signal);
+  void close_socket(Session& session);
+
+  const NodeOptions options_;
+  const NodeId id_;
+  const uint64_t descriptors_max_before_;
+  const std::unique_ptr<io::Loop> loop_;
+  const std::unique_ptr<Doorbell> doorbell_;
+  Sessions sessions_;
+  Channels channels_;
+  StoreShell store_;
+  ObjectShell objects_;
+  LeaseShell leases_;
+  Uplinks uplinks_;
+  LogPump logs_;
+  Queries queries_;
+  uint32_t next_job_ = 1;
+  std::map<JobId, Job> jobs_;
+  bool terminating_ = false;
+  std::map<ProcessId, std::string> failed_starts_;  // How workers ended that never registered.
+  std::map<ProcessId, std::unique_ptr<io::Timer>> deadlines_;  // For workers asked to exit.
+  std::vector<std::unique_ptr<io::PacketSocket>> closing_;     // Destroyed outside of callbacks.
+  shm::Fd driver_pidfd_;
+  std::unique_ptr<io::Watch> driver_watch_;
+  std::unique_ptr<io::Watch> doorbell_watch_;
+  WorkerProcesses workers_;
+  std::unique_ptr<io::Signals> signals_;
+};
+
+}  // namespace mobula::node

@@ -1,0 +1,84 @@
+#pragma once
+// ObjectShell carries out what ObjectDirectory decides: values to those who ask, the news of deaths
+// to peers, extents to and from the store; and turns the records of processes about objects into its
+// events.
+//
+// Threads: the loop's.
+
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/objects/object_directory.h"
+#include "node/sessions.h"
+#include "node/store_shell.h"
+#include "node/worker_processes.h"
+
+namespace mobula::node {
+
+// What the peers of a dead process are told.
+struct Obituary {
+  pid_t pid = 0;
+  Death death;
+  std::string stderr_tail;
+};
+
+class ObjectShell {
+ public:
+  // `on_buried`: the process's memory may go.
+  ObjectShell(Sessions& sessions, StoreShell& store, NodeId node,
+              std::function<void(ProcessId)> on_buried);
+
+  Result<void> add_process(ProcessId process, JobId job) {
+    return directory_.add_process(process, job);
+  }
+  Result<void> before_channel(ProcessId one, ProcessId other) {
+    return directory_.on_channel_opened(one, other);
+  }
+  // True if the record is one of ours. An error: the process broke the protocol.
+  Result<bool> on_record(const Session& session, const wire::fb::ToDaemon& record);
+
+  // A look at all uplinks, which proves that nothing unread refers to what was let go (R11).
+  bool wants_pass() const { return directory_.wants_pass(); }
+  void begin_pass() { directory_.begin_pass(); }
+  void complete_pass();
+
+  // Its uplink was read to the end. PeerDied goes out before this returns.
+  void on_process_died(ProcessId process, Obituary obituary);
+  void on_job_ended(JobId job, const std::string& reason);
+
+  const objects::ObjectDirectory& directory() const { return directory_; }
+
+ private:
+  Result<void> on_shares(ProcessId process, const wire::fb::Shares& record,
+                         objects::Effects& effects);
+  Result<void> on_parcel(ProcessId process, const wire::fb::Parcel& record,
+                         objects::Effects& effects);
+  Result<void> on_drained(ProcessId process, const wire::fb::Drained& record,
+                          objects::Effects& effects);
+  Result<void> on_refs_ahead(ProcessId process, const wire::fb::RefsAhead& record);
+  // The whole list of which `last` is the end: what came ahead, then that.
+  std::vector<ObjectId> whole_list(ProcessId process, const wire::ObjectIdList* last);
+  Result<objects::ValuePtr> read_value(ProcessId process, const wire::fb::Value& value);
+  void send_refs_ahead(ProcessId to, std::span<const ObjectId> refs);
+
+  void carry_out(const objects::Effects& effects);
+  void carry_out(const objects::DeliverValue& deliver);
+  void carry_out(const objects::SendPeerDied& news);
+  void carry_out(const objects::OwedReady& owed);
+  void carry_out(const objects::Buried& buried);
+  void carry_out(const objects::JobCollected& collected);
+  void carry_out(const objects::AdoptExtent& adopt) { store_.adopt(adopt.location); }
+  void carry_out(const objects::FreeExtent& free) { store_.free_extent(free.location); }
+
+  Sessions& sessions_;
+  StoreShell& store_;
+  objects::ObjectDirectory directory_;
+  const std::function<void(ProcessId)> on_buried_;
+  std::map<ProcessId, std::vector<ObjectId>> refs_ahead_;  // Of a record that is yet to come.
+  std::map<ProcessId, Obituary> obituaries_;               // Of the dead that are not buried.
+};
+
+}  // namespace mobula::node

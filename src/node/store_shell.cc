@@ -1,0 +1,262 @@
+#include "node/store_shell.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
+#include <variant>
+
+#include "node/log.h"
+#include "node/machine.h"
+#include "shm/pins.h"
+
+namespace mobula::node {
+
+namespace {
+
+using wire::fb::UplinkBody;
+
+constexpr auto kTick = std::chrono::milliseconds(50);
+constexpr uint64_t kPopulateStepBytes = 2ULL << 20;
+
+store::StoreBooks::Options books_options(uint64_t capacity_bytes) {
+  store::StoreBooks::Options options;
+  options.capacity_bytes = capacity_bytes;
+  return options;
+}
+
+}  // namespace
+
+StoreShell::StoreShell(io::Loop& loop, Sessions& sessions, uint64_t capacity_bytes)
+    : loop_(loop), sessions_(sessions), books_(books_options(capacity_bytes)) {}
+
+StoreShell::~StoreShell() {
+  for (auto& [id, segment] : segments_) segment.dropped->store(true);
+}
+
+store::Headroom StoreShell::measure() const {
+  store::Headroom headroom;
+  headroom.memory_available = memory_available();
+  headroom.cgroup_available = cgroup_memory_available();
+  headroom.store_resident = 0;
+  for (const auto& [id, segment] : segments_) {
+    struct stat status {};
+    if (::fstat(segment.fd.get(), &status) == 0) {
+      headroom.store_resident += static_cast<uint64_t>(status.st_blocks) * 512;
+    }
+  }
+  return headroom;
+}
+
+Result<bool> StoreShell::on_record(const Session& session, const wire::fb::ToDaemon& record) {
+  store::Effects effects;
+  switch (record.body_type()) {
+    case UplinkBody::SegmentRequest: {
+      const auto* request = record.body_as_SegmentRequest();
+      MOBULA_TRY(books_.request({session.id, request->request(), request->bytes()}, measure(),
+                                monotonic_now(), effects));
+      break;
+    }
+    case UplinkBody::SegmentOpen:
+      open_segment(session, SegmentId{record.body_as_SegmentOpen()->segment()});
+      break;
+    case UplinkBody::SegmentReturn: {
+      const SegmentId segment{record.body_as_SegmentReturn()->segment()};
+      MOBULA_TRY(books_.return_segment(session.id, segment, effects));
+      if (books_.waiting() > 0) books_.tick(measure(), monotonic_now(), effects);
+      break;
+    }
+    default:
+      return false;
+  }
+  carry_out(effects);
+  return true;
+}
+
+void StoreShell::open_segment(const Session& session, SegmentId id) {
+  const auto open = [&]() -> Result<std::pair<uint64_t, shm::Fd>> {
+    const auto bytes = books_.open(session.id, id);
+    MOBULA_TRY(bytes);
+    auto fd = shm::reopen_read_only(segments_.at(id).fd);
+    MOBULA_TRY(fd);
+    return std::pair{*bytes, std::move(*fd)};
+  };
+  const auto opened = open();
+  if (!opened) {
+    sessions_.send(session.id, [&](wire::Builder& builder) {
+      return wire::fb::CreateSegmentGoneDirect(builder, number(id), opened.error().message.c_str());
+    });
+    return;
+  }
+  const std::array<int, 1> descriptors = {opened->second.get()};
+  sessions_.send(
+      session.id,
+      [&](wire::Builder& builder) {
+        return wire::fb::CreateSegmentOpened(builder, number(id), opened->first);
+      },
+      descriptors);
+}
+
+void StoreShell::free_extent(const wire::StoreLocation& location) {
+  store::Effects effects;
+  books_.free_extent(location, effects);
+  carry_out(effects);
+}
+
+void StoreShell::on_buried(ProcessId process) {
+  store::Effects effects;
+  books_.on_process_buried(process, effects);
+  freed_.erase(process);
+  carry_out(effects);
+}
+
+void StoreShell::run() {
+  if (!books_.evicting().empty()) {
+    shm::PinScan scan;
+    for (const auto& [id, session] : sessions_.all()) {
+      if (session->uplink) scan.add(session->pins());  // The pins of the dead do not count.
+    }
+    const std::vector<wire::StoreLocation> evicting = books_.evicting();
+    store::Effects effects;
+    for (const wire::StoreLocation& location : evicting) {
+      if (!scan.pinned(location)) books_.on_unpinned(location, effects);
+    }
+    carry_out(effects);
+  }
+  send_freed();
+  set_timer();
+}
+
+void StoreShell::set_timer() {
+  const bool needed = !books_.evicting().empty() || books_.waiting() > 0;
+  if (!needed) return timer_.reset();
+  if (timer_) return;
+  timer_ = loop_.at(monotonic_now() + kTick, [this] {
+    timer_.reset();
+    tick();
+  });
+}
+
+void StoreShell::tick() {
+  store::Effects effects;
+  if (books_.waiting() > 0) books_.tick(measure(), monotonic_now(), effects);
+  carry_out(effects);
+}
+
+void StoreShell::send_freed() {
+  for (const auto& [writer, all] : std::exchange(freed_, {})) {
+    for (size_t next = 0; next < all.size(); next += wire::kControlListMax) {
+      const auto some =
+          std::span(all).subspan(next, std::min(wire::kControlListMax, all.size() - next));
+      sessions_.send(writer, [&](wire::Builder& builder) {
+        return wire::fb::CreateExtentsFreed(builder, wire::build_locations(builder, some));
+      });
+    }
+  }
+}
+
+void StoreShell::carry_out(const store::Effects& effects) {
+  for (const store::Effect& effect : effects) {
+    std::visit([this](const auto& decided) { carry_out(decided); }, effect);
+  }
+}
+
+Result<void> StoreShell::create(const store::CreateSegment& create) {
+  auto made = shm::create_segment(create.segment, create.data_bytes);
+  MOBULA_TRY(made);
+  auto view = shm::SegmentView::attach(made->table.data(), made->table.size(), create.segment);
+  MOBULA_TRY(view);
+  Segment& segment =
+      segments_
+          .try_emplace(create.segment, Segment{std::move(made->fd), std::move(made->table), *view,
+                                               std::make_shared<std::atomic<bool>>(false)})
+          .first->second;
+  populate(segment, view->data_offset() + view->data_bytes());
+  const std::array<int, 1> descriptors = {segment.fd.get()};
+  sessions_.send(
+      create.process,
+      [&](wire::Builder& builder) {
+        return wire::fb::CreateSegmentGranted(builder, create.request, number(create.segment),
+                                              create.data_bytes);
+      },
+      descriptors);
+  return {};
+}
+
+// In the daemon, so that the pages are charged to its cgroup and not to a worker's.
+void StoreShell::populate(const Segment& segment, uint64_t file_bytes) {
+  auto copy = shm::duplicate(segment.fd);
+  if (!copy) return;  // Then pages are made when they are written.
+  struct Progress {
+    shm::Fd fd;
+    std::shared_ptr<std::atomic<bool>> dropped;
+    uint64_t done = 0;
+  };
+  auto progress = std::make_shared<Progress>(Progress{std::move(*copy), segment.dropped});
+  idle_.add([progress, file_bytes] {
+    const uint64_t step = std::min(kPopulateStepBytes, file_bytes - progress->done);
+    if (step == 0 || progress->dropped->load()) return false;
+    if (::fallocate(progress->fd.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(progress->done),
+                    static_cast<off_t>(step)) != 0) {
+      return false;
+    }
+    progress->done += step;
+    return true;
+  });
+}
+
+void StoreShell::carry_out(const store::CreateSegment& wanted) {
+  const auto created = create(wanted);
+  if (created) return;
+  log_warning(fmt::format("segment={} process={} event=not_created why=\"{}\"",
+                          number(wanted.segment), number(wanted.process), created.error().message));
+  store::Effects effects;
+  books_.on_create_failed(wanted, created.error().message, effects);
+  carry_out(effects);
+}
+
+void StoreShell::carry_out(const store::RefuseSegment& refuse) {
+  log_warning(fmt::format("process={} event=store_full why=\"{}\"", number(refuse.process),
+                          refuse.message));
+  sessions_.send(refuse.process, [&](wire::Builder& builder) {
+    return wire::fb::CreateSegmentRefusedDirect(builder, refuse.request, refuse.message.c_str());
+  });
+}
+
+void StoreShell::carry_out(const store::AskForEmpty& ask) {
+  sessions_.send(ask.process,
+                 [](wire::Builder& builder) { return wire::fb::CreateSegmentsWanted(builder); });
+}
+
+void StoreShell::carry_out(const store::DestroySegment& destroy) {
+  const auto found = segments_.find(destroy.segment);
+  if (found != segments_.end()) {
+    found->second.dropped->store(true);
+    segments_.erase(found);
+  }
+  for (const ProcessId reader : destroy.readers) {
+    sessions_.send(reader, [&](wire::Builder& builder) {
+      return wire::fb::CreateSegmentGoneDirect(builder, number(destroy.segment), "");
+    });
+  }
+}
+
+void StoreShell::carry_out(const store::MarkEvicting& mark) {
+  const auto found = segments_.find(mark.location.segment);
+  if (found == segments_.end() || !found->second.view.evict(mark.location)) {
+    log_warning(fmt::format("segment={} entry={} event=not_sealed", number(mark.location.segment),
+                            mark.location.entry));
+  }
+}
+
+void StoreShell::carry_out(const store::ReleaseExtent& release) {
+  const auto found = segments_.find(release.location.segment);
+  if (found != segments_.end()) found->second.view.release(release.location);
+  if (release.writer != kDaemonProcess) freed_[release.writer].push_back(release.location);
+}
+
+}  // namespace mobula::node

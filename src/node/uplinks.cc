@@ -1,0 +1,76 @@
+#include "node/uplinks.h"
+
+#include <limits>
+
+namespace mobula::node {
+
+bool Uplinks::read(Session& session, int records, uint64_t end) {
+  bool did = false;
+  for (int count = 0; count < records && !session.broken; ++count) {
+    if (session.uplink_header().head.load(std::memory_order_relaxed) >= end) break;
+    const auto frame = session.uplink->peek();
+    if (!frame) {
+      handlers_.on_broken(session, frame.error().message);
+      return true;
+    }
+    if (frame->empty()) break;
+    const auto body = wire::record_body(*frame);
+    const auto message = body ? wire::ToDaemonMessage::parse(*body)
+                              : Result<wire::ToDaemonMessage>(tl::unexpect, body.error());
+    session.uplink->pop();  // What counts from here on is the copy.
+    did = true;
+    if (!message) {
+      handlers_.on_broken(session, message.error().message);
+      return true;
+    }
+    handlers_.on_record(session, *message);
+  }
+  return did;
+}
+
+bool Uplinks::read_some() {
+  const bool wants_pass = objects_.wants_pass();
+  if (!in_pass_ && wants_pass) {
+    in_pass_ = true;
+    objects_.begin_pass();
+    for (const auto& [id, session] : sessions_.all()) {
+      if (session->uplink && !session->broken) {
+        tails_[id] = session->uplink_header().tail.load(std::memory_order_acquire);
+      }
+    }
+  }
+  bool did = wants_pass;
+  for (const auto& [id, session] : sessions_.all()) {
+    if (!session->uplink || session->uplink->empty()) continue;
+    did |= read(*session, kRecordsPerTurn, std::numeric_limits<uint64_t>::max());
+  }
+  if (in_pass_) advance_pass();
+  return did;
+}
+
+void Uplinks::advance_pass() {
+  std::erase_if(tails_, [this](const auto& entry) {
+    Session* session = sessions_.find(entry.first);
+    // The uplinks of the dead were read to their ends.
+    if (session == nullptr || !session->uplink || session->broken) return true;
+    return session->uplink_header().head.load(std::memory_order_relaxed) >= entry.second;
+  });
+  if (!tails_.empty()) return;
+  in_pass_ = false;
+  objects_.complete_pass();
+}
+
+void Uplinks::drain(Session& session) {
+  if (!session.uplink) return;
+  const uint64_t end = session.uplink_header().tail.load(std::memory_order_acquire);
+  read(session, std::numeric_limits<int>::max(), end);
+}
+
+bool Uplinks::any_unread() const {
+  for (const auto& [id, session] : sessions_.all()) {
+    if (session->uplink && !session->broken && !session->uplink->empty()) return true;
+  }
+  return false;
+}
+
+}  // namespace mobula::node

@@ -1,0 +1,47 @@
+#pragma once
+// Uplinks reads the control records that processes put into their rings, a slice of each in turn, and
+// tells the object directory when everything that stood in all of them has been read (a pass).
+//
+// Threads: the loop's.
+// Limits:  kRecordsPerTurn records of one process before the others are looked at.
+
+#include <cstdint>
+#include <functional>
+#include <map>
+
+#include "node/object_shell.h"
+#include "node/sessions.h"
+
+namespace mobula::node {
+
+constexpr int kRecordsPerTurn = 256;
+
+class Uplinks {
+ public:
+  struct Handlers {
+    std::function<void(Session&, const wire::ToDaemonMessage&)> on_record;
+    std::function<void(Session&, const std::string& reason)> on_broken;
+  };
+
+  Uplinks(Sessions& sessions, ObjectShell& objects, Handlers handlers)
+      : sessions_(sessions), objects_(objects), handlers_(std::move(handlers)) {}
+
+  // True if something was done.
+  bool read_some();
+  // Everything that stands there now.
+  void drain(Session& session);
+  bool any_unread() const;
+
+ private:
+  // Reads up to `records`, and no further than to `end`.
+  bool read(Session& session, int records, uint64_t end);
+  void advance_pass();
+
+  Sessions& sessions_;
+  ObjectShell& objects_;
+  const Handlers handlers_;
+  bool in_pass_ = false;
+  std::map<ProcessId, uint64_t> tails_;  // Where each ring must have been read to.
+};
+
+}  // namespace mobula::node

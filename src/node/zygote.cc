@@ -1,0 +1,128 @@
+#include "node/zygote.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+
+#include "node/log.h"
+
+namespace mobula::node {
+
+namespace {
+
+using nlohmann::json;
+
+// Finds the package as the driver found it: with the driver's sys.path.
+constexpr const char* kBootstrap =
+    "import os,sys,json;"
+    "sys.path[:]=json.loads(os.environ.pop('MOBULA_SYS_PATH'));"
+    "from mobula import _zygote;"
+    "_zygote.main(sys.argv[1:])";
+
+io::Program python_program(const JobSetup& setup, const char* role, std::vector<int> descriptors) {
+  io::Program program;
+  program.path = setup.python;
+  // In the child the socket is the last of `descriptors`.
+  program.arguments = {setup.python,
+                       "-c",
+                       kBootstrap,
+                       role,
+                       std::to_string(descriptors.size()),
+                       std::to_string(::getpid())};
+  program.environment = setup.environment;
+  std::erase_if(program.environment,
+                [](const std::string& line) { return line.starts_with("MOBULA_SYS_PATH="); });
+  program.environment.push_back(
+      "MOBULA_SYS_PATH=" +
+      json(setup.sys_path).dump(-1, ' ', true, json::error_handler_t::replace));
+  program.working_directory = setup.working_directory;
+  program.descriptors = std::move(descriptors);
+  program.descriptors_max = setup.descriptors_max;
+  return program;
+}
+
+}  // namespace
+
+Zygote::Zygote(const JobSetup& setup, Callbacks callbacks)
+    : setup_(setup), callbacks_(std::move(callbacks)) {}
+
+Result<std::unique_ptr<Zygote>> Zygote::start(io::Loop& loop, const JobSetup& setup,
+                                              const std::string& log_path, Callbacks callbacks) {
+  const shm::Fd log(::open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!log.valid()) {
+    return fail(ErrorCode::kUnavailable, log_path + ": " + std::strerror(errno));
+  }
+  auto pair = io::make_packet_pair();
+  MOBULA_TRY(pair);
+  std::unique_ptr<Zygote> zygote(new Zygote(setup, std::move(callbacks)));
+  auto pid = io::spawn(python_program(setup, "zygote", {log.get(), log.get(), pair->theirs.get()}));
+  MOBULA_TRY(pid);
+  zygote->pid_ = *pid;
+  Zygote* raw = zygote.get();
+  auto socket = io::PacketSocket::open(
+      loop, std::move(pair->ours),
+      {.on_packet = [raw](std::span<const std::byte> bytes,
+                          const std::vector<shm::Fd>&) { raw->on_packet(bytes); },
+       .on_closed = [raw](const std::string& reason) { raw->fail_all(reason); }});
+  MOBULA_TRY(socket);
+  zygote->socket_ = std::move(*socket);
+  return zygote;
+}
+
+void Zygote::fork(ProcessId worker, WorkerEnds ends) {
+  const std::string request = json{{"op", "fork"}, {"worker", number(worker)}}.dump();
+  const std::array<int, 3> descriptors = {ends.socket.get(), ends.output.get(), ends.errors.get()};
+  pending_.emplace(worker, std::move(ends));
+  socket_->send(std::as_bytes(std::span(request)), descriptors);
+}
+
+void Zygote::on_packet(std::span<const std::byte> bytes) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const json answer = json::parse(text, nullptr, false);
+  if (!answer.is_object() || !answer.value("worker", json()).is_number_unsigned()) {
+    log_warning(fmt::format("zygote_pid={} event=bad_answer", pid_));
+    return;
+  }
+  const ProcessId worker{answer["worker"].get<uint32_t>()};
+  const auto found = pending_.find(worker);
+  if (found == pending_.end()) return;
+  const WorkerEnds ends = std::move(found->second);
+  pending_.erase(found);
+  const json pid = answer.value("pid", json());
+  if (pid.is_number_integer() && pid.get<int64_t>() > 1) {
+    callbacks_.on_started(worker, static_cast<pid_t>(pid.get<int64_t>()));
+    return;
+  }
+  const json why = answer.value("error", json());
+  log_warning(fmt::format("zygote_pid={} event=cannot_fork why=\"{}\"", pid_,
+                          why.is_string() ? why.get<std::string>() : ""));
+  start_fresh(worker, ends);
+}
+
+void Zygote::start_fresh(ProcessId worker, const WorkerEnds& ends) {
+  const auto pid = io::spawn(
+      python_program(setup_, "worker", {ends.output.get(), ends.errors.get(), ends.socket.get()}));
+  if (pid) {
+    callbacks_.on_started(worker, *pid);
+  } else {
+    callbacks_.on_failed(worker, pid.error().message);
+  }
+}
+
+void Zygote::fail_all(const std::string& reason) {
+  const auto pending = std::exchange(pending_, {});
+  callbacks_.on_gone(reason);  // First: who is told of a failure below may want another zygote.
+  for (const auto& [worker, ends] : pending) {
+    callbacks_.on_failed(worker, "the zygote ended: " + reason);
+  }
+}
+
+}  // namespace mobula::node

@@ -1,0 +1,301 @@
+// RuntimeImpl: how it starts and ends.
+
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+
+#include "process/runtime_impl.h"
+
+namespace mobula::process {
+
+namespace {
+
+constexpr auto kWelcomeWithin = std::chrono::seconds(30);
+constexpr auto kGoodbyeWithin = std::chrono::seconds(10);
+constexpr size_t kDescriptorsMax = 253;  // Of one packet (SCM_MAX_FD).
+
+// One packet and its descriptors. Size 0: the daemon is gone. Negative: errno.
+ssize_t receive_packet(int socket, std::vector<std::byte>& bytes, std::vector<shm::Fd>& fds) {
+  bytes.resize(wire::kFrameBytesMax);
+  iovec part{bytes.data(), bytes.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(kDescriptorsMax * sizeof(int))];
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control;
+  header.msg_controllen = sizeof control;
+  const ssize_t size = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
+  if (size < 0) return -errno;
+  for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr;
+       message = CMSG_NXTHDR(&header, message)) {
+    if (message->cmsg_level != SOL_SOCKET || message->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (message->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(message) + i * sizeof(int), sizeof fd);
+      fds.emplace_back(fd);
+    }
+  }
+  if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -EMSGSIZE;
+  bytes.resize(static_cast<size_t>(size));
+  return size;
+}
+
+// A thread that no signal of the program is delivered to.
+template <typename Run>
+std::thread quiet_thread(const char* name, Run run) {
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread thread(std::move(run));
+  pthread_setname_np(thread.native_handle(), name);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return thread;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Runtime>> Runtime::connect(shm::Fd socket, RuntimeOptions options,
+                                                  Gate& gate) {
+  auto runtime = std::make_unique<RuntimeImpl>(std::move(socket), std::move(options));
+  MOBULA_TRY(runtime->start(gate));
+  return runtime;
+}
+
+RuntimeImpl::RuntimeImpl(shm::Fd socket, RuntimeOptions options)
+    : socket_(std::move(socket)),
+      options_(std::move(options)),
+      pid_(::getpid()),
+      dispatcher_(tasks::Dispatcher::Options{}),
+      refs_([this](ObjectId id) {
+        const auto found = known_.find(id);
+        return found != known_.end() && found->second->count.load() > 0;
+      }) {}
+
+Result<void> RuntimeImpl::start(Gate& gate) {
+  MOBULA_TRY(say_hello());
+  std::vector<std::byte> bytes;
+  std::vector<shm::Fd> fds;
+  pollfd readable{socket_.get(), POLLIN, 0};
+  const Instant deadline = monotonic_now() + kWelcomeWithin;
+  gate.release();
+  int ready = 0;
+  while ((ready = ::poll(&readable, 1, 100)) == 0 || (ready < 0 && errno == EINTR)) {
+    if (monotonic_now() > deadline) break;
+  }
+  const ssize_t size = ready > 0 ? receive_packet(socket_.get(), bytes, fds) : -ETIMEDOUT;
+  gate.acquire();
+  if (size <= 0) {
+    return fail(ErrorCode::kUnavailable, size == 0
+                                             ? "the node daemon ended during the handshake"
+                                             : std::string("no welcome from the node daemon: ") +
+                                                   std::strerror(static_cast<int>(-size)));
+  }
+  const auto message = wire::ToProcessMessage::parse(bytes);
+  MOBULA_TRY(message);
+  if (const auto* refused = message->root().body_as_Refused()) {
+    return fail(ErrorCode::kUnavailable, refused->message()->str());
+  }
+  const auto* welcome = message->root().body_as_Welcome();
+  if (welcome == nullptr) {
+    return fail(ErrorCode::kUnavailable, "the node daemon did not answer with a welcome");
+  }
+  MOBULA_TRY(accept_welcome(*welcome, std::move(fds)));
+  link_thread_ = quiet_thread("mobula-link", [this] { run_link(); });
+  reader_thread_ = quiet_thread("mobula-reader", [this] { run_reader(); });
+  return {};
+}
+
+Result<void> RuntimeImpl::say_hello() {
+  wire::Builder builder(1024);
+  const auto python = builder.CreateString(options_.python);
+  const auto directory = builder.CreateString(options_.working_directory);
+  const auto path = builder.CreateVectorOfStrings(options_.sys_path);
+  std::vector<flatbuffers::Offset<wire::fb::EnvironmentVariable>> variables;
+  for (const auto& [name, value] : options_.environment) {
+    variables.push_back(
+        wire::fb::CreateEnvironmentVariableDirect(builder, name.c_str(), value.c_str()));
+  }
+  const auto environment = builder.CreateVector(variables);
+  const auto job_namespace = builder.CreateString(options_.job_namespace);
+  const auto kind =
+      options_.is_driver ? wire::fb::ProcessKind::driver : wire::fb::ProcessKind::worker;
+  const auto hello = wire::fb::CreateHello(builder, wire::kControlProtocol, kind,
+                                           static_cast<uint32_t>(pid_), 0, python, directory, path,
+                                           environment, options_.log_to_driver, job_namespace);
+  const auto packet = wire::finish_to_daemon(builder, hello);
+  if (packet.size() > wire::kControlBytesMax) {
+    return fail(ErrorCode::kInvalidArgument,
+                "the environment and sys.path of this program are too large to hand to workers");
+  }
+  if (::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL) < 0) {
+    return fail(ErrorCode::kUnavailable,
+                std::string("cannot reach the node daemon: ") + std::strerror(errno));
+  }
+  return {};
+}
+
+Result<void> RuntimeImpl::accept_welcome(const wire::fb::Welcome& welcome,
+                                         std::vector<shm::Fd> fds) {
+  if (fds.size() != 4) {
+    return fail(ErrorCode::kUnavailable, "welcome without its descriptors (is `ulimit -n` low?)");
+  }
+  auto bell = shm::Mapping::map(fds[0], shm::kBellBytes, shm::Access::kReadWrite);
+  MOBULA_TRY(bell);
+  auto home = shm::Mapping::map(fds[1], shm::kHomeBytes, shm::Access::kReadWrite);
+  MOBULA_TRY(home);
+  auto daemon_bell = shm::Mapping::map(fds[3], sizeof(shm::DaemonBell), shm::Access::kReadWrite);
+  MOBULA_TRY(daemon_bell);
+  bell_memory_ = std::move(*bell);
+  home_memory_ = std::move(*home);
+  daemon_bell_memory_ = std::move(*daemon_bell);
+  daemon_event_ = std::move(fds[2]);
+  bell_ = reinterpret_cast<shm::BellPage*>(bell_memory_.data());
+  daemon_bell_ = reinterpret_cast<shm::DaemonBell*>(daemon_bell_memory_.data());
+  node_ = NodeId{welcome.node()};
+  process_ = ProcessId{welcome.process()};
+  job_ = JobId{welcome.job()};
+  if (welcome.session_directory() != nullptr) {
+    session_directory_ = welcome.session_directory()->str();
+  }
+  uplink_ = std::make_unique<Uplink>(home_memory_.data() + shm::kUplinkOffset);
+  if (!options_.is_driver) {
+    trace_ = std::make_unique<shm::TraceWriter>(home_memory_.data() + shm::kTraceOffset);
+  }
+  start_store();
+  return {};
+}
+
+RuntimeImpl::~RuntimeImpl() {
+  if (!alive_here()) {
+    // A forked child: the threads do not exist here, the mappings do not either.
+    if (link_thread_.joinable()) link_thread_.detach();
+    if (reader_thread_.joinable()) reader_thread_.detach();
+    return;
+  }
+  stop_.store(true);
+  ::shutdown(socket_.get(), SHUT_RDWR);
+  reader_word_.fetch_add(1);
+  shm::futex_wake(reader_word_);
+  if (bell_ != nullptr) shm::wake(*bell_);
+  if (link_thread_.joinable()) link_thread_.join();
+  if (reader_thread_.joinable()) reader_thread_.join();
+  free_everything();
+}
+
+bool RuntimeImpl::alive_here() const { return ::getpid() == pid_; }
+
+std::string RuntimeImpl::disconnected_reason() const {
+  const std::lock_guard<std::mutex> lock(lock_);
+  return disconnected_;
+}
+
+void RuntimeImpl::run_link() {
+  std::vector<std::byte> bytes;
+  while (!stop_.load()) {
+    std::vector<shm::Fd> fds;
+    const ssize_t size = receive_packet(socket_.get(), bytes, fds);
+    if (size == -EINTR) continue;
+    if (size <= 0) {
+      const bool expected = size == 0 || size == -ECONNRESET;
+      disconnect(expected ? "the node daemon is gone"
+                          : std::string("the connection to the node daemon broke: ") +
+                                std::strerror(static_cast<int>(-size)));
+      return;
+    }
+    const auto message = wire::ToProcessMessage::parse(bytes);
+    if (!message.has_value()) {
+      disconnect("the node daemon sent a malformed message: " + message.error().message);
+      return;
+    }
+    on_packet(message->root(), std::move(fds));
+  }
+}
+
+// The daemon is gone, so are all workers: everything pending fails, every waiter wakes.
+void RuntimeImpl::disconnect(const std::string& reason) {
+  if (!options_.is_driver && options_.worker_dies_with_daemon && !stop_.load()) {
+    // A worker has no reason to live on; its process group (what user code started) goes with it.
+    ::kill(0, SIGKILL);
+  }
+  Locked lock(*this);
+  if (!disconnected_.empty()) return;
+  disconnected_ = reason;
+  const std::vector<std::byte> error = system_error(wire::SystemErrorCode::kNodeDied, reason);
+  fail_everything(error);
+  for (auto& [number, question] : questions_) {
+    question->error = reason;
+    question->done = true;
+  }
+  answered_.notify_all();
+  log_arrived_.notify_all();
+  deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+  for (Waiter* waiter : parked_) {
+    waiter->word.store(1);
+    deferred().words.push_back(&waiter->word);
+  }
+}
+
+// With the lock. Tasks in the dispatcher's books are let go one by one; what waits for arguments
+// fails when they do.
+void RuntimeImpl::fail_everything(std::span<const std::byte> error) {
+  std::vector<Task*> tasks;
+  for (Task* task = live_tasks_; task != nullptr; task = task->live_next) tasks.push_back(task);
+  for (Task* task : tasks) {
+    if (task->state == tasks::TaskState::kQueued) dispatcher_.withdraw(*task);
+    if (task->state == tasks::TaskState::kInFlight) dispatcher_.on_lost(*task);
+    task->unresolved = ~uint32_t{0} / 2;  // Never startable again.
+  }
+  std::vector<Object*> foreign;
+  for (const auto& [id, object] : known_) {
+    if (object->sharing == Sharing::kForeign && !object->is_ready()) foreign.push_back(object);
+  }
+  for (Object* object : foreign) {
+    object->dependents.clear();
+    complete(*object, error, {});
+  }
+  for (Task* task : tasks) {
+    for (Object* object : task->returns) object->dependents.clear();
+  }
+  for (auto& [id, channel] : outbound_) channel->slots.fill(nullptr);
+  for (Task* task : tasks) fail_task(*task, error);
+}
+
+// Objects that the binding still refers to stay allocated: it may look at them until it lets go.
+void RuntimeImpl::free_everything() {
+  Locked lock(*this);
+  for (const auto& function : functions_) {
+    for (Object* ref : std::exchange(function->refs, {})) release(ref);
+  }
+  for (auto& [id, channel] : inbound_) {
+    for (auto& [number, function] : channel->functions) {
+      for (Object* ref : std::exchange(function->refs, {})) release(ref);
+    }
+  }
+  drain_dropped();
+}
+
+void RuntimeImpl::leave(Gate& gate) {
+  Locked lock(*this);
+  if (disconnected_.empty() && !leaving_) {
+    leaving_ = true;
+    uplink_->send([](wire::Builder& builder) { return wire::fb::CreateLeave(builder); });
+    ring_daemon_later();
+  }
+  lock.unlock();
+  gate.release();
+  {
+    std::unique_lock<std::mutex> wait(lock_);
+    answered_.wait_for(wait, kGoodbyeWithin, [this] { return goodbye_ || !disconnected_.empty(); });
+  }
+  gate.acquire();
+  disconnect("this process has left (shutdown was called)");
+}
+
+}  // namespace mobula::process

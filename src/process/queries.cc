@@ -1,0 +1,141 @@
+// RuntimeImpl: questions to the node daemon.
+
+#include <algorithm>
+#include <set>
+
+#include "process/runtime_impl.h"
+
+namespace mobula::process {
+
+namespace {
+
+constexpr auto kAnswerWithin = std::chrono::seconds(60);
+
+std::vector<std::pair<std::string, double>> amounts(const wire::ResourceList* list) {
+  std::vector<std::pair<std::string, double>> read;
+  if (list == nullptr) return read;
+  for (const auto* resource : *list) {
+    read.emplace_back(resource->name()->str(),
+                      static_cast<double>(resource->amount()) / static_cast<double>(kResourceUnit));
+  }
+  return read;
+}
+
+std::string text_of(const flatbuffers::String* text) { return text != nullptr ? text->str() : ""; }
+
+}  // namespace
+
+void RuntimeImpl::on_answer(const wire::fb::Answer& message, std::vector<shm::Fd> fds) {
+  const auto found = questions_.find(message.request());
+  if (found == questions_.end()) return;
+  Question& question = *found->second;
+  for (auto& amount : amounts(message.resources())) question.resources.push_back(amount);
+  if (message.nodes() != nullptr) {
+    for (const auto* node : *message.nodes()) {
+      question.nodes.push_back({node->node(), node->alive(), text_of(node->hostname()),
+                                text_of(node->address()), node->pid(),
+                                text_of(node->session_directory()), amounts(node->resources())});
+    }
+  }
+  if (message.traces() != nullptr) {
+    for (const auto* trace : *message.traces()) {
+      if (trace->descriptor() >= fds.size()) continue;
+      question.traces.push_back(
+          {std::move(fds[trace->descriptor()]), trace->pid(), trace->process()});
+    }
+  }
+  if (!message.last()) return;
+  question.done = true;
+  answered_.notify_all();
+}
+
+// Waits without both locks. The question leaves the table in any case.
+// `refused`: the code of the daemon's own "no".
+Result<void> RuntimeImpl::wait_for_answer(uint64_t request, Question& question, Locked& lock,
+                                          Gate& gate, ErrorCode refused) {
+  lock.unlock();
+  gate.release();
+  {
+    std::unique_lock<std::mutex> wait(lock_);
+    answered_.wait_for(wait, kAnswerWithin,
+                       [&] { return question.done || !disconnected_.empty(); });
+    questions_.erase(request);
+    if (!question.done) {
+      refused = ErrorCode::kUnavailable;
+      question.error =
+          disconnected_.empty() ? "the node daemon did not answer for a minute" : disconnected_;
+    }
+  }
+  gate.acquire();
+  lock.lock();
+  if (!question.error.empty()) return fail(refused, question.error);
+  return {};
+}
+
+Result<RuntimeImpl::Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate) {
+  Question question;
+  Locked lock(*this);
+  if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
+  const uint64_t request = next_question_++;
+  questions_[request] = &question;
+  uplink_->send(
+      [&](wire::Builder& builder) { return wire::fb::CreateQuery(builder, request, kind); });
+  ring_daemon_later();
+  MOBULA_TRY(wait_for_answer(request, question, lock, gate, ErrorCode::kUnavailable));
+  return question;
+}
+
+Result<std::vector<std::pair<std::string, double>>> RuntimeImpl::cluster_resources(Gate& gate) {
+  auto answer = ask(wire::fb::QueryKind::cluster_resources, gate);
+  MOBULA_TRY(answer);
+  return std::move(answer->resources);
+}
+
+Result<std::vector<std::pair<std::string, double>>> RuntimeImpl::available_resources(Gate& gate) {
+  auto answer = ask(wire::fb::QueryKind::available_resources, gate);
+  MOBULA_TRY(answer);
+  return std::move(answer->resources);
+}
+
+Result<std::vector<NodeInfo>> RuntimeImpl::nodes(Gate& gate) {
+  auto answer = ask(wire::fb::QueryKind::nodes, gate);
+  MOBULA_TRY(answer);
+  return std::move(answer->nodes);
+}
+
+Result<std::vector<TraceEventOut>> RuntimeImpl::timeline(Gate& gate) {
+  auto answer = ask(wire::fb::QueryKind::timeline, gate);
+  MOBULA_TRY(answer);
+  std::vector<TraceEventOut> events;
+  for (const Question::Trace& trace : answer->traces) {
+    const auto home = shm::Mapping::map(trace.home, shm::kHomeBytes, shm::Access::kReadOnly);
+    if (!home.has_value()) continue;
+    const shm::TraceReader reader(home->data() + shm::kTraceOffset);
+    const uint64_t end = reader.written();
+    for (uint64_t i = reader.first_kept(); i < end; ++i) {
+      const auto event = reader.read(i);
+      if (!event) continue;
+      events.push_back({event->name, trace.pid, trace.process, event->caller, event->call,
+                        event->start_ns, event->end_ns, event->failed});
+    }
+  }
+  std::ranges::sort(events, {}, &TraceEventOut::start_ns);
+  return events;
+}
+
+std::string RuntimeImpl::debug_state() {
+  Locked lock(*this);
+  drain_dropped();
+  return "unfinished_tasks=" + std::to_string(unfinished_) +
+         " queued=" + std::to_string(dispatcher_.queued()) +
+         " in_flight=" + std::to_string(dispatcher_.in_flight()) +
+         " outbound=" + std::to_string(outbound_.size()) +
+         " inbound=" + std::to_string(inbound_.size()) +
+         " known_objects=" + std::to_string(known_.size()) +
+         " guards=" + std::to_string(refs_.guard_count()) +
+         " parcels=" + std::to_string(refs_.parcel_count()) +
+         " credit_get=" + std::to_string(get_credit_.microseconds) +
+         " credit_task=" + std::to_string(task_credit_.microseconds);
+}
+
+}  // namespace mobula::process

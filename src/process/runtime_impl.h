@@ -1,0 +1,349 @@
+#pragma once
+// RuntimeImpl: the Runtime of one process. Its parts, one file each:
+//   lifecycle.cc  connect, threads, leave        link.cc    what the daemon says
+//   submit.cc     tasks out                      pump.cc    results in, effects carried out
+//   wait.cc       get/wait, who reads, sleeping  worker.cc  tasks in, results out
+//   objects.cc    put, counts, sharing           queries.cc questions to the daemon
+//   stored.cc     the object store
+//
+// Threads: see runtime.h. `lock_` guards every member below "guarded by lock_". What must happen
+//          outside the lock (wake-up calls) is collected in Deferred and done by Locked's destructor.
+
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "core/objects/ref_table.h"
+#include "core/tasks/dispatcher.h"
+#include "process/channel.h"
+#include "process/runtime.h"
+#include "process/store_client.h"
+#include "process/uplink.h"
+#include "shm/home.h"
+#include "shm/trace.h"
+#include "wire/control.h"
+
+namespace mobula::process {
+
+// A thread in wait() or next_task().
+struct Waiter {
+  int64_t remaining = 0;     // Objects still needed; satisfied at 0.
+  bool for_task = false;     // next_task(): satisfied by a task to start.
+  bool wants_first = false;  // Fewer are needed than are waited for: any result counts.
+  bool parked = false;
+  std::atomic<uint32_t> word{0};
+};
+
+// One object that a Waiter waits for.
+struct WaitNode {
+  Object* object = nullptr;
+  Waiter* waiter = nullptr;
+  WaitNode* previous = nullptr;
+  WaitNode* next = nullptr;
+};
+
+// How a kind of wait has fared lately (docs/decisions: waiting).
+struct SpinCredit {
+  int64_t microseconds = 0;
+};
+
+class RuntimeImpl final : public Runtime {
+ public:
+  RuntimeImpl(shm::Fd socket, RuntimeOptions options);
+  ~RuntimeImpl() override;
+
+  Result<void> start(Gate& gate);
+
+  bool alive_here() const override;
+  NodeId node() const override { return node_; }
+  ProcessId process() const override { return process_; }
+  JobId job() const override { return job_; }
+  std::string session_directory() const override { return session_directory_; }
+  std::string disconnected_reason() const override;
+
+  Function* define_function(std::string_view name, PackedValues pickled) override;
+  uint32_t shape(const ResourceSet& resources) override;
+  Result<void> submit(const Submission& submission, PackedValues arguments,
+                      std::span<Object*> returns) override;
+
+  Object* put(PackedValues value) override;
+  Result<StoreWrite> begin_store(size_t size, Gate& gate) override;
+  void abandon_store(StoreWrite& write) override;
+  Object* put_stored(StoreWrite& write, std::vector<Object*> refs) override;
+  void drop(Object* object) override;
+  Waited wait(std::span<Object* const> objects, size_t needed, std::optional<Instant> deadline,
+              Gate& gate) override;
+  Result<Pinned> open_stored(const Object& object, Gate& gate) override;
+  void unpin(uint64_t pin) override;
+  Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) override;
+
+  NextTask next_task(ClaimedTask& task, Gate& gate) override;
+  void finish_task(ClaimedTask& task, PackedValues results, bool failed,
+                   std::vector<StoreWrite> stored) override;
+
+  bool next_log_lines(std::vector<LogLine>& lines) override;
+  Result<std::vector<std::pair<std::string, double>>> cluster_resources(Gate& gate) override;
+  Result<std::vector<std::pair<std::string, double>>> available_resources(Gate& gate) override;
+  Result<std::vector<NodeInfo>> nodes(Gate& gate) override;
+  Result<std::vector<TraceEventOut>> timeline(Gate& gate) override;
+  void leave(Gate& gate) override;
+  std::string debug_state() override;
+
+ private:
+  // What to do once the lock is open again.
+  struct Deferred {
+    struct Bell {
+      shm::BellPage* bell;
+      uint32_t bit;
+      bool wake;
+    };
+    std::vector<Bell> bells;
+    std::vector<std::atomic<uint32_t>*> words;
+    bool daemon = false;
+  };
+  // Holds the lock; on unlock() or destruction opens it and does what was deferred.
+  class Locked {
+   public:
+    explicit Locked(RuntimeImpl& runtime) : runtime_(runtime) { lock(); }
+    ~Locked() {
+      if (held_) unlock();
+    }
+    Locked(const Locked&) = delete;
+    Locked& operator=(const Locked&) = delete;
+    void lock();
+    void unlock();
+
+   private:
+    RuntimeImpl& runtime_;
+    bool held_ = false;
+  };
+  friend class Locked;
+
+  struct Question {
+    bool done = false;
+    std::string error;
+    std::vector<std::pair<std::string, double>> resources;
+    std::vector<NodeInfo> nodes;
+    struct Trace {
+      shm::Fd home;
+      uint32_t pid;
+      uint32_t process;
+    };
+    std::vector<Trace> traces;
+    // Of segment requests.
+    uint32_t segment = 0;
+    uint64_t segment_bytes = 0;
+    shm::Fd segment_fd;
+  };
+
+  // lifecycle.cc
+  Result<void> say_hello();
+  Result<void> accept_welcome(const wire::fb::Welcome& welcome, std::vector<shm::Fd> fds);
+  void run_link();
+  void run_reader();
+  void disconnect(const std::string& reason);
+  void fail_everything(std::span<const std::byte> error);
+  void free_everything();
+  void wake_reader_thread();
+
+  // link.cc: each with the lock held.
+  void on_packet(const wire::fb::ToProcess& message, std::vector<shm::Fd> fds);
+  void on_channel_opened(const wire::fb::ChannelOpened& message, std::vector<shm::Fd> fds);
+  void on_lease_granted(const wire::fb::LeaseGranted& message);
+  void on_peer_died(const wire::fb::PeerDied& message);
+  void on_value_arrived(const wire::fb::ValueArrived& message);
+  void on_log_lines(const wire::fb::LogLines& message);
+  void on_infeasible(const wire::fb::Infeasible& message);
+  void on_answer(const wire::fb::Answer& message, std::vector<shm::Fd> fds);
+  void lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied& message);
+  void retire(std::unique_ptr<ChannelEnd> channel);
+
+  // submit.cc
+  uint32_t shape_at_depth(uint32_t request);
+  bool resolve_arguments(Task& task);
+  void start_task(Task& task);
+  void push_task(Task& task, tasks::Lease& lease);
+  void wake_for(OutboundChannel& channel, const tasks::Lease& lease);
+  void announce_lease(OutboundChannel& channel, const tasks::Lease& lease, uint32_t shape);
+  void start_startable();
+  void announce_function(OutboundChannel& channel, Function& function);
+  std::vector<std::byte> substituted_arguments(const Task& task) const;
+  std::vector<Object*> leaving_refs(const Task& task) const;
+  void fail_task(Task& task, std::span<const std::byte> error);
+  void finish_returns(Task& task);
+  void free_task(Task& task);
+
+  // pump.cc
+  size_t pump();
+  void collect_news();
+  bool drain_results(OutboundChannel& channel, size_t& budget);
+  Result<void> on_result_frame(OutboundChannel& channel, std::span<const std::byte> frame);
+  Result<void> complete_returns(OutboundChannel& channel, Task& task,
+                                const wire::ResultHeader& header,
+                                std::span<const std::byte> values);
+  void cut_off(ChannelEnd& channel, const std::string& reason);
+  void settle();
+  void carry_out();
+  void tell_shape(uint32_t shape, uint32_t target);
+  void release_slot(OutboundChannel& channel, Task& task);
+  void flush_senders();
+  void ring_later(ChannelEnd& channel, bool wake);
+  void ring_daemon_later();
+  static Deferred& deferred();
+
+  // wait.cc
+  enum class Looked { kNews, kNothing };
+  bool satisfied(const Waiter& waiter) const;
+  Waited wait_for(Waiter& waiter, std::optional<Instant> deadline, Gate& gate, Locked& lock,
+                  SpinCredit& credit);
+  Looked look_for_news(SpinCredit& credit, Gate& gate, bool& released);
+  void publish_wake_positions(const Waiter& waiter);
+  bool sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline, Locked& lock,
+                     SpinCredit& credit);
+  Duration sleep_limit(std::optional<Instant> deadline, Instant now) const;
+  void leave_reading(const Waiter& waiter);
+  void enter_blocked();
+  void leave_blocked();
+  void satisfy(Waiter& waiter);
+
+  // worker.cc
+  bool take_task(ClaimedTask& task);
+  Result<bool> take_from(InboundChannel& channel, ClaimedTask& task);
+  Result<void> on_function_frame(InboundChannel& channel, std::span<const std::byte> frame);
+  Result<bool> on_task_frame(InboundChannel& channel, std::span<const std::byte> frame,
+                             ClaimedTask& task);
+  Result<void> on_lease_start(InboundChannel& channel, std::span<const std::byte> frame);
+  void send_parcel(InboundChannel& channel, const ClaimedTask& task, const PackedValues& results,
+                   std::span<const StoreWrite> stored);
+  void drop_result(ClaimedTask& task, const PackedValues& results, std::vector<StoreWrite>& stored);
+  void record_trace(const ClaimedTask& task, bool failed);
+  std::vector<Object*> receive_refs(std::span<const std::byte> values, uint32_t count);
+
+  // objects.cc
+  Object* new_object();
+  void complete(Object& object, std::span<const std::byte> value, std::vector<Object*> inner);
+  void release(Object* object);
+  void free_object(Object& object);
+  void drain_dropped();
+  Object* known_object(ObjectId id);  // With a count for the caller; made if unknown.
+  void share(std::span<Object* const> roots);
+  void share_one(Object& object);
+  void share_inner(Object& object);
+  void free_stored_bytes(Object& object);
+  void discard_store(StoreWrite& write);
+  void prepare_to_send(std::span<Object* const> refs);
+  void request_values(std::span<Object* const> objects);
+  std::span<const ObjectId> send_refs_ahead(std::span<const ObjectId> refs);
+  void send_records(const objects::UplinkRecords& records);
+  static std::vector<std::byte> system_error(wire::SystemErrorCode code, std::string_view text);
+
+  // stored.cc
+  void start_store();
+  Result<void> ask_segment(const NeedSegment& need, Locked& lock, Gate& gate);
+  Result<void> ask_open(SegmentId segment, Locked& lock, Gate& gate);
+  void seal_store(StoreWrite& write);
+  static std::vector<std::byte> stored_value(const wire::StoreLocation& location);
+  void give_away_bytes(const Object& object);
+  bool on_store_packet(const wire::fb::ToProcess& message, std::vector<shm::Fd>& fds);
+  void on_segment_granted(const wire::fb::SegmentGranted& message, std::vector<shm::Fd>& fds);
+  void on_segment_opened(const wire::fb::SegmentOpened& message, std::vector<shm::Fd>& fds);
+  void answer_question(uint64_t request, std::string error);
+  void answer_opening(SegmentId segment, const std::string& error);
+  void return_segments(bool wanted);
+
+  // queries.cc
+  Result<Question> ask(wire::fb::QueryKind kind, Gate& gate);
+  Result<void> wait_for_answer(uint64_t request, Question& question, Locked& lock, Gate& gate,
+                               ErrorCode refused);
+
+  // ---- constant after start()
+  shm::Fd socket_;
+  RuntimeOptions options_;
+  const int pid_;
+  shm::Mapping bell_memory_;
+  shm::Mapping home_memory_;
+  shm::Mapping daemon_bell_memory_;
+  shm::Fd daemon_event_;
+  shm::BellPage* bell_ = nullptr;
+  shm::DaemonBell* daemon_bell_ = nullptr;
+  NodeId node_{};
+  ProcessId process_{};
+  JobId job_{};
+  std::string session_directory_;
+  uint32_t depth_ =
+      1;  // Of the tasks that this process submits; changes with the lease in a worker.
+
+  mutable std::mutex lock_;
+  // ---- guarded by lock_
+  std::unique_ptr<Uplink> uplink_;
+  tasks::Dispatcher dispatcher_;
+  tasks::Effects effects_;
+  tasks::Effects carrying_;            // Being carried out; kept for its memory.
+  std::vector<Task*> startable_;       // Their last argument has arrived.
+  std::vector<Object*> unreferenced_;  // Their last count was dropped.
+  bool freeing_ = false;
+  objects::RefTable refs_;
+  std::vector<ObjectId> refs_ahead_;  // Of a value that is about to arrive.
+  std::string disconnected_;          // Why, once it happened.
+  bool leaving_ = false;
+  bool goodbye_ = false;
+  bool exit_asked_ = false;
+  uint64_t next_index_ = 1;
+  uint64_t next_call_ = 1;
+  std::vector<std::unique_ptr<Function>> functions_;
+  struct ShapeKey {
+    ResourceSet resources;
+    uint32_t depth;
+  };
+  std::vector<ResourceSet> requests_;  // What the binding knows as shape n is at n - 1.
+  std::vector<ShapeKey> shapes_;       // The dispatcher's shape n is at n - 1.
+  std::map<std::pair<uint32_t, uint32_t>, uint32_t> shape_numbers_;  // By request and depth.
+  std::vector<bool> shapes_told_;
+  std::map<ChannelId, std::unique_ptr<OutboundChannel>> outbound_;
+  std::map<ChannelId, std::unique_ptr<InboundChannel>> inbound_;
+  std::array<ChannelEnd*, shm::kBellBits> by_bit_{};
+  std::vector<OutboundChannel*> results_ready_;
+  std::deque<InboundChannel*> tasks_ready_;
+  std::vector<std::pair<Instant, std::unique_ptr<ChannelEnd>>> retired_;
+  std::unordered_map<ObjectId, Object*, ObjectIdHash> known_;  // Shared and foreign objects.
+  std::map<LeaseId, std::vector<uint32_t>> lease_gpus_;
+  Task* live_tasks_ = nullptr;  // Submitted and not done; linked by live_previous, live_next.
+  uint64_t unfinished_ = 0;     // How many they are.
+  uint64_t waits_ = 0;          // Entries into wait(), for the reader thread.
+  bool senders_waiting_ = false;
+  Waiter* reader_ = nullptr;  // Whoever polls for all.
+  std::vector<Waiter*> parked_;
+  std::map<uint64_t, Question*> questions_;
+  uint64_t next_question_ = 1;
+  std::multimap<SegmentId, Question*> openings_;
+  std::unique_ptr<StoreClient> store_;
+  std::condition_variable answered_;
+  std::deque<LogLine> log_lines_;
+  uint64_t log_lines_lost_ = 0;
+  std::condition_variable log_arrived_;
+  // Of a worker.
+  bool executing_ = false;
+  std::thread::id executor_{};
+  bool blocked_ = false;
+  ChannelId executing_channel_{};
+  const InboundChannel* lease_of_last_ = nullptr;
+  std::unique_ptr<shm::TraceWriter> trace_;
+  std::unordered_map<std::string, uint32_t> trace_names_;
+
+  // ---- their own synchronization
+  std::atomic<Object*> dropped_{nullptr};
+  std::atomic<bool> stop_{false};
+  std::atomic<uint32_t> reader_word_{0};  // The reader thread sleeps on it for good.
+  std::atomic<bool> reader_asleep_{false};
+  SpinCredit get_credit_;  // Of the thread that reads; races are harmless, values are bounded.
+  SpinCredit task_credit_;
+
+  std::thread link_thread_;
+  std::thread reader_thread_;
+};
+
+}  // namespace mobula::process

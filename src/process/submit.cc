@@ -1,0 +1,313 @@
+// RuntimeImpl: tasks on their way out.
+
+#include <algorithm>
+#include <cstring>
+
+#include "process/runtime_impl.h"
+#include "wire/frame_reader.h"
+
+namespace mobula::process {
+
+namespace {
+
+void append(std::vector<std::byte>& to, const void* from, size_t size) {
+  const auto* bytes = static_cast<const std::byte*>(from);
+  to.insert(to.end(), bytes, bytes + size);
+}
+
+void pad(std::vector<std::byte>& to) { to.resize(wire::padded(to.size())); }
+
+}  // namespace
+
+Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickled) {
+  Locked lock(*this);
+  auto function = std::make_unique<Function>();
+  function->number = static_cast<uint32_t>(functions_.size() + 1);
+  function->name = name;
+  function->pickled = std::move(pickled.bytes);
+  function->refs = std::move(pickled.refs);
+  functions_.push_back(std::move(function));
+  return functions_.back().get();
+}
+
+uint32_t RuntimeImpl::shape(const ResourceSet& resources) {
+  Locked lock(*this);
+  const auto found = std::ranges::find(requests_, resources);
+  if (found != requests_.end()) return static_cast<uint32_t>(found - requests_.begin() + 1);
+  requests_.push_back(resources);
+  return static_cast<uint32_t>(requests_.size());
+}
+
+// The dispatcher's shape: a resource request at the depth of the task that is executing here.
+uint32_t RuntimeImpl::shape_at_depth(uint32_t request) {
+  const auto [entry, is_new] = shape_numbers_.try_emplace({request, depth_}, 0);
+  if (is_new) {
+    shapes_.push_back({requests_.at(request - 1), depth_});
+    shapes_told_.push_back(false);
+    entry->second = static_cast<uint32_t>(shapes_.size());
+  }
+  return entry->second;
+}
+
+Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues arguments,
+                                 std::span<Object*> returns) {
+  MOBULA_CHECK(returns.size() == submission.num_returns);
+  Locked lock(*this);
+  drain_dropped();
+  if (!disconnected_.empty()) {
+    for (Object* ref : arguments.refs) release(ref);
+    return fail(ErrorCode::kUnavailable, disconnected_);
+  }
+  auto* task = new Task();
+  task->call = CallId{next_call_++};
+  task->function = submission.function;
+  task->shape = shape_at_depth(submission.shape);
+  task->arguments = std::move(arguments.bytes);
+  task->refs = std::move(arguments.refs);
+  task->value_count = arguments.value_count;
+  task->keyword_count = arguments.keyword_count;
+  task->retries_left = submission.retries_max;
+  task->first_return = {node_, process_, next_index_};
+  task->returns.resize(submission.num_returns);
+  for (size_t i = 0; i < returns.size(); ++i) {
+    Object* object = new_object();
+    object->count.store(2, std::memory_order_relaxed);  // The caller's and the task's.
+    object->producer = task;
+    task->returns[i] = returns[i] = object;
+  }
+  if (returns.empty()) ++next_index_;  // A task without returns still has an id.
+  ++unfinished_;
+  task->live_next = live_tasks_;
+  if (live_tasks_ != nullptr) live_tasks_->live_previous = task;
+  live_tasks_ = task;
+  if (task->refs.empty() || resolve_arguments(*task)) start_task(*task);
+  // Keep workers fed while a program only submits.
+  if (dispatcher_.has_queued() && shm::has_news(*bell_)) pump();
+  wake_reader_thread();
+  return {};
+}
+
+// True if every reference argument has its value. Else the task waits as their dependent.
+bool RuntimeImpl::resolve_arguments(Task& task) {
+  size_t offset = 0;
+  size_t ref_at = 0;
+  std::vector<Object*> foreign;
+  for (uint32_t i = 0; i < task.value_count; ++i) {
+    const auto value = wire::read_value(task.arguments, offset);
+    MOBULA_CHECK(value.has_value());  // Our own binding packed it.
+    if (value->header.kind == wire::ValueKind::kReference) {
+      task.has_references = true;
+      Object* object = task.refs.at(ref_at);
+      if (!object->is_ready()) {
+        object->dependents.push_back(&task);
+        ++task.unresolved;
+        if (object->sharing == Sharing::kForeign) foreign.push_back(object);
+      }
+    }
+    ref_at += value->header.ref_count;
+  }
+  if (!foreign.empty()) request_values(foreign);
+  return task.unresolved == 0;
+}
+
+// All arguments are known. A task whose argument is an error fails with it, unrun.
+void RuntimeImpl::start_task(Task& task) {
+  if (task.has_references) {
+    size_t offset = 0;
+    size_t ref_at = 0;
+    for (uint32_t i = 0; i < task.value_count; ++i) {
+      const auto value = wire::read_value(task.arguments, offset);
+      const Object* object =
+          value->header.kind == wire::ValueKind::kReference ? task.refs.at(ref_at) : nullptr;
+      if (object != nullptr && wire::is_error(object->value.kind())) {
+        const std::vector<std::byte> error(object->value.bytes().begin(),
+                                           object->value.bytes().end());
+        fail_task(task, error);
+        return;
+      }
+      ref_at += value->header.ref_count;
+    }
+  }
+  dispatcher_.submit(task, monotonic_now(), effects_);
+  carry_out();
+}
+
+// The arguments with each reference replaced by the value it stands for: inline bytes, or where the
+// bytes lie (which is sending the ref, and the refs inside: they are listed behind it).
+std::vector<std::byte> RuntimeImpl::substituted_arguments(const Task& task) const {
+  std::vector<std::byte> bytes;
+  bytes.reserve(task.arguments.size());
+  size_t offset = 0;
+  size_t ref_at = 0;
+  for (uint32_t i = 0; i < task.value_count; ++i) {
+    const auto value = wire::read_value(task.arguments, offset);
+    if (value->header.kind != wire::ValueKind::kReference) {
+      append(bytes, value->whole.data(), value->whole.size());
+    } else {
+      const Object& object = *task.refs.at(ref_at);
+      if (object.value.kind() == wire::ValueKind::kInStore) {
+        const auto ref_count = static_cast<uint32_t>(1 + object.inner.size());
+        const wire::ValueHeader header{
+            sizeof(wire::StoreLocation), ref_count, wire::ValueKind::kInStore, {}};
+        append(bytes, &header, sizeof header);
+        append(bytes, &object.id, sizeof object.id);
+        for (const Object* inner : object.inner) append(bytes, &inner->id, sizeof inner->id);
+        append(bytes, object.value.payload().data(), sizeof(wire::StoreLocation));
+      } else {
+        append(bytes, object.value.bytes().data(), object.value.bytes().size());
+      }
+    }
+    pad(bytes);
+    ref_at += value->header.ref_count;
+  }
+  return bytes;
+}
+
+// The refs that the task's frame will name. A reference argument itself does not leave if its value is
+// sent inline, but the refs inside that value do.
+std::vector<Object*> RuntimeImpl::leaving_refs(const Task& task) const {
+  if (!task.has_references) return task.refs;
+  std::vector<Object*> leaving;
+  size_t offset = 0;
+  size_t ref_at = 0;
+  for (uint32_t i = 0; i < task.value_count; ++i) {
+    const auto value = wire::read_value(task.arguments, offset);
+    const auto refs = std::span(task.refs).subspan(ref_at, value->header.ref_count);
+    ref_at += value->header.ref_count;
+    const bool is_reference = value->header.kind == wire::ValueKind::kReference;
+    if (!is_reference || refs[0]->value.kind() == wire::ValueKind::kInStore) {
+      leaving.insert(leaving.end(), refs.begin(), refs.end());
+    }
+    if (is_reference) {
+      leaving.insert(leaving.end(), refs[0]->inner.begin(), refs[0]->inner.end());
+    }
+  }
+  return leaving;
+}
+
+void RuntimeImpl::announce_lease(OutboundChannel& channel, const tasks::Lease& lease,
+                                 uint32_t shape_number) {
+  channel.epoch_announced = lease.epoch;
+  const ShapeKey& shape = shapes_.at(shape_number - 1);
+  wire::LeaseStartHeader header{};
+  header.frame.kind = wire::FrameKind::kLeaseStart;
+  header.lease = lease.id;
+  header.epoch = lease.epoch;
+  header.gpu_count = static_cast<uint32_t>(channel.gpus.size());
+  header.cpu_amount = shape.resources.get(kCpu);
+  header.depth = shape.depth;
+  std::vector<std::byte> frame;
+  append(frame, &header, sizeof header);
+  append(frame, channel.gpus.data(), channel.gpus.size() * sizeof(uint32_t));
+  channel.tasks.send(std::move(frame));
+}
+
+void RuntimeImpl::announce_function(OutboundChannel& channel, Function& function) {
+  if (channel.functions_sent.size() <= function.number) {
+    channel.functions_sent.resize(function.number + 1);
+  }
+  channel.functions_sent[function.number] = true;
+  prepare_to_send(function.refs);
+  wire::FunctionHeader header{};
+  header.frame.kind = wire::FrameKind::kFunction;
+  header.function = function.number;
+  header.name_size = static_cast<uint32_t>(function.name.size());
+  std::vector<std::byte> frame;
+  frame.reserve(sizeof header + function.name.size() + function.pickled.size() + 16);
+  append(frame, &header, sizeof header);
+  append(frame, function.name.data(), function.name.size());
+  pad(frame);
+  append(frame, function.pickled.data(), function.pickled.size());
+  channel.tasks.send(std::move(frame));
+}
+
+// A thread that sleeps on the bell published the results it wants to be woken for before this task was
+// on its way. Called before the task's frame is visible, so before its result can be.
+void RuntimeImpl::wake_for(OutboundChannel& channel, const tasks::Lease& lease) {
+  if (bell_->sleeping.load(std::memory_order_relaxed) == 0) return;
+  // A waiter may want this very result; the reader thread only keeps the worker busy.
+  const uint64_t ahead =
+      reader_ != nullptr ? 1 : std::max<uint64_t>(1, lease.in_flight.size() * 3 / 4);
+  channel.header().wake_at_result.store(channel.results_seen + ahead);
+}
+
+// Carries out a Push: claim word first, then the frame.
+void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
+  const auto found = outbound_.find(lease.channel);
+  MOBULA_CHECK(found != outbound_.end());
+  OutboundChannel& channel = *found->second;
+  if (channel.free_slots.empty() || channel.tasks.waiting() || uplink_->waiting()) {
+    channel.tasks.flush();
+    senders_waiting_ = true;
+    dispatcher_.on_push_failed(task);
+    return;
+  }
+  if (!task.refs.empty()) prepare_to_send(leaving_refs(task));
+  if (channel.epoch_announced != lease.epoch) announce_lease(channel, lease, task.shape);
+  Function& function = task.own_function();
+  if (channel.functions_sent.size() <= function.number ||
+      !channel.functions_sent[function.number]) {
+    announce_function(channel, function);
+  }
+  task.slot = channel.free_slots.back();
+  channel.free_slots.pop_back();
+  task.tag = channel.next_tag++;
+  channel.slots[task.slot] = &task;
+  channel.claim(task.slot).queue(task.tag);
+  wake_for(channel, lease);
+
+  std::vector<std::byte> substituted;
+  if (task.has_references) substituted = substituted_arguments(task);
+  const std::vector<std::byte>& values = task.has_references ? substituted : task.arguments;
+
+  wire::TaskHeader header{};
+  header.frame = {static_cast<uint32_t>(sizeof header + values.size()), wire::FrameKind::kTask, 0};
+  header.claim_tag = task.tag;
+  header.call = task.call;
+  header.first_return = task.first_return;
+  header.function = function.number;
+  header.lease_epoch = lease.epoch;
+  header.value_count = task.value_count;
+  header.keyword_count = task.keyword_count;
+  header.num_returns = static_cast<uint32_t>(task.returns.size());
+  header.claim_slot = task.slot;
+  header.attempt = task.attempt;
+  const size_t size = sizeof header + values.size();
+  if (std::byte* room = channel.tasks.reserve(size)) {
+    std::memcpy(room, &header, sizeof header);
+    if (!values.empty()) std::memcpy(room + sizeof header, values.data(), values.size());
+    channel.tasks.publish();
+  } else {
+    std::vector<std::byte> frame(size);
+    std::memcpy(frame.data(), &header, sizeof header);
+    if (!values.empty()) std::memcpy(frame.data() + sizeof header, values.data(), values.size());
+    channel.tasks.send(std::move(frame));
+    senders_waiting_ = senders_waiting_ || channel.tasks.waiting();
+  }
+  ring_later(channel, true);
+}
+
+void RuntimeImpl::fail_task(Task& task, std::span<const std::byte> error) {
+  for (Object* object : task.returns) complete(*object, error, {});
+  finish_returns(task);
+}
+
+// The task is done: its returns have values.
+void RuntimeImpl::finish_returns(Task& task) {
+  for (Object* object : task.returns) {
+    object->producer = nullptr;
+    release(object);
+  }
+  task.returns.clear();
+  free_task(task);
+}
+
+void RuntimeImpl::free_task(Task& task) {
+  --unfinished_;
+  if (task.live_next != nullptr) task.live_next->live_previous = task.live_previous;
+  (task.live_previous != nullptr ? task.live_previous->live_next : live_tasks_) = task.live_next;
+  for (Object* ref : task.refs) release(ref);
+  delete &task;
+}
+
+}  // namespace mobula::process

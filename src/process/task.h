@@ -1,0 +1,43 @@
+#pragma once
+// Function and Task: what this process knows of the functions and tasks that it submits.
+//
+// Threads: guarded by the runtime's lock.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/tasks/task_list.h"
+#include "process/object.h"
+
+namespace mobula::process {
+
+struct Function : tasks::FunctionState {
+  uint32_t number = 0;
+  std::string name;
+  std::vector<std::byte> pickled;  // One wire value.
+  std::vector<Object*> refs;       // Captured refs, kept for the life of the process.
+};
+
+// Its return objects each have one count of the task until it is done.
+struct Task : tasks::TaskNode {
+  CallId call{};
+  std::vector<std::byte> arguments;  // Wire values; kReference ones are substituted when sent.
+  std::vector<Object*> refs;         // Every ref named in them, pinned until the result is in.
+  std::vector<Object*> returns;
+  ObjectId first_return;
+  uint64_t tag = 0;  // Valid in flight, with `slot`.
+  uint32_t value_count = 0;
+  uint32_t keyword_count = 0;
+  uint32_t unresolved = 0;  // Reference arguments whose values are not here yet.
+  int32_t retries_left = 0;
+  uint16_t slot = 0;
+  uint16_t attempt = 0;
+  bool has_references = false;
+  Task* live_previous = nullptr;
+  Task* live_next = nullptr;
+
+  Function& own_function() { return static_cast<Function&>(*function); }
+};
+
+}  // namespace mobula::process

@@ -1,0 +1,384 @@
+// RuntimeImpl: waiting. One waiting thread at a time reads for all (`reader_`); the others are parked on
+// futexes of their own and one of them takes over when the reader leaves.
+//
+// The reader looks for news for a microsecond, then yields and looks for up to 50 us if such looking has
+// paid off lately (credit), then sleeps on the process's bell. Figures and reasons: HOTPATH R1-R4, kept
+// in docs/decisions/waiting.md.
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "process/runtime_impl.h"
+
+namespace mobula::process {
+
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+constexpr Duration kPause = microseconds(1);
+constexpr Duration kLookMax = microseconds(50);
+constexpr Duration kAwayMax = microseconds(20);  // A longer yield: this CPU is wanted.
+constexpr Duration kKeepInterpreter = microseconds(20);
+constexpr Duration kBlockedAfter = milliseconds(1);  // Then a worker gives its CPUs back.
+constexpr Duration kSleepMax = milliseconds(100);    // Ctrl-C is looked for at least this often.
+constexpr Duration kFlushEvery = milliseconds(1);    // While frames wait for room in a ring.
+constexpr Duration kKeepSegments = std::chrono::seconds(5);
+constexpr int64_t kCreditMax = 100;
+constexpr int64_t kCreditMin = -4000;
+
+void relax() { __builtin_ia32_pause(); }
+
+}  // namespace
+
+bool RuntimeImpl::satisfied(const Waiter& waiter) const {
+  if (waiter.for_task) return !tasks_ready_.empty() || exit_asked_ || !disconnected_.empty();
+  return waiter.remaining <= 0;
+}
+
+// With the lock: a waiter's condition may have become true.
+void RuntimeImpl::satisfy(Waiter& waiter) {
+  if (--waiter.remaining > 0) return;
+  if (waiter.parked) {
+    waiter.word.store(1);
+    deferred().words.push_back(&waiter.word);
+  } else if (&waiter == reader_) {
+    // The reader is us, or it sleeps and the link or reader thread has its value.
+    deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+  }
+}
+
+Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
+                         std::optional<Instant> deadline, Gate& gate) {
+  size_t ready = 0;
+  for (const Object* object : objects) {
+    if (object->is_ready() && ++ready >= needed) return Waited::kEnough;
+  }
+  Locked lock(*this);
+  ++waits_;
+  pump();
+  request_values(objects);
+  std::vector<WaitNode> nodes(objects.size());
+  Waiter waiter;
+  size_t pending = 0;
+  ready = 0;
+  for (Object* object : objects) {
+    if (object->is_ready()) {
+      ++ready;
+      continue;
+    }
+    WaitNode& node = nodes[pending++];
+    node.object = object;
+    node.waiter = &waiter;
+    node.next = object->waiters;
+    if (node.next != nullptr) node.next->previous = &node;
+    object->waiters = &node;
+  }
+  waiter.remaining = static_cast<int64_t>(needed) - static_cast<int64_t>(ready);
+  waiter.wants_first = static_cast<size_t>(std::max<int64_t>(waiter.remaining, 0)) < pending;
+  const Waited waited = wait_for(waiter, deadline, gate, lock, get_credit_);
+  for (size_t i = 0; i < pending; ++i) {
+    WaitNode& node = nodes[i];
+    if (node.next != nullptr) node.next->previous = node.previous;
+    (node.previous != nullptr ? node.previous->next : node.object->waiters) = node.next;
+  }
+  return waited;
+}
+
+// Called with the lock and the interpreter's lock, returns with both.
+Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Gate& gate,
+                             Locked& lock, SpinCredit& credit) {
+  bool released = false;
+  const auto let_go = [&] {
+    if (!std::exchange(released, true)) gate.release();
+  };
+  Waited outcome = Waited::kEnough;
+  const Instant begun = monotonic_now();
+  bool gave_up_cpus = false;
+  while (true) {
+    pump();
+    if (satisfied(waiter)) break;
+    const Instant now = monotonic_now();
+    if (deadline && now >= *deadline) {
+      outcome = Waited::kTimeout;
+      break;
+    }
+    bool slept = false;
+    if (reader_ != nullptr && reader_ != &waiter) {
+      waiter.word.store(0);
+      waiter.parked = true;
+      parked_.push_back(&waiter);
+      // The reader does not know yet that our results matter too.
+      deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+      const Duration limit = sleep_limit(deadline, now);
+      lock.unlock();
+      let_go();
+      shm::futex_sleep(waiter.word, 0, limit);
+      slept = true;
+      lock.lock();
+      waiter.parked = false;
+      std::erase(parked_, &waiter);
+    } else {
+      reader_ = &waiter;
+      // The reader thread need not be woken: we read.
+      if (bell_->sleeping.load(std::memory_order_relaxed) != 0) bell_->sleeping.store(0);
+      lock.unlock();
+      const Looked looked = look_for_news(credit, gate, released);
+      if (looked == Looked::kNothing) {
+        let_go();
+        lock.lock();
+        slept = sleep_on_bell(waiter, deadline, lock, credit);
+      } else {
+        lock.lock();
+      }
+    }
+    if (slept && !gave_up_cpus && executing_ && std::this_thread::get_id() == executor_ &&
+        monotonic_now() - begun >= kBlockedAfter && !satisfied(waiter)) {
+      gave_up_cpus = true;
+      enter_blocked();
+    }
+    if (!slept) continue;
+    lock.unlock();
+    gate.acquire();
+    released = false;
+    const bool stop = gate.interrupted();
+    lock.lock();
+    if (stop) {
+      outcome = Waited::kInterrupted;
+      break;
+    }
+  }
+  if (gave_up_cpus) leave_blocked();
+  leave_reading(waiter);
+  lock.unlock();
+  if (released) gate.acquire();
+  lock.lock();
+  return outcome;
+}
+
+void RuntimeImpl::leave_reading(const Waiter& waiter) {
+  if (reader_ != &waiter) return;
+  reader_ = nullptr;
+  if (!parked_.empty()) {
+    parked_.front()->word.store(1);
+    deferred().words.push_back(&parked_.front()->word);
+  } else if (unfinished_ != 0 || dispatcher_.next_deadline()) {
+    wake_reader_thread();
+  }
+}
+
+// HOTPATH R1, up to the sleep. Without the lock; keeps the interpreter's lock for its first 20 us.
+RuntimeImpl::Looked RuntimeImpl::look_for_news(SpinCredit& credit, Gate& gate, bool& released) {
+  int64_t& c = credit.microseconds;
+  const auto gained = [&] { c = std::min<int64_t>(c + 15, c < 0 ? 0 : kCreditMax); };
+  if (shm::has_news(*bell_)) return Looked::kNews;
+  const Instant begun = monotonic_now();
+  Instant now = begun;
+  while (now - begun < kPause) {
+    for (int i = 0; i < 8; ++i) relax();
+    if (shm::has_news(*bell_)) {
+      gained();
+      return Looked::kNews;
+    }
+    now = monotonic_now();
+  }
+  while (c >= 0) {
+    if (!released && now - begun > kKeepInterpreter) {
+      released = true;
+      gate.release();
+    }
+    ::sched_yield();
+    const Instant after = monotonic_now();
+    const Duration away = after - now;
+    now = after;
+    if (away > kAwayMax) {
+      c = std::max(std::min<int64_t>(c, 0) - 4 * (away.count() / 1000), kCreditMin);
+      break;
+    }
+    for (int i = 0; i < 8; ++i) {
+      if (shm::has_news(*bell_)) {
+        gained();
+        return Looked::kNews;
+      }
+      relax();
+    }
+    if (now - begun > kLookMax) {
+      c = std::min<int64_t>(c, 0) - 4 * (kLookMax.count() / 1000);
+      break;
+    }
+  }
+  return shm::has_news(*bell_) ? Looked::kNews : Looked::kNothing;
+}
+
+Duration RuntimeImpl::sleep_limit(std::optional<Instant> deadline, Instant now) const {
+  Duration limit = kSleepMax;
+  if (deadline) limit = std::min(limit, *deadline - now);
+  if (const auto next = dispatcher_.next_deadline()) limit = std::min(limit, *next - now);
+  if (senders_waiting_) limit = std::min(limit, Duration(kFlushEvery));
+  if (executing_ && !blocked_ && std::this_thread::get_id() == executor_) {
+    limit = std::min(limit, Duration(kBlockedAfter));
+  }
+  return std::max(limit, Duration(microseconds(50)));
+}
+
+// HOTPATH R3: how many results of each channel we want to be woken for.
+void RuntimeImpl::publish_wake_positions(const Waiter& waiter) {
+  const bool any = waiter.wants_first || !parked_.empty();
+  for (auto& [id, channel] : outbound_) {
+    const tasks::Lease* lease = dispatcher_.lease_of(id);
+    if (lease == nullptr || lease->in_flight.empty()) {
+      channel->header().wake_at_result.store(shm::kNeverWake, std::memory_order_relaxed);
+      continue;
+    }
+    uint64_t position = 0;
+    uint64_t at = 0;
+    for (const tasks::TaskNode* node = lease->in_flight.front(); node != nullptr;
+         node = node->next) {
+      const Task& task = static_cast<const Task&>(*node);
+      ++at;
+      const bool needed = std::ranges::any_of(task.returns, [](const Object* object) {
+        return object->waiters != nullptr || !object->dependents.empty();
+      });
+      const bool depended = std::ranges::any_of(
+          task.returns, [](const Object* object) { return !object->dependents.empty(); });
+      if (!needed) continue;
+      position = at;
+      if (any || depended) break;
+    }
+    if (dispatcher_.has_queued()) {  // Refill while a quarter is left.
+      const uint64_t refill = std::max<uint64_t>(1, lease->in_flight.size() * 3 / 4);
+      position = position == 0 ? refill : std::min(position, refill);
+    }
+    channel->header().wake_at_result.store(
+        position == 0 ? shm::kNeverWake : channel->results_seen + position,
+        std::memory_order_relaxed);
+  }
+}
+
+// Called and left with the lock. True if the thread may have been away for long.
+bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline, Locked& lock,
+                                SpinCredit& credit) {
+  if (satisfied(waiter)) return false;
+  publish_wake_positions(waiter);
+  const Instant begun = monotonic_now();
+  const Duration limit = sleep_limit(deadline, begun);
+  const uint32_t sequence = shm::prepare_sleep(*bell_);
+  lock.unlock();
+  if (shm::has_news(*bell_)) {
+    shm::cancel_sleep(*bell_);
+    lock.lock();
+    return false;
+  }
+  shm::sleep(*bell_, sequence, limit);
+  const Duration slept = monotonic_now() - begun;
+  int64_t& c = credit.microseconds;
+  if (c < 0) {
+    // Two half microseconds make one: long sleeps earn back slowly, short ones fast.
+    static thread_local int halves = 0;
+    if (slept < kLookMax) {
+      c = std::min<int64_t>(c + 10, 0);
+    } else if (++halves % 2 == 0) {
+      c = std::min<int64_t>(c + 1, 0);
+    }
+  }
+  lock.lock();
+  return true;
+}
+
+// This worker waits inside a task: its CPUs can be used, and what is queued behind it is taken back.
+void RuntimeImpl::enter_blocked() {
+  blocked_ = true;
+  uplink_->send([](wire::Builder& builder) { return wire::fb::CreateBlocked(builder); });
+  ring_daemon_later();
+  if (const auto found = inbound_.find(executing_channel_); found != inbound_.end()) {
+    std::vector<std::byte> frame(sizeof(wire::FrameHeader));
+    const wire::FrameHeader header{sizeof header, wire::FrameKind::kBlocked, 0};
+    std::memcpy(frame.data(), &header, sizeof header);
+    found->second->results.send(std::move(frame));
+    ring_later(*found->second, true);
+  }
+}
+
+void RuntimeImpl::leave_blocked() {
+  blocked_ = false;
+  uplink_->send([](wire::Builder& builder) { return wire::fb::CreateUnblocked(builder); });
+  ring_daemon_later();
+  if (const auto found = inbound_.find(executing_channel_); found != inbound_.end()) {
+    std::vector<std::byte> frame(sizeof(wire::FrameHeader));
+    const wire::FrameHeader header{sizeof header, wire::FrameKind::kUnblocked, 0};
+    std::memcpy(frame.data(), &header, sizeof header);
+    found->second->results.send(std::move(frame));
+    ring_later(*found->second, true);
+  }
+}
+
+// HOTPATH R4. With nobody in get/wait: ticks while there is activity, takes over reading while work is
+// outstanding, sleeps for good after 50 idle ticks.
+void RuntimeImpl::run_reader() {
+  uint64_t waits_seen = 0;
+  int idle_ticks = 0;
+  while (!stop_.load()) {
+    Locked lock(*this);
+    const bool somebody_reads = reader_ != nullptr || waits_ != waits_seen;
+    waits_seen = waits_;
+    const bool work = unfinished_ != 0 || senders_waiting_ ||
+                      dispatcher_.next_deadline().has_value() || dropped_.load() != nullptr;
+    if (reader_ == nullptr && work) {
+      pump();
+    } else {
+      drain_dropped();
+    }
+    const Instant now = monotonic_now();
+    if (!work || (reader_ != nullptr && ++idle_ticks > 50)) {
+      if (!work && ++idle_ticks <= 50) {
+        lock.unlock();
+        shm::futex_sleep(reader_word_, reader_word_.load(), milliseconds(1));
+        continue;
+      }
+      const uint32_t word = reader_word_.load();
+      reader_asleep_.store(true);
+      lock.unlock();
+      const bool has_segments = store_->own_segments() > 0;
+      const Duration rest = has_segments ? Duration(kKeepSegments) : std::chrono::hours(1);
+      if (!stop_.load()) shm::futex_sleep(reader_word_, word, rest);
+      reader_asleep_.store(false);
+      if (has_segments) return_segments(false);
+      idle_ticks = 0;
+      continue;
+    }
+    if (work && reader_ == nullptr) idle_ticks = 0;
+    if (somebody_reads) {
+      lock.unlock();
+      shm::futex_sleep(reader_word_, reader_word_.load(), milliseconds(1));
+      continue;
+    }
+    // Nobody else reads: sleep on the bell until a ring needs refilling or something is depended on.
+    Waiter background;
+    background.remaining = 1;
+    publish_wake_positions(background);
+    Duration limit = milliseconds(100);
+    if (const auto next = dispatcher_.next_deadline()) limit = std::min(limit, *next - now);
+    if (senders_waiting_) limit = std::min(limit, Duration(kFlushEvery));
+    const uint32_t sequence = shm::prepare_sleep(*bell_);
+    lock.unlock();
+    if (shm::has_news(*bell_)) {
+      shm::cancel_sleep(*bell_);
+      // What has come does not need us yet: leave it for a tick, so that it comes in batches.
+      shm::futex_sleep(reader_word_, reader_word_.load(), milliseconds(1));
+    } else if (limit > Duration(0)) {
+      shm::sleep(*bell_, sequence, limit);
+    }
+  }
+}
+
+void RuntimeImpl::wake_reader_thread() {
+  if (!reader_asleep_.load()) return;
+  if (!reader_asleep_.exchange(false)) return;
+  reader_word_.fetch_add(1);
+  deferred().words.push_back(&reader_word_);
+}
+
+}  // namespace mobula::process

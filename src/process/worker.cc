@@ -1,0 +1,307 @@
+// RuntimeImpl: a worker's side. Tasks in, results out.
+
+#include <algorithm>
+#include <cstring>
+
+#include "process/runtime_impl.h"
+#include "wire/frame_reader.h"
+
+namespace mobula::process {
+
+namespace {
+
+uint64_t elapsed_ns(Instant since) {
+  return static_cast<uint64_t>(std::max<int64_t>((monotonic_now() - since).count(), 0));
+}
+
+}  // namespace
+
+NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
+  Locked lock(*this);
+  executing_ = false;
+  executor_ = std::this_thread::get_id();
+  while (true) {
+    pump();
+    if (exit_asked_ || !disconnected_.empty()) return NextTask::kExit;
+    if (take_task(task)) {
+      executing_ = true;
+      executing_channel_ = ChannelId{task.channel};
+      task.started = monotonic_now();
+      return NextTask::kTask;
+    }
+    Waiter waiter;
+    waiter.for_task = true;
+    const Waited waited = wait_for(waiter, std::nullopt, gate, lock, task_credit_);
+    if (waited == Waited::kInterrupted) return NextTask::kInterrupted;
+  }
+}
+
+bool RuntimeImpl::take_task(ClaimedTask& task) {
+  while (!tasks_ready_.empty()) {
+    InboundChannel& channel = *tasks_ready_.front();
+    const Result<bool> taken = channel.gone ? Result<bool>(false) : take_from(channel, task);
+    if (taken.has_value() && *taken) {
+      // Other callers' turn next.
+      if (tasks_ready_.size() > 1) {
+        tasks_ready_.pop_front();
+        tasks_ready_.push_back(&channel);
+      }
+      return true;
+    }
+    if (!taken.has_value()) cut_off(channel, taken.error().message);
+    channel.listed = false;
+    tasks_ready_.pop_front();
+  }
+  return false;
+}
+
+// False: the ring is empty.
+Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task) {
+  while (true) {
+    const auto frame = channel.tasks.next();
+    MOBULA_TRY(frame);
+    if (frame->empty()) return false;
+    wire::FrameHeader header{};
+    std::memcpy(&header, frame->data(), sizeof header);
+    switch (header.kind) {
+      case wire::FrameKind::kLeaseStart:
+        MOBULA_TRY(on_lease_start(channel, *frame));
+        break;
+      case wire::FrameKind::kFunction:
+        MOBULA_TRY(on_function_frame(channel, *frame));
+        break;
+      case wire::FrameKind::kTask: {
+        const Result<bool> started = on_task_frame(channel, *frame, task);
+        MOBULA_TRY(started);
+        if (*started) return true;
+        break;
+      }
+      default:
+        return fail(ErrorCode::kInvalidArgument, "frame of a kind that a caller never sends");
+    }
+  }
+}
+
+Result<void> RuntimeImpl::on_lease_start(InboundChannel& channel,
+                                         std::span<const std::byte> frame) {
+  const auto header = wire::read_header<wire::LeaseStartHeader>(frame);
+  MOBULA_TRY(header);
+  const size_t room = (frame.size() - sizeof(wire::LeaseStartHeader)) / sizeof(uint32_t);
+  if (header->gpu_count > room) return fail(ErrorCode::kInvalidArgument, "lease of too many GPUs");
+  channel.lease.epoch = header->epoch;
+  channel.lease.cpus = header->cpu_amount;
+  channel.lease.depth = header->depth;
+  channel.lease.gpus.resize(header->gpu_count);
+  if (header->gpu_count > 0) {
+    std::memcpy(channel.lease.gpus.data(), frame.data() + sizeof(wire::LeaseStartHeader),
+                header->gpu_count * sizeof(uint32_t));
+  }
+  channel.lease_changed = true;
+  return {};
+}
+
+Result<void> RuntimeImpl::on_function_frame(InboundChannel& channel,
+                                            std::span<const std::byte> frame) {
+  const auto header = wire::read_header<wire::FunctionHeader>(frame);
+  MOBULA_TRY(header);
+  const size_t name_end = sizeof(wire::FunctionHeader) + wire::padded(header->name_size);
+  if (name_end > frame.size()) return fail(ErrorCode::kInvalidArgument, "function name too long");
+  size_t offset = 0;
+  const auto value = wire::read_value(frame.subspan(name_end), offset);
+  MOBULA_TRY(value);
+  auto function = std::make_unique<ReceivedFunction>();
+  function->name.assign(reinterpret_cast<const char*>(frame.data()) + sizeof(wire::FunctionHeader),
+                        header->name_size);
+  function->value.assign(value->whole);
+  for (uint32_t i = 0; i < value->header.ref_count; ++i) {
+    function->refs.push_back(known_object(value->ref(i)));
+  }
+  if (!function->refs.empty()) {
+    // Captured refs live as long as this process knows the function: hold them.
+    std::vector<ObjectId> ids;
+    for (const Object* object : function->refs) ids.push_back(object->id);
+    objects::UplinkRecords records;
+    refs_.on_task(channel.peer, CallId{~uint64_t{0}}, ids);
+    refs_.end_task(channel.peer, CallId{~uint64_t{0}}, records);
+    send_records(records);
+  }
+  channel.functions[header->function] = std::move(function);
+  return {};
+}
+
+// True if the task is ours to run; false if it was taken back.
+Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const std::byte> frame,
+                                        ClaimedTask& task) {
+  const auto header = wire::read_header<wire::TaskHeader>(frame);
+  MOBULA_TRY(header);
+  if (header->claim_slot >= shm::kClaimSlots) {
+    return fail(ErrorCode::kInvalidArgument, "task with an impossible claim slot");
+  }
+  if (header->lease_epoch != channel.header().lease_epoch.load(std::memory_order_acquire) ||
+      !channel.claim(header->claim_slot).move(header->claim_tag, shm::ClaimState::kStarted)) {
+    return false;
+  }
+  const auto function = channel.functions.find(header->function);
+  if (function == channel.functions.end()) {
+    return fail(ErrorCode::kInvalidArgument, "task of a function that was never sent");
+  }
+  const auto values = frame.subspan(sizeof(wire::TaskHeader));
+  MOBULA_TRY(wire::check_values(values, header->value_count));
+  if (header->keyword_count >= std::max<uint32_t>(header->value_count, 1)) {
+    return fail(ErrorCode::kInvalidArgument, "task with more keywords than values");
+  }
+  task.function = function->second.get();
+  task.values.assign(values.begin(), values.end());
+  task.value_count = header->value_count;
+  task.keyword_count = header->keyword_count;
+  task.num_returns = header->num_returns;
+  task.attempt = header->attempt;
+  task.first_return = header->first_return;
+  task.lease = &channel.lease;
+  task.lease_changed = std::exchange(channel.lease_changed, false) || lease_of_last_ != &channel;
+  lease_of_last_ = &channel;
+  task.call = header->call;
+  task.claim_tag = header->claim_tag;
+  task.channel = number(channel.id);
+  task.claim_slot = header->claim_slot;
+  task.function_number = header->function;
+  depth_ = channel.lease.depth + 1;
+  task.refs = receive_refs(task.values, task.value_count);
+  if (!task.refs.empty()) {
+    std::vector<ObjectId> ids;
+    for (const Object* object : task.refs) ids.push_back(object->id);
+    refs_.on_task(channel.peer, task.call, ids);
+  }
+  return true;
+}
+
+std::vector<Object*> RuntimeImpl::receive_refs(std::span<const std::byte> values, uint32_t count) {
+  std::vector<Object*> received;
+  size_t offset = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    const auto value = wire::read_value(values, offset);
+    const size_t first = received.size();
+    for (uint32_t r = 0; r < value->header.ref_count; ++r) {
+      received.push_back(known_object(value->ref(r)));
+    }
+    // An argument in the store comes with its location, and with the refs inside behind its own: no
+    // need to ask the daemon.
+    if (value->header.kind != wire::ValueKind::kInStore || received.size() == first) continue;
+    Object& stored = *received[first];
+    if (stored.is_ready()) continue;
+    std::vector<Object*> inner(received.begin() + static_cast<ptrdiff_t>(first) + 1,
+                               received.end());
+    for (Object* ref : inner) ref->retain();
+    wire::StoreLocation location{};
+    std::memcpy(&location, value->payload.data(), sizeof location);
+    complete(stored, stored_value(location), std::move(inner));
+  }
+  return received;
+}
+
+void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool failed,
+                              std::vector<StoreWrite> stored) {
+  const uint64_t run_time = elapsed_ns(task.started);
+  Locked lock(*this);
+  executing_ = false;
+  drain_dropped();
+  record_trace(task, failed);
+  const auto found = inbound_.find(ChannelId{task.channel});
+  if (found == inbound_.end() || found->second->gone) {  // The caller is dead: nobody wants it.
+    drop_result(task, results, stored);
+    return;
+  }
+  InboundChannel& channel = *found->second;
+  const bool had_refs = !task.refs.empty();
+  for (Object* ref : task.refs) release(ref);
+  task.refs.clear();
+  if (had_refs) {
+    objects::UplinkRecords records;
+    refs_.end_task(channel.peer, task.call, records);
+    send_records(records);
+  }
+  const bool parcel = !results.refs.empty() || !stored.empty();
+  for (StoreWrite& write : stored) {
+    seal_store(write);
+    store_->give_away(write.location);
+  }
+  if (parcel) send_parcel(channel, task, results, stored);
+
+  wire::ResultHeader header{};
+  header.frame.kind = wire::FrameKind::kResult;
+  header.frame.flags = static_cast<uint16_t>((failed ? wire::kResultFailed : 0) |
+                                             (parcel ? wire::kResultParcel : 0));
+  header.call = task.call;
+  header.claim_tag = task.claim_tag;
+  header.run_time_ns = run_time;
+  header.num_returns = failed ? 1 : task.num_returns;
+  header.claim_slot = task.claim_slot;
+  const size_t size = wire::padded(sizeof header + results.bytes.size());
+  header.frame.size = static_cast<uint32_t>(size);
+  // What the result depends on must be in the uplink first (OWNERSHIP.md R3).
+  const bool must_wait = parcel && uplink_->waiting();
+  std::byte* room = must_wait ? nullptr : channel.results.reserve(size);
+  if (room != nullptr) {
+    std::memcpy(room, &header, sizeof header);
+    if (!results.bytes.empty()) {
+      std::memcpy(room + sizeof header, results.bytes.data(), results.bytes.size());
+    }
+    channel.results.publish();
+  } else {
+    std::vector<std::byte> frame(size);
+    std::memcpy(frame.data(), &header, sizeof header);
+    if (!results.bytes.empty()) {
+      std::memcpy(frame.data() + sizeof header, results.bytes.data(), results.bytes.size());
+    }
+    channel.results.hold(std::move(frame));
+    if (must_wait || !channel.results.flush()) {
+      senders_waiting_ = true;
+      wake_reader_thread();
+    }
+  }
+  ++channel.results_pushed;
+  channel.header().results_pushed.store(channel.results_pushed, std::memory_order_relaxed);
+  // The count must be out before we look at the position (Dekker with publish_wake_positions).
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const bool wake =
+      channel.results_pushed >= channel.header().wake_at_result.load(std::memory_order_relaxed);
+  ring_later(channel, wake);
+  for (Object* ref : results.refs) release(ref);
+}
+
+void RuntimeImpl::drop_result(ClaimedTask& task, const PackedValues& results,
+                              std::vector<StoreWrite>& stored) {
+  for (Object* ref : results.refs) release(ref);
+  for (Object* ref : task.refs) release(ref);
+  task.refs.clear();
+  for (StoreWrite& write : stored) discard_store(write);
+}
+
+// The refs and in-store bytes of a result: SHAREs, then PARCEL, before the RESULT (R8).
+void RuntimeImpl::send_parcel(InboundChannel& channel, const ClaimedTask& task,
+                              const PackedValues& results, std::span<const StoreWrite> stored) {
+  share(results.refs);
+  std::vector<ObjectId> ids;
+  for (const Object* object : results.refs) ids.push_back(object->id);
+  std::vector<wire::StoreLocation> locations;
+  for (const StoreWrite& write : stored) locations.push_back(write.location);
+  const std::span<const ObjectId> last = send_refs_ahead(ids);
+  uplink_->send([&](wire::Builder& builder) {
+    const auto refs = wire::build_objects(builder, last);
+    const auto where = wire::build_locations(builder, locations);
+    return wire::fb::CreateParcel(builder, number(channel.peer), number(task.call), refs, where);
+  });
+  ring_daemon_later();
+}
+
+void RuntimeImpl::record_trace(const ClaimedTask& task, bool failed) {
+  if (!trace_) return;
+  const auto [entry, is_new] = trace_names_.try_emplace(task.function->name, 0);
+  if (is_new) entry->second = trace_->name_index(task.function->name);
+  const auto found = inbound_.find(ChannelId{task.channel});
+  const uint32_t caller = found == inbound_.end() ? 0 : number(found->second->peer);
+  trace_->record(entry->second, number(task.call), static_cast<uint64_t>(task.started.count()),
+                 static_cast<uint64_t>(monotonic_now().count()), caller, failed);
+}
+
+}  // namespace mobula::process

@@ -1,0 +1,253 @@
+#include "python/decode.h"
+
+#include <cstring>
+#include <vector>
+
+#include "python/object_ref.h"
+#include "python/serialization_module.h"
+#include "python/store_view.h"
+
+namespace mobula::python {
+
+namespace {
+
+using process::Object;
+using wire::ValueKind;
+
+// Copies at least this long let other Python threads run meanwhile. Bytes.
+constexpr size_t kCopyWithoutGilMin = size_t{256} << 10;
+
+// What the positions of pickled refs mean in the value being decoded.
+struct RefTable {
+  Session* session = nullptr;
+  std::span<Object* const> objects;
+  PyObject* test_refs = nullptr;  // A tuple, instead of the above.
+};
+
+thread_local const RefTable* current_table = nullptr;
+
+class TableScope {
+ public:
+  explicit TableScope(const RefTable& table) : outer_(std::exchange(current_table, &table)) {}
+  ~TableScope() { current_table = outer_; }
+  TableScope(const TableScope&) = delete;
+  TableScope& operator=(const TableScope&) = delete;
+
+ private:
+  const RefTable* outer_;
+};
+
+PyObject* raise_malformed(const char* what) {
+  PyErr_Format(PyExc_ValueError, "malformed value: %s", what);
+  return nullptr;
+}
+
+template <typename T>
+T read_plain(std::span<const std::byte> payload) {
+  T value;
+  std::memcpy(&value, payload.data(), sizeof value);
+  return value;
+}
+
+PyObject* copy_to_bytes(std::span<const std::byte> bytes) {
+  PyObject* object = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes.size()));
+  if (object == nullptr || bytes.empty()) return object;
+  char* to = PyBytes_AS_STRING(object);
+  if (bytes.size() >= kCopyWithoutGilMin) {
+    const WithoutGil others_run;
+    std::memcpy(to, bytes.data(), bytes.size());
+  } else {
+    std::memcpy(to, bytes.data(), bytes.size());
+  }
+  return object;
+}
+
+// The bytes stay valid during the call. `buffers` may be nullptr.
+PyObject* unpickle(std::span<const std::byte> pickle, PyObject* buffers) {
+  if (!load_serialization_module()) return nullptr;
+  auto* start = const_cast<char*>(reinterpret_cast<const char*>(pickle.data()));
+  const Owned view(
+      PyMemoryView_FromMemory(start, static_cast<Py_ssize_t>(pickle.size()), PyBUF_READ));
+  if (!view) return nullptr;
+  PyObject* loads = serialization_module().loads;
+  if (buffers == nullptr) return PyObject_CallOneArg(loads, view.get());
+  static PyObject* const names = Py_BuildValue("(s)", "buffers");
+  PyObject* arguments[] = {view.get(), buffers};
+  return PyObject_Vectorcall(loads, arguments, 1, names);
+}
+
+// A kPickleWithBuffers payload; `whole` is the StoreView that it lies in, or nullptr.
+PyObject* unpickle_with_buffers(std::span<const std::byte> payload, PyObject* whole) {
+  constexpr size_t kWord = sizeof(uint64_t);
+  if (payload.size() < kWord) return raise_malformed("no buffer table");
+  const auto count = read_plain<uint64_t>(payload);
+  if (count == 0 || count > (payload.size() - kWord) / (2 * kWord)) {
+    return raise_malformed("wrong buffer count");
+  }
+  const Owned buffers(PyTuple_New(static_cast<Py_ssize_t>(count - 1)));
+  if (!buffers) return nullptr;
+  for (uint64_t i = 0; i < count; ++i) {
+    const auto offset = read_plain<uint64_t>(payload.subspan(kWord + i * 2 * kWord));
+    const auto size = read_plain<uint64_t>(payload.subspan(2 * kWord + i * 2 * kWord));
+    if (offset > payload.size() || size > payload.size() - offset) {
+      return raise_malformed("buffer outside of the value");
+    }
+    const auto bytes = payload.subspan(offset, size);
+    if (i == count - 1) return unpickle(bytes, buffers.get());
+    PyObject* buffer = whole != nullptr ? make_store_slice(whole, bytes) : copy_to_bytes(bytes);
+    if (buffer == nullptr) return nullptr;
+    PyTuple_SET_ITEM(buffers.get(), static_cast<Py_ssize_t>(i), buffer);
+  }
+  return nullptr;
+}
+
+PyObject* raise_task_error(std::span<const std::byte> payload) {
+  const Owned description(unpickle(payload, nullptr));
+  if (!description) return nullptr;
+  PyObject* decode_failure = serialization_module().decode_failure;
+  Owned failure(PyObject_CallOneArg(decode_failure, description.get()));
+  if (!failure) return nullptr;
+  return raise_from_hook("task_error", Owned(PyTuple_Pack(1, failure.get())));
+}
+
+PyObject* raise_received_system_error(std::span<const std::byte> payload) {
+  const auto fixed = read_plain<wire::SystemErrorPayload>(payload);
+  const auto text = payload.subspan(sizeof fixed);
+  return raise_system_error(fixed.code, {reinterpret_cast<const char*>(text.data()), text.size()});
+}
+
+// `whole` is the StoreView that the payload lies in, or nullptr.
+PyObject* decode_payload(ValueKind kind, std::span<const std::byte> payload, const RefTable& table,
+                         PyObject* whole) {
+  const auto* text = reinterpret_cast<const char*>(payload.data());
+  switch (kind) {
+    case ValueKind::kNone:
+      return Py_NewRef(Py_None);
+    case ValueKind::kTrue:
+      return Py_NewRef(Py_True);
+    case ValueKind::kFalse:
+      return Py_NewRef(Py_False);
+    case ValueKind::kInt64:
+      return PyLong_FromLongLong(read_plain<int64_t>(payload));
+    case ValueKind::kFloat64:
+      return PyFloat_FromDouble(read_plain<double>(payload));
+    case ValueKind::kString:
+      return PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(payload.size()), nullptr);
+    case ValueKind::kBytes:
+      return copy_to_bytes(payload);
+    case ValueKind::kSystemError:
+      return raise_received_system_error(payload);
+    case ValueKind::kPickle: {
+      const TableScope scope(table);
+      return unpickle(payload, nullptr);
+    }
+    case ValueKind::kPickleWithBuffers: {
+      const TableScope scope(table);
+      return unpickle_with_buffers(payload, whole);
+    }
+    case ValueKind::kTaskError: {
+      const TableScope scope(table);
+      return raise_task_error(payload);
+    }
+    case ValueKind::kKeywordNames:
+    case ValueKind::kReference:
+    case ValueKind::kInStore:
+      break;
+  }
+  return raise_malformed("of a kind that has no value");
+}
+
+// The objects among `given` (or inside the first of them) that `stored` names, in its order.
+bool match_refs(const wire::ValueView& stored, std::span<Object* const> given,
+                std::span<Object* const>& matched) {
+  const uint32_t count = stored.header.ref_count;
+  const auto matches = [&](std::span<Object* const> candidates) {
+    if (candidates.size() < count) return false;
+    matched = candidates.last(count);
+    for (uint32_t i = 0; i < count; ++i) {
+      if (matched[i]->id != stored.ref(i)) return false;
+    }
+    return true;
+  };
+  if (matches(given)) return true;
+  return !given.empty() && given[0]->is_ready() && matches(given[0]->inner);
+}
+
+// The value in pinned store memory. Takes over the pin, and one count of `holder`, which keeps the
+// bytes (nullptr: the pin alone does).
+PyObject* decode_pinned(Session& session, const process::Runtime::Pinned& pinned, Object* holder,
+                        std::span<Object* const> refs) {
+  const Owned whole(make_store_view(session, pinned, holder));
+  if (!whole) return nullptr;
+  size_t offset = 0;
+  const Result<wire::ValueView> stored = wire::read_value(pinned.bytes, offset);
+  if (!stored) return raise_malformed(stored.error().message.c_str());
+  RefTable table{.session = &session};
+  if (!match_refs(*stored, refs, table.objects)) {
+    return raise_malformed("the refs inside a stored value are not known here");
+  }
+  return decode_payload(stored->header.kind, stored->payload, table, whole.get());
+}
+
+}  // namespace
+
+PyObject* decode_object(Session& session, Object* object) {
+  const process::StoredValue& value = object->value;
+  if (value.kind() != ValueKind::kInStore) [[likely]] {
+    const RefTable table{.session = &session, .objects = object->inner};
+    return decode_payload(value.kind(), value.payload(), table, nullptr);
+  }
+  PythonGate gate;
+  const Result<process::Runtime::Pinned> pinned = session.runtime->open_stored(*object, gate);
+  if (!pinned) return raise_error(pinned.error());
+  object->retain();
+  return decode_pinned(session, *pinned, object, object->inner);
+}
+
+PyObject* decode_value(Session& session, const wire::ValueView& value,
+                       std::span<Object* const> refs) {
+  if (value.header.kind != ValueKind::kInStore) [[likely]] {
+    const RefTable table{.session = &session, .objects = refs};
+    return decode_payload(value.header.kind, value.payload, table, nullptr);
+  }
+  const auto location = read_plain<wire::StoreLocation>(value.payload);
+  PythonGate gate;
+  const Result<process::Runtime::Pinned> pinned = session.runtime->open_location(location, gate);
+  if (!pinned) return raise_error(pinned.error());
+  Object* holder = refs.empty() ? nullptr : refs[0];
+  if (holder != nullptr) holder->retain();
+  return decode_pinned(session, *pinned, holder, refs);
+}
+
+PyObject* load_ref(PyObject* index) {
+  const size_t position = PyLong_AsSize_t(index);
+  if (position == static_cast<size_t>(-1) && PyErr_Occurred()) return nullptr;
+  const RefTable* table = current_table;
+  if (table == nullptr) {
+    PyErr_SetString(PyExc_RuntimeError,
+                    "a pickled ObjectRef can only be loaded as part of the value that it was "
+                    "pickled in");
+    return nullptr;
+  }
+  if (table->test_refs != nullptr) {
+    PyObject* ref = PyTuple_GetItem(table->test_refs, static_cast<Py_ssize_t>(position));
+    return Py_XNewRef(ref);
+  }
+  if (position >= table->objects.size()) return raise_malformed("it names a ref that is not there");
+  Object* object = table->objects[position];
+  object->retain();
+  return make_ref(*table->session, object);
+}
+
+PyObject* decode_for_test(std::span<const std::byte> bytes, PyObject* refs) {
+  const Owned tuple(PySequence_Tuple(refs));
+  if (!tuple) return nullptr;
+  size_t offset = 0;
+  const Result<wire::ValueView> value = wire::read_value(bytes, offset);
+  if (!value) return raise_malformed(value.error().message.c_str());
+  if (offset != bytes.size()) return raise_malformed("bytes behind its end");
+  const RefTable table{.test_refs = tuple.get()};
+  return decode_payload(value->header.kind, value->payload, table, nullptr);
+}
+
+}  // namespace mobula::python

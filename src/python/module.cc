@@ -1,0 +1,253 @@
+// The module mobula._core. What is called often lies in the other files, on the C API; the rest is
+// bound here with nanobind, which converts between Python's types and C++'s. Nothing in this file may
+// let a C++ exception other than nanobind's through.
+//
+// Threads: with the GIL only.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/map.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/string_view.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include "python/decode.h"
+#include "python/encode.h"
+#include "python/object_ref.h"
+#include "python/objects.h"
+#include "python/pickling.h"
+#include "python/session.h"
+#include "python/store_view.h"
+#include "python/submitter.h"
+#include "python/worker.h"
+
+namespace nb = nanobind;
+
+namespace mobula::python {
+
+namespace {
+
+constexpr PyMethodDef kNoMethod = {nullptr, nullptr, 0, nullptr};
+
+PyObject* load_ref_method(PyObject*, PyObject* index) { return load_ref(index); }
+PyObject* dumps_method(PyObject*, PyObject* value) { return dumps_within_scope(value); }
+PyObject* encode_method(PyObject*, PyObject* value) { return encode_for_test(value); }
+
+PyObject* decode_method(PyObject*, PyObject* arguments) {
+  Py_buffer bytes;
+  PyObject* refs;
+  if (!PyArg_ParseTuple(arguments, "y*O", &bytes, &refs)) return nullptr;
+  PyObject* value = decode_for_test(
+      {static_cast<const std::byte*>(bytes.buf), static_cast<size_t>(bytes.len)}, refs);
+  PyBuffer_Release(&bytes);
+  return value;
+}
+
+PyMethodDef methods[] = {
+    {"get", reinterpret_cast<PyCFunction>(get), METH_FASTCALL | METH_KEYWORDS, nullptr},
+    {"put", put, METH_O, nullptr},
+    {"wait", reinterpret_cast<PyCFunction>(wait), METH_FASTCALL | METH_KEYWORDS, nullptr},
+    {"run_worker", run_worker, METH_O, nullptr},
+    {"current_task", current_task, METH_NOARGS, nullptr},
+    {"load_ref", load_ref_method, METH_O, nullptr},
+    {"dumps", dumps_method, METH_O, nullptr},
+    {"_encode_for_test", encode_method, METH_O, nullptr},
+    {"_decode_for_test", decode_method, METH_VARARGS, nullptr},
+    {"_new_ref_for_test", new_ref_for_test, METH_O, nullptr},
+    kNoMethod};
+
+// The open session or the exception that says why there is none.
+Session& session() {
+  Session* open = require_session();
+  if (open == nullptr) throw nb::python_error();
+  return *open;
+}
+
+template <typename T>
+T value_of(Result<T> result) {
+  if (result.has_value()) return std::move(*result);
+  raise_error(result.error());
+  throw nb::python_error();
+}
+
+void connect_with(int fd, const nb::dict& options) {
+  process::RuntimeOptions plain;
+  const auto read = [&](const char* name, auto& into) {
+    using Value = std::remove_reference_t<decltype(into)>;
+    if (options.contains(name)) into = nb::cast<Value>(options[name]);
+  };
+  read("is_driver", plain.is_driver);
+  read("python", plain.python);
+  read("working_directory", plain.working_directory);
+  read("sys_path", plain.sys_path);
+  read("log_to_driver", plain.log_to_driver);
+  read("job_namespace", plain.job_namespace);
+  std::map<std::string, std::string> environment;
+  read("environment", environment);
+  plain.environment.assign(environment.begin(), environment.end());
+  if (!connect(fd, std::move(plain))) throw nb::python_error();
+}
+
+std::string hex_number(uint32_t value) {
+  char text[16];
+  std::snprintf(text, sizeof text, "%08x", value);
+  return text;
+}
+
+nb::dict session_info() {
+  const process::Runtime& runtime = *session().runtime;
+  nb::dict info;
+  info["node_id"] = hex_number(number(runtime.node()));
+  info["process_id"] = number(runtime.process());
+  info["job_id"] = number(runtime.job());
+  info["session_directory"] = runtime.session_directory();
+  return info;
+}
+
+nb::dict to_dict(const std::vector<std::pair<std::string, double>>& amounts) {
+  nb::dict dict;
+  for (const auto& [name, amount] : amounts) dict[name.c_str()] = amount;
+  return dict;
+}
+
+nb::dict cluster_resources() {
+  const SessionUse use(&session());
+  PythonGate gate;
+  return to_dict(value_of(use.runtime().cluster_resources(gate)));
+}
+
+nb::dict available_resources() {
+  const SessionUse use(&session());
+  PythonGate gate;
+  return to_dict(value_of(use.runtime().available_resources(gate)));
+}
+
+nb::list nodes() {
+  const SessionUse use(&session());
+  PythonGate gate;
+  nb::list list;
+  for (const process::NodeInfo& node : value_of(use.runtime().nodes(gate))) {
+    nb::dict record;
+    record["node_id"] = hex_number(node.node);
+    record["alive"] = node.alive;
+    record["hostname"] = node.hostname;
+    record["address"] = node.address;
+    record["pid"] = node.pid;
+    record["session_directory"] = node.session_directory;
+    record["resources"] = to_dict(node.resources);
+    list.append(record);
+  }
+  return list;
+}
+
+nb::list timeline() {
+  const SessionUse use(&session());
+  PythonGate gate;
+  nb::list list;
+  for (const process::TraceEventOut& event : value_of(use.runtime().timeline(gate))) {
+    nb::dict record;
+    record["name"] = event.name;
+    record["pid"] = event.pid;
+    record["process_id"] = event.process;
+    record["caller"] = event.caller;
+    record["call"] = event.call;
+    record["start_ns"] = event.start_ns;
+    record["end_ns"] = event.end_ns;
+    record["failed"] = event.failed;
+    list.append(record);
+  }
+  return list;
+}
+
+// What workers print is bytes, as a rule UTF-8.
+nb::object text(std::string_view bytes) { return nb::steal(to_text(bytes).release()); }
+
+// One thread reads, a session at a time. It keeps the session past disconnect, until every line
+// that had arrived by then was handed out, and it never starts one: whoever ends a session waits
+// for it.
+nb::object next_log_lines() {
+  static SessionUse* reading = nullptr;  // Not a value: a forked child must not destroy it.
+  if (reading == nullptr) {
+    if (open_session == nullptr) return nb::none();
+    reading = new SessionUse(open_session);
+  }
+  std::vector<process::LogLine> lines;
+  bool more;
+  {
+    const WithoutGil others_run;
+    more = reading->runtime().next_log_lines(lines);
+  }
+  if (!more) {
+    delete std::exchange(reading, nullptr);
+    return nb::none();
+  }
+  nb::list list;
+  for (const process::LogLine& line : lines) {
+    list.append(nb::make_tuple(line.pid, text(line.name), line.is_stderr, text(line.text)));
+  }
+  return list;
+}
+
+void add_system_error_numbers(nb::module_& module) {
+  using Code = wire::SystemErrorCode;
+  const std::pair<const char*, Code> numbers[] = {
+      {"SYSTEM_ERROR_WORKER_CRASHED", Code::kWorkerCrashed},
+      {"SYSTEM_ERROR_TASK_CANCELLED", Code::kTaskCancelled},
+      {"SYSTEM_ERROR_OBJECT_LOST", Code::kObjectLost},
+      {"SYSTEM_ERROR_OWNER_DIED", Code::kOwnerDied},
+      {"SYSTEM_ERROR_OUT_OF_MEMORY", Code::kOutOfMemory},
+      {"SYSTEM_ERROR_OBJECT_STORE_FULL", Code::kObjectStoreFull},
+      {"SYSTEM_ERROR_NODE_DIED", Code::kNodeDied},
+      {"SYSTEM_ERROR_RUNTIME_ENV_SETUP", Code::kRuntimeEnvSetup},
+      {"SYSTEM_ERROR_TASK_UNSCHEDULABLE", Code::kTaskUnschedulable},
+      {"SYSTEM_ERROR_INTERNAL", Code::kInternal}};
+  for (const auto& [name, code] : numbers) module.attr(name) = static_cast<uint32_t>(code);
+}
+
+bool add_types(nb::module_& module) {
+  PyObject* raw = module.ptr();
+  return PyModule_AddObjectRef(raw, "ObjectRef", reinterpret_cast<PyObject*>(&ref_type)) == 0 &&
+         PyModule_AddObjectRef(raw, "FunctionSource",
+                               reinterpret_cast<PyObject*>(&function_source_type)) == 0 &&
+         PyModule_AddObjectRef(raw, "Submitter", reinterpret_cast<PyObject*>(&submitter_type)) == 0;
+}
+
+void make_module(nb::module_& module) {
+  if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+    throw nb::import_error("mobula does not work in subinterpreters");
+  }
+  nb::set_leak_warnings(false);  // At exit the interpreter keeps what it pleases.
+  if (!init_ref_type() || !init_store_view_type() || !init_submitter_types() ||
+      PyModule_AddFunctions(module.ptr(), methods) != 0 || !add_types(module) ||
+      !init_pickling(nb::object(module.attr("load_ref")).ptr())) {
+    throw nb::python_error();
+  }
+  watch_forks();
+  add_system_error_numbers(module);
+
+  module.def("set_hooks", [](nb::handle hooks) { set_hooks(hooks.ptr()); });
+  module.def("connect", connect_with);
+  module.def("disconnect", [] {
+    if (!disconnect()) throw nb::python_error();
+  });
+  module.def("is_connected", [] { return open_session != nullptr; });
+  module.def("session_number", [] { return open_session == nullptr ? 0 : open_session->number; });
+  module.def("disconnected_reason", [] {
+    return open_session == nullptr ? "" : open_session->runtime->disconnected_reason();
+  });
+  module.def("session_info", session_info);
+  module.def("cluster_resources", cluster_resources);
+  module.def("available_resources", available_resources);
+  module.def("nodes", nodes);
+  module.def("timeline", timeline);
+  module.def("next_log_lines", next_log_lines);
+  module.def("debug_state",
+             [] { return open_session == nullptr ? "" : open_session->runtime->debug_state(); });
+}
+
+}  // namespace
+
+}  // namespace mobula::python
+
+NB_MODULE(_core, module) { mobula::python::make_module(module); }

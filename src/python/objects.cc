@@ -1,0 +1,308 @@
+#include "python/objects.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "python/decode.h"
+#include "python/encode.h"
+#include "python/object_ref.h"
+#include "python/serialization_module.h"
+
+namespace mobula::python {
+
+namespace {
+
+using process::Object;
+using process::Waited;
+using std::chrono::milliseconds;
+
+// A get of many looks for errors now and then, so that one is raised without waiting for the rest.
+constexpr Duration kFirstLook = milliseconds(5);
+constexpr Duration kLongestLook = milliseconds(100);
+// Timeouts longer than this are none. Seconds.
+constexpr double kTimeoutMax = 1e9;
+
+using Deadline = std::optional<Instant>;
+
+// False with an exception set. `timeout` may be nullptr or None.
+bool read_timeout(PyObject* timeout, Deadline& deadline) {
+  if (timeout == nullptr || timeout == Py_None) return true;
+  const double seconds = PyFloat_AsDouble(timeout);
+  if (seconds == -1.0 && PyErr_Occurred()) return false;
+  if (!(seconds >= 0)) {
+    PyErr_Format(PyExc_ValueError, "The 'timeout' argument must be nonnegative. Received %R",
+                 timeout);
+    return false;
+  }
+  if (seconds < kTimeoutMax) {
+    deadline = monotonic_now() +
+               std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  }
+  return true;
+}
+
+PyObject* raise_get_timeout() {
+  return raise_from_hook("timeout_error",
+                         Owned(Py_BuildValue("(s)", "Get timed out: some object(s) not ready.")));
+}
+
+PyObject* get_one(Session& session, RefObject* ref, PyObject* timeout) {
+  if (!check_session(ref, session)) return nullptr;
+  if (!ref->object->is_ready()) {
+    Deadline deadline;
+    if (!read_timeout(timeout, deadline)) return nullptr;
+    PythonGate gate;
+    const Waited waited = session.runtime->wait({&ref->object, 1}, 1, deadline, gate);
+    if (waited == Waited::kInterrupted) return nullptr;
+    if (waited == Waited::kTimeout) return raise_get_timeout();
+  }
+  return decode_object(session, ref->object);
+}
+
+bool any_error(std::span<Object* const> objects) {
+  return std::any_of(objects.begin(), objects.end(), [](const Object* object) {
+    return object->is_ready() && wire::is_error(object->value.kind());
+  });
+}
+
+// Until all are ready, or one is an error. False with an exception set.
+bool wait_for_all(Session& session, std::span<Object* const> objects, const Deadline& deadline) {
+  PythonGate gate;
+  Duration look = kFirstLook;
+  while (true) {
+    const Instant next_look = monotonic_now() + look;
+    const bool last = deadline.has_value() && *deadline <= next_look;
+    const Waited waited =
+        session.runtime->wait(objects, objects.size(), last ? *deadline : next_look, gate);
+    if (waited == Waited::kEnough) return true;
+    if (waited == Waited::kInterrupted) return false;
+    if (any_error(objects)) return true;
+    if (last) return raise_get_timeout() != nullptr;
+    look = std::min(look * 2, kLongestLook);
+  }
+}
+
+// The objects of a list's refs. False with an exception set.
+bool read_refs(Session& session, PyObject* tuple, std::vector<Object*>& objects) {
+  const Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+  objects.reserve(static_cast<size_t>(count));
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* item = PyTuple_GET_ITEM(tuple, i);
+    if (!is_ref(item)) {
+      PyErr_Format(PyExc_TypeError,
+                   "Attempting to call `get` on the value %R, which is not an ObjectRef.", item);
+      return false;
+    }
+    if (!check_session(as_ref(item), session)) return false;
+    objects.push_back(as_ref(item)->object);
+  }
+  return true;
+}
+
+PyObject* get_list(Session& session, PyObject* list, PyObject* timeout) {
+  // The refs are held by a tuple of our own: the list can change while we wait and decode.
+  const Owned tuple(PyList_AsTuple(list));
+  if (!tuple) return nullptr;
+  std::vector<Object*> objects;
+  if (!read_refs(session, tuple.get(), objects)) return nullptr;
+  const auto is_ready = [](const Object* object) { return object->is_ready(); };
+  const bool all_ready = std::all_of(objects.begin(), objects.end(), is_ready);
+  if (!all_ready) {
+    Deadline deadline;
+    if (!read_timeout(timeout, deadline)) return nullptr;
+    if (!wait_for_all(session, objects, deadline)) return nullptr;
+  }
+  Owned values(PyList_New(static_cast<Py_ssize_t>(objects.size())));
+  if (!values) return nullptr;
+  for (size_t i = 0; i < objects.size(); ++i) {
+    if (!all_ready && !objects[i]->is_ready()) {
+      // There is an error further on, which is the result of all this.
+      const auto error = std::find_if(objects.begin(), objects.end(), [&](Object* object) {
+        return any_error({&object, 1});
+      });
+      Owned unexpected(decode_object(session, *error));
+      return nullptr;
+    }
+    PyObject* value = decode_object(session, objects[i]);
+    if (value == nullptr) return nullptr;
+    PyList_SET_ITEM(values.get(), static_cast<Py_ssize_t>(i), value);
+  }
+  return values.release();
+}
+
+// Keyword argument `name` of a vectorcall, or nullptr.
+PyObject* keyword(PyObject* const* arguments, Py_ssize_t count, PyObject* names, const char* name) {
+  const Py_ssize_t name_count = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  for (Py_ssize_t i = 0; i < name_count; ++i) {
+    if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, i), name) == 0) {
+      return arguments[count + i];
+    }
+  }
+  return nullptr;
+}
+
+// False with TypeError if a keyword is none of `known`.
+bool check_keywords(PyObject* names, std::initializer_list<const char*> known,
+                    const char* function) {
+  const Py_ssize_t name_count = names == nullptr ? 0 : PyTuple_GET_SIZE(names);
+  for (Py_ssize_t i = 0; i < name_count; ++i) {
+    PyObject* name = PyTuple_GET_ITEM(names, i);
+    const bool is_known = std::any_of(known.begin(), known.end(), [&](const char* candidate) {
+      return PyUnicode_CompareWithASCIIString(name, candidate) == 0;
+    });
+    if (!is_known) {
+      PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R", function, name);
+      return false;
+    }
+  }
+  return true;
+}
+
+// The first argument, by position or by name; nullptr with TypeError.
+PyObject* only_positional(PyObject* const* arguments, Py_ssize_t count, PyObject* names,
+                          const char* function, const char* name) {
+  PyObject* by_name = keyword(arguments, count, names, name);
+  if (count == 1 && by_name == nullptr) return arguments[0];
+  if (count == 0 && by_name != nullptr) return by_name;
+  PyErr_Format(PyExc_TypeError, "%s() takes one positional argument, '%s'; it was given %zd",
+               function, name, count + (by_name != nullptr ? 1 : 0));
+  return nullptr;
+}
+
+struct WaitCall {
+  Py_ssize_t num_returns = 1;
+  Deadline deadline;
+};
+
+PyObject* split_ready(PyObject* tuple, const std::vector<Object*>& objects, Py_ssize_t most) {
+  Owned ready(PyList_New(0));
+  Owned rest(PyList_New(0));
+  if (!ready || !rest) return nullptr;
+  for (size_t i = 0; i < objects.size(); ++i) {
+    const bool counts = PyList_GET_SIZE(ready.get()) < most && objects[i]->is_ready();
+    PyObject* item = PyTuple_GET_ITEM(tuple, static_cast<Py_ssize_t>(i));
+    if (PyList_Append(counts ? ready.get() : rest.get(), item) != 0) return nullptr;
+  }
+  return PyTuple_Pack(2, ready.get(), rest.get());
+}
+
+bool check_wait_list(PyObject* list) {
+  if (is_ref(list)) {
+    PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef, got a single ObjectRef %R",
+                 list);
+    return false;
+  }
+  if (!PyList_Check(list)) {
+    PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef, got %R", Py_TYPE(list));
+    return false;
+  }
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i) {
+    PyObject* item = PyList_GET_ITEM(list, i);
+    if (!is_ref(item)) {
+      PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef, got list containing %R",
+                   Py_TYPE(item));
+      return false;
+    }
+  }
+  return true;
+}
+
+bool are_distinct(std::vector<Object*> objects) {
+  std::sort(objects.begin(), objects.end());
+  return std::adjacent_find(objects.begin(), objects.end()) == objects.end();
+}
+
+bool read_wait_call(PyObject* const* arguments, Py_ssize_t count, PyObject* names, WaitCall& call) {
+  if (!check_keywords(names,
+                      {"ray_waitables", "object_refs", "num_returns", "timeout", "fetch_local"},
+                      "wait")) {
+    return false;
+  }
+  PyObject* num_returns = keyword(arguments, count, names, "num_returns");
+  if (num_returns != nullptr) {
+    call.num_returns = PyNumber_AsSsize_t(num_returns, PyExc_ValueError);
+    if (call.num_returns == -1 && PyErr_Occurred()) return false;
+  }
+  return read_timeout(keyword(arguments, count, names, "timeout"), call.deadline);
+}
+
+}  // namespace
+
+PyObject* get(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
+  PyObject* what = nullptr;
+  PyObject* timeout = nullptr;
+  if (count == 1 && names == nullptr) {
+    what = arguments[0];
+  } else {
+    if (!check_keywords(names, {"object_refs", "timeout"}, "get")) return nullptr;
+    what = only_positional(arguments, count, names, "get", "object_refs");
+    if (what == nullptr) return nullptr;
+    timeout = keyword(arguments, count, names, "timeout");
+    Deadline checked;
+    if (!read_timeout(timeout, checked)) return nullptr;
+  }
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  if (is_ref(what)) return get_one(*open, as_ref(what), timeout);
+  if (PyList_Check(what)) return get_list(*open, what, timeout);
+  PyErr_Format(PyExc_ValueError,
+               "Invalid type of object refs, %R, is given. 'object_refs' must either be an "
+               "ObjectRef or a list of ObjectRefs.",
+               Py_TYPE(what));
+  return nullptr;
+}
+
+PyObject* put(PyObject*, PyObject* value) {
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  if (is_ref(value)) {
+    PyErr_SetString(PyExc_TypeError,
+                    "Calling 'put' on an ObjectRef is not allowed. If you really want to do this, "
+                    "you can wrap the ObjectRef in a list and call 'put' on it.");
+    return nullptr;
+  }
+  const SessionUse use(open);
+  Object* object = put_value(*open, value);
+  if (object != nullptr) return make_ref(*open, object);
+  explain_serialization("put value", value, Py_None, Py_None);
+  return nullptr;
+}
+
+PyObject* wait(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
+  WaitCall call;
+  if (!read_wait_call(arguments, count, names, call)) return nullptr;
+  const bool old_name = keyword(arguments, count, names, "object_refs") != nullptr;
+  PyObject* list =
+      only_positional(arguments, count, names, "wait", old_name ? "object_refs" : "ray_waitables");
+  if (list == nullptr || !check_wait_list(list)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  const Owned tuple(PyList_AsTuple(list));
+  std::vector<Object*> objects;
+  if (!tuple || !read_refs(*open, tuple.get(), objects)) return nullptr;
+  if (objects.empty()) return split_ready(tuple.get(), objects, 0);
+  if (!are_distinct(objects)) {
+    PyErr_SetString(PyExc_ValueError, "Wait requires a list of unique ray_waitables.");
+    return nullptr;
+  }
+  if (call.num_returns <= 0) {
+    return PyErr_Format(PyExc_ValueError, "Invalid number of objects to return %zd.",
+                        call.num_returns);
+  }
+  if (call.num_returns > static_cast<Py_ssize_t>(objects.size())) {
+    PyErr_SetString(PyExc_ValueError,
+                    "num_returns cannot be greater than the number of ray_waitables provided to "
+                    "wait.");
+    return nullptr;
+  }
+  PythonGate gate;
+  const Waited waited =
+      use.runtime().wait(objects, static_cast<size_t>(call.num_returns), call.deadline, gate);
+  if (waited == Waited::kInterrupted) return nullptr;
+  return split_ready(tuple.get(), objects, call.num_returns);
+}
+
+}  // namespace mobula::python

@@ -1,0 +1,289 @@
+#include "python/submitter.h"
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "python/arguments.h"
+#include "python/encode.h"
+#include "python/object_ref.h"
+#include "python/serialization_module.h"
+
+namespace mobula::python {
+
+namespace {
+
+using process::Object;
+
+// ---- FunctionSource
+
+struct SourceObject {
+  PyObject_HEAD PyObject* function;
+  PyObject* name;
+  Signature* signature;
+  process::Function* defined;  // In session number `session`.
+  uint64_t session;
+  PyObject* weak_refs;
+};
+
+SourceObject* as_source(PyObject* object) { return reinterpret_cast<SourceObject*>(object); }
+
+// The bytes that decoded functions came as. The functions live as long as the worker does.
+std::unordered_map<PyObject*, std::string>& pickled_functions() {
+  static auto* table = new std::unordered_map<PyObject*, std::string>();
+  return *table;
+}
+
+PyObject* source_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
+  static const char* names[] = {"function", "name", nullptr};
+  PyObject* function;
+  PyObject* name;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OU", const_cast<char**>(names), &function,
+                                   &name)) {
+    return nullptr;
+  }
+  if (!PyCallable_Check(function)) {
+    return PyErr_Format(PyExc_TypeError, "%R is not callable", function);
+  }
+  auto signature = std::make_unique<Signature>();
+  if (!signature->read(function)) return nullptr;
+  PyObject* self = type->tp_alloc(type, 0);
+  if (self == nullptr) return nullptr;
+  SourceObject* source = as_source(self);
+  source->function = Py_NewRef(function);
+  source->name = Py_NewRef(name);
+  source->signature = signature.release();
+  return self;
+}
+
+int source_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(as_source(self)->function);
+  return 0;
+}
+
+int source_clear(PyObject* self) {
+  Py_CLEAR(as_source(self)->function);
+  return 0;
+}
+
+void source_dealloc(PyObject* self) {
+  PyObject_GC_UnTrack(self);
+  SourceObject* source = as_source(self);
+  if (source->weak_refs != nullptr) PyObject_ClearWeakRefs(self);
+  source_clear(self);
+  Py_CLEAR(source->name);
+  delete source->signature;
+  Py_TYPE(self)->tp_free(self);
+}
+
+PyObject* source_function(PyObject* self, void*) { return Py_XNewRef(as_source(self)->function); }
+PyObject* source_name(PyObject* self, void*) { return Py_NewRef(as_source(self)->name); }
+
+PyGetSetDef source_properties[] = {
+    {"function", source_function, nullptr, "What runs in a worker.", nullptr},
+    {"name", source_name, nullptr, "What people see.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+bool define(SourceObject* source, Session& session) {
+  Py_ssize_t size = 0;
+  const char* name = PyUnicode_AsUTF8AndSize(source->name, &size);
+  if (name == nullptr) return false;
+  Encoder encoder(session);
+  const auto known = pickled_functions().find(source->function);
+  if (known != pickled_functions().end()) {
+    encoder.add_encoded(std::as_bytes(std::span(known->second)));
+  } else if (!encoder.add_function(source->function)) {
+    explain_serialization("function", source->function, Py_None, source->name);
+    return false;
+  }
+  const std::string_view text(name, static_cast<size_t>(size));
+  source->defined = session.runtime->define_function(text, encoder.take());
+  source->session = session.number;
+  return true;
+}
+
+// ---- Submitter
+
+struct SubmitterObject {
+  PyObject_HEAD vectorcallfunc call;
+  SourceObject* source;
+  ResourceSet* resources;
+  process::Submission submission;
+  uint64_t session;  // In which `submission` is filled in.
+  PyObject* weak_refs;
+};
+
+SubmitterObject* as_submitter(PyObject* object) {
+  return reinterpret_cast<SubmitterObject*>(object);
+}
+
+bool encode_arguments(const SourceObject* source, PyObject* const* arguments, size_t count,
+                      PyObject* names, Encoder& encoder) {
+  const size_t name_count = names == nullptr ? 0 : static_cast<size_t>(PyTuple_GET_SIZE(names));
+  for (size_t i = 0; i < count + name_count; ++i) {
+    if (encoder.add_argument(arguments[i])) [[likely]] {
+      continue;
+    }
+    const Owned position(
+        i < count ? PyLong_FromSize_t(i)
+                  : Py_NewRef(PyTuple_GET_ITEM(names, static_cast<Py_ssize_t>(i - count))));
+    if (position) explain_serialization("argument", arguments[i], position.get(), source->function);
+    return false;
+  }
+  return name_count == 0 || encoder.add_keyword_names(names, name_count);
+}
+
+PyObject* make_refs(Session& session, std::span<Object* const> returns) {
+  if (returns.size() == 1) return make_ref(session, returns[0]);
+  if (returns.empty()) Py_RETURN_NONE;
+  Owned list(PyList_New(static_cast<Py_ssize_t>(returns.size())));
+  for (uint32_t i = 0; i < returns.size(); ++i) {
+    PyObject* ref = list ? make_ref(session, returns[i], i) : nullptr;
+    if (ref == nullptr) {  // Its own count went with it; the others' must go too.
+      const uint32_t rest = list ? i + 1 : 0;
+      for (uint32_t k = rest; k < returns.size(); ++k) session.runtime->drop(returns[k]);
+      return nullptr;
+    }
+    PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), ref);
+  }
+  return list.release();
+}
+
+bool prepare(SubmitterObject* self, Session& session) {
+  SourceObject* source = self->source;
+  if (source->session != session.number && !define(source, session)) return false;
+  self->submission.function = source->defined;
+  self->submission.shape = session.runtime->shape(*self->resources);
+  self->session = session.number;
+  return true;
+}
+
+PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_count,
+                 PyObject* names) {
+  SubmitterObject* self = as_submitter(callable);
+  const auto count = static_cast<size_t>(PyVectorcall_NARGS(flagged_count));
+  PyObject* function = self->source->function;
+  if (function == nullptr) [[unlikely]] {  // Called by a finalizer of the garbage it is part of.
+    PyErr_SetString(PyExc_RuntimeError, "the remote function is being collected");
+    return nullptr;
+  }
+  if (!self->source->signature->check(function, arguments, count, names)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  if (self->session != open->number && !prepare(self, *open)) return nullptr;
+  Encoder encoder(*open);
+  if (!encode_arguments(self->source, arguments, count, names, encoder)) return nullptr;
+  constexpr uint32_t kFew = 8;
+  std::array<Object*, kFew> few;
+  std::vector<Object*> many(self->submission.num_returns > kFew ? self->submission.num_returns : 0);
+  const std::span<Object*> returns(many.empty() ? few.data() : many.data(),
+                                   self->submission.num_returns);
+  const Result<void> submitted = use.runtime().submit(self->submission, encoder.take(), returns);
+  if (!submitted.has_value()) [[unlikely]] {
+    return raise_error(submitted.error());
+  }
+  return make_refs(*open, returns);
+}
+
+// {"CPU": 1, ...} in fixed point; zeros are left out.
+std::unique_ptr<ResourceSet> read_resources(PyObject* mapping) {
+  auto resources = std::make_unique<ResourceSet>();
+  const Owned items(PyMapping_Items(mapping));
+  if (!items) return nullptr;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items.get()); ++i) {
+    const char* name;
+    double amount;
+    if (!PyArg_ParseTuple(PyList_GET_ITEM(items.get(), i), "sd", &name, &amount)) return nullptr;
+    if (!(amount >= 0) || amount > 1e12) {
+      PyErr_Format(PyExc_ValueError, "an impossible amount of resource %s", name);
+      return nullptr;
+    }
+    const ResourceAmount fixed = std::llround(amount * static_cast<double>(kResourceUnit));
+    if (fixed != 0) resources->set(name, fixed);
+  }
+  return resources;
+}
+
+PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
+  static const char* names[] = {"source", "resources", "num_returns", "max_retries", nullptr};
+  PyObject* source;
+  PyObject* mapping;
+  int num_returns = 1;
+  int max_retries = 3;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|ii", const_cast<char**>(names),
+                                   &function_source_type, &source, &mapping, &num_returns,
+                                   &max_retries)) {
+    return nullptr;
+  }
+  if (num_returns < 0 || max_retries < -1) {
+    PyErr_SetString(PyExc_ValueError, "num_returns must be at least 0 and max_retries at least -1");
+    return nullptr;
+  }
+  std::unique_ptr<ResourceSet> resources = read_resources(mapping);
+  if (resources == nullptr) return nullptr;
+  PyObject* object = type->tp_alloc(type, 0);
+  if (object == nullptr) return nullptr;
+  SubmitterObject* self = as_submitter(object);
+  self->call = submit;
+  self->source = as_source(Py_NewRef(source));
+  self->resources = resources.release();
+  self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
+                                         .retries_max = max_retries};
+  return object;
+}
+
+int submitter_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(as_submitter(self)->source);
+  return 0;
+}
+
+// `source` stays: a Submitter is immutable, so it alone never closes a cycle.
+void submitter_dealloc(PyObject* object) {
+  PyObject_GC_UnTrack(object);
+  SubmitterObject* self = as_submitter(object);
+  if (self->weak_refs != nullptr) PyObject_ClearWeakRefs(object);
+  Py_CLEAR(self->source);
+  delete self->resources;
+  Py_TYPE(object)->tp_free(object);
+}
+
+}  // namespace
+
+PyTypeObject function_source_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+PyTypeObject submitter_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+
+void remember_pickled(PyObject* function, const char* value, size_t size) {
+  pickled_functions().try_emplace(function, value, size);
+}
+
+bool init_submitter_types() {
+  function_source_type.tp_name = "mobula._core.FunctionSource";
+  function_source_type.tp_doc = "A Python function that can be sent to workers.";
+  function_source_type.tp_basicsize = sizeof(SourceObject);
+  function_source_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC;
+  function_source_type.tp_new = source_new;
+  function_source_type.tp_dealloc = source_dealloc;
+  function_source_type.tp_traverse = source_traverse;
+  function_source_type.tp_clear = source_clear;
+  function_source_type.tp_getset = source_properties;
+  function_source_type.tp_weaklistoffset = offsetof(SourceObject, weak_refs);
+
+  submitter_type.tp_name = "mobula._core.Submitter";
+  submitter_type.tp_doc = "Calling it submits a task.";
+  submitter_type.tp_basicsize = sizeof(SubmitterObject);
+  submitter_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL;
+  submitter_type.tp_new = submitter_new;
+  submitter_type.tp_dealloc = submitter_dealloc;
+  submitter_type.tp_traverse = submitter_traverse;
+  submitter_type.tp_call = PyVectorcall_Call;
+  submitter_type.tp_vectorcall_offset = offsetof(SubmitterObject, call);
+  submitter_type.tp_weaklistoffset = offsetof(SubmitterObject, weak_refs);
+  return PyType_Ready(&function_source_type) == 0 && PyType_Ready(&submitter_type) == 0;
+}
+
+}  // namespace mobula::python

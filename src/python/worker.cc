@@ -1,0 +1,301 @@
+#include "python/worker.h"
+
+#include <array>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "python/decode.h"
+#include "python/encode.h"
+#include "python/object_ref.h"
+#include "python/serialization_module.h"
+#include "python/submitter.h"
+
+namespace mobula::python {
+
+namespace {
+
+using process::ClaimedTask;
+using process::Object;
+using process::ReceivedFunction;
+
+// What ReceivedFunction::decoded points to. Kept as long as the process, like the functions.
+struct DecodedFunction {
+  Owned callable;
+  Owned name;
+  std::string keyword_bytes;  // Of the last call, and the tuple made from them.
+  Owned keyword_names;
+};
+
+thread_local const ClaimedTask* running = nullptr;
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// One worker's loop and what it remembers.
+class Worker {
+ public:
+  Worker(Session& session, PyObject* on_lease) : session_(session), on_lease_(on_lease) {}
+
+  // True: the daemon ended this worker. False: an exception is set that ends it.
+  bool run();
+
+ private:
+  bool execute(ClaimedTask& task);
+  bool start_lease(const process::LeaseInfo& lease);
+  DecodedFunction* decode_function(ReceivedFunction& function);
+  PyObject* call(const ClaimedTask& task);
+  bool encode_result(const ClaimedTask& task, Owned result, Encoder& encoder);
+  bool encode_results(const ClaimedTask& task, Owned result, Encoder& encoder);
+  bool fail_task(ClaimedTask& task, Encoder& encoder);
+
+  Session& session_;
+  PyObject* on_lease_;
+  // By the bytes of a function without refs: callers that have it from one another send the same.
+  std::unordered_map<std::string, DecodedFunction*> by_bytes_;
+};
+
+// The arguments of one call, in the order of vectorcall.
+class Arguments {
+ public:
+  ~Arguments() { clear(); }
+  // Arguments of a failed or finished call go before its results are published.
+  void clear() {
+    for (size_t i = 0; i < size_; ++i) Py_CLEAR(data()[i]);
+    size_ = 0;
+  }
+  void reserve(size_t count) {
+    if (count > kFew) many_.resize(count);
+  }
+  void add(PyObject* value) { data()[size_++] = value; }
+  PyObject** data() { return many_.empty() ? few_.data() : many_.data(); }
+  size_t size() const { return size_; }
+
+ private:
+  static constexpr size_t kFew = 8;
+  std::array<PyObject*, kFew> few_;
+  std::vector<PyObject*> many_;
+  size_t size_ = 0;
+};
+
+// The tuple of keyword names that a kKeywordNames payload stands for.
+PyObject* keyword_tuple(DecodedFunction& function, std::string_view bytes, uint32_t count) {
+  if (function.keyword_names && function.keyword_bytes == bytes &&
+      PyTuple_GET_SIZE(function.keyword_names.get()) == static_cast<Py_ssize_t>(count)) {
+    return function.keyword_names.get();
+  }
+  Owned names(PyTuple_New(count));
+  if (!names) return nullptr;
+  size_t start = 0;
+  for (uint32_t i = 0; i < count; ++i) {
+    const size_t end = i + 1 == count ? bytes.size() : bytes.find('\0', start);
+    if (end == std::string_view::npos || end < start) {
+      PyErr_SetString(PyExc_ValueError, "malformed task: fewer keyword names than arguments");
+      return nullptr;
+    }
+    PyObject* name =
+        PyUnicode_DecodeUTF8(bytes.data() + start, static_cast<Py_ssize_t>(end - start), nullptr);
+    if (name == nullptr) return nullptr;
+    PyUnicode_InternInPlace(&name);
+    PyTuple_SET_ITEM(names.get(), i, name);
+    start = end + 1;
+  }
+  function.keyword_bytes = bytes;
+  function.keyword_names = std::move(names);
+  return function.keyword_names.get();
+}
+
+bool Worker::run() {
+  process::Runtime& runtime = *session_.runtime;
+  ClaimedTask task;
+  PythonGate gate;
+  while (true) {
+    switch (runtime.next_task(task, gate)) {
+      case process::NextTask::kExit:
+        return true;
+      case process::NextTask::kInterrupted:
+        return false;
+      case process::NextTask::kTask:
+        if (!execute(task)) return false;
+    }
+  }
+}
+
+bool Worker::execute(ClaimedTask& task) {
+  if (task.lease_changed && !start_lease(*task.lease)) return false;
+  Encoder encoder(session_);
+  running = &task;
+  Owned result(call(task));
+  bool failed = !result;
+  if (!failed) failed = !encode_result(task, std::move(result), encoder);
+  if (failed) {
+    Encoder error(session_);
+    const bool goes_on = fail_task(task, error);
+    running = nullptr;
+    if (goes_on) session_.runtime->finish_task(task, error.take(), true, {});
+    return goes_on;
+  }
+  running = nullptr;
+  session_.runtime->finish_task(task, encoder.take(), false, encoder.take_stored());
+  return true;
+}
+
+bool Worker::start_lease(const process::LeaseInfo& lease) {
+  const Owned gpus(PyList_New(0));
+  if (!gpus) return false;
+  for (const uint32_t gpu : lease.gpus) {
+    const Owned index(PyLong_FromUnsignedLong(gpu));
+    if (!index || PyList_Append(gpus.get(), index.get()) != 0) return false;
+  }
+  const double cpus = static_cast<double>(lease.cpus) / static_cast<double>(kResourceUnit);
+  const Owned done(PyObject_CallFunction(on_lease_, "Od", gpus.get(), cpus));
+  return static_cast<bool>(done);
+}
+
+DecodedFunction* Worker::decode_function(ReceivedFunction& function) {
+  if (function.decoded != nullptr) [[likely]] {
+    return static_cast<DecodedFunction*>(function.decoded);
+  }
+  std::string key(as_text(function.value.bytes()));
+  key += function.name;
+  const bool is_plain = function.refs.empty();
+  if (const auto known = by_bytes_.find(key); is_plain && known != by_bytes_.end()) {
+    function.decoded = known->second;
+    return known->second;
+  }
+  size_t offset = 0;
+  const Result<wire::ValueView> view = wire::read_value(function.value.bytes(), offset);
+  if (!view) {
+    PyErr_SetString(PyExc_ValueError, view.error().message.c_str());
+    return nullptr;
+  }
+  auto decoded = std::make_unique<DecodedFunction>();
+  decoded->callable = Owned(decode_value(session_, *view, function.refs));
+  decoded->name = to_text(function.name);
+  if (!decoded->callable || !decoded->name) return nullptr;
+  if (is_plain) {
+    const std::string_view bytes = as_text(function.value.bytes());
+    remember_pickled(decoded->callable.get(), bytes.data(), bytes.size());
+    by_bytes_.emplace(std::move(key), decoded.get());
+  }
+  function.decoded = decoded.release();
+  return static_cast<DecodedFunction*>(function.decoded);
+}
+
+PyObject* Worker::call(const ClaimedTask& task) {
+  DecodedFunction* function = decode_function(*task.function);
+  if (function == nullptr) return nullptr;
+  Arguments arguments;
+  arguments.reserve(task.value_count);
+  PyObject* names = nullptr;
+  size_t offset = 0;
+  size_t ref_at = 0;
+  for (uint32_t i = 0; i < task.value_count; ++i) {
+    const Result<wire::ValueView> value = wire::read_value(task.values, offset);
+    if (!value || value->header.ref_count > task.refs.size() - ref_at) {
+      PyErr_SetString(PyExc_ValueError, "malformed task");
+      return nullptr;
+    }
+    if (value->header.kind == wire::ValueKind::kKeywordNames) {
+      names = keyword_tuple(*function, as_text(value->payload), task.keyword_count);
+      if (names == nullptr) return nullptr;
+      continue;
+    }
+    const auto refs = std::span(task.refs).subspan(ref_at, value->header.ref_count);
+    ref_at += refs.size();
+    PyObject* argument = decode_value(session_, *value, refs);
+    if (argument == nullptr) return nullptr;
+    arguments.add(argument);
+  }
+  const size_t keywords = names == nullptr ? 0 : task.keyword_count;
+  if (keywords != task.keyword_count || keywords > arguments.size()) {
+    PyErr_SetString(PyExc_ValueError, "malformed task: keyword arguments without names");
+    return nullptr;
+  }
+  return PyObject_Vectorcall(function->callable.get(), arguments.data(),
+                             arguments.size() - keywords, names);
+}
+
+bool Worker::encode_result(const ClaimedTask& task, Owned result, Encoder& encoder) {
+  if (task.num_returns == 0) return true;
+  if (task.num_returns > 1) return encode_results(task, std::move(result), encoder);
+  if (encoder.add_result(result.get())) return true;
+  explain_serialization("result", result.get(), Py_None, to_text(task.function->name).get());
+  return false;
+}
+
+bool Worker::encode_results(const ClaimedTask& task, Owned result, Encoder& encoder) {
+  const Owned values(PySequence_List(result.get()));
+  if (!values) return false;
+  result.reset();
+  const Py_ssize_t count = PyList_GET_SIZE(values.get());
+  if (count != static_cast<Py_ssize_t>(task.num_returns)) {
+    PyErr_Format(PyExc_ValueError, "Task returned %zd objects, but num_returns=%u.", count,
+                 static_cast<unsigned>(task.num_returns));
+    return false;
+  }
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    PyObject* value = PyList_GET_ITEM(values.get(), i);
+    if (encoder.add_result(value)) continue;
+    const Owned position(PyLong_FromSsize_t(i));
+    explain_serialization("result", value, position.get(), to_text(task.function->name).get());
+    return false;
+  }
+  return true;
+}
+
+// The exception that is set becomes the task's error. False if it ends the worker instead: SystemExit,
+// which stays set.
+bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
+  if (PyErr_ExceptionMatches(PyExc_SystemExit)) return false;
+  if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+    PyErr_Clear();
+    encoder.add_system_error(wire::SystemErrorCode::kTaskCancelled,
+                             "The task " + task.function->name + " was interrupted.");
+    return true;
+  }
+  const Owned error = take_exception();
+  // With the cause if it can be pickled and is not too large, else without.
+  for (int with_cause = 1; error && load_serialization_module() && with_cause >= 0; --with_cause) {
+    const Owned description(PyObject_CallFunction(
+        serialization_module().encode_failure, "ONO", error.get(),
+        to_text(task.function->name).release(), with_cause == 1 ? Py_True : Py_False));
+    if (description && encoder.add_task_error(description.get())) return true;
+    PyErr_Clear();
+  }
+  encoder.add_system_error(
+      wire::SystemErrorCode::kInternal,
+      "The task " + task.function->name + " failed with an exception that could not be described.");
+  return true;
+}
+
+}  // namespace
+
+PyObject* run_worker(PyObject*, PyObject* on_lease) {
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  Worker worker(*open, on_lease);
+  if (!worker.run()) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* current_task(PyObject*, PyObject*) {
+  const ClaimedTask* task = running;
+  if (task == nullptr) Py_RETURN_NONE;
+  const Owned gpus(PyList_New(0));
+  if (!gpus) return nullptr;
+  for (const uint32_t gpu : task->lease->gpus) {
+    const Owned index(PyLong_FromUnsignedLong(gpu));
+    if (!index || PyList_Append(gpus.get(), index.get()) != 0) return nullptr;
+  }
+  return Py_BuildValue("{sNsNsIsIsOsd}", "function_name", to_text(task->function->name).release(),
+                       "task_id", task_hex(task->first_return), "attempt", task->attempt, "depth",
+                       task->lease->depth, "gpu_ids", gpus.get(), "cpus",
+                       static_cast<double>(task->lease->cpus) / static_cast<double>(kResourceUnit));
+}
+
+}  // namespace mobula::python

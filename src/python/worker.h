@@ -1,0 +1,15 @@
+#pragma once
+// The loop of a worker process: takes tasks from the runtime, calls their functions, hands back what
+// they return or raise. Python is entered once for a task.
+//
+// Threads: one thread of the process runs it; current_task() is that thread's.
+
+#include "python/owned.h"
+
+namespace mobula::python {
+
+// _core.run_worker and _core.current_task, METH_O and METH_NOARGS.
+PyObject* run_worker(PyObject* module, PyObject* on_lease);
+PyObject* current_task(PyObject* module, PyObject* nothing);
+
+}  // namespace mobula::python
