@@ -168,7 +168,7 @@ size_t WorkerProcesses::forks_pending() const {
 
 std::string WorkerProcesses::cause_of(const Process& process, const io::ExitStatus& status) {
   if (status.signal == 0) return fmt::format("it exited with code {}", status.exit_code);
-  const std::string killed = "killed by " + signal_name(status.signal);
+  std::string killed = "killed by " + signal_name(status.signal);
   if (status.signal != SIGKILL) return killed;
   if (process.kill_wanted) return killed + " (by the node daemon: " + process.kill_reason + ")";
   const uint64_t oom_kills = oom_kill_count();
@@ -178,7 +178,7 @@ std::string WorkerProcesses::cause_of(const Process& process, const io::ExitStat
   return killed;
 }
 
-void WorkerProcesses::end(ProcessId worker, Death death) {
+void WorkerProcesses::end(ProcessId worker, const Death& death) {
   const auto found = processes_.find(worker);
   if (found == processes_.end()) return;
   const JobId job = found->second.job;

@@ -84,7 +84,7 @@ class WorkerProcesses {
   void on_failed(ProcessId worker, const std::string& reason);
   void on_zygote_gone(JobId id);
   void on_child_ended(pid_t pid);
-  void end(ProcessId worker, Death death);
+  void end(ProcessId worker, const Death& death);
   void check_job(JobId id);
   size_t forks_pending() const;
   std::string cause_of(const Process& process, const io::ExitStatus& status);

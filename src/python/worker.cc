@@ -18,7 +18,6 @@ namespace mobula::python {
 namespace {
 
 using process::ClaimedTask;
-using process::Object;
 using process::ReceivedFunction;
 
 // What ReceivedFunction::decoded points to. Kept as long as the process, like the functions.
