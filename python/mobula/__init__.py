@@ -18,6 +18,7 @@ from typing import Any
 
 from mobula import _core, _hooks, _timeline, exceptions, util
 from mobula._core import ObjectRef, get, put, wait
+from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
 from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
 from mobula._version import __version__
@@ -51,6 +52,30 @@ def nodes() -> list[dict[str, Any]]:
     return [_nodes.describe(record) for record in _core.nodes()]
 
 
+def cancel(
+    ray_waitable: ObjectRef[Any] | ObjectRefGenerator,
+    *,
+    force: bool = False,
+    recursive: bool = True,
+) -> None:
+    """Cancels the task behind a ref or generator. Its refs raise TaskCancelledError then.
+
+    A task that has not started never starts. In one that runs, KeyboardInterrupt is raised between
+    two steps of its Python code, or, with `force`, its worker is killed. `recursive`: also the tasks
+    that it has submitted, and so on. A task that has ended stays as it is. Returns at once.
+    TypeError: not a ref.
+    """
+    ref = ray_waitable
+    if isinstance(ref, ObjectRefGenerator):
+        ref = ref.completed()
+    if not isinstance(ref, ObjectRef):
+        raise TypeError(
+            "ray.cancel() is only supported for object refs and generators. "
+            f"Got {type(ray_waitable)}."
+        )
+    _core.cancel(ref, force, recursive)
+
+
 def get_gpu_ids() -> list[int | str]:
     """The GPUs of the task that runs here, as CUDA_VISIBLE_DEVICES names them; in a driver, and in a
     task that asked for none, the list is empty."""
@@ -60,11 +85,14 @@ def get_gpu_ids() -> list[int | str]:
 
 
 __all__ = [
+    "DynamicObjectRefGenerator",
     "ObjectID",
     "ObjectRef",
+    "ObjectRefGenerator",
     "RemoteFunction",
     "__version__",
     "available_resources",
+    "cancel",
     "cluster_resources",
     "exceptions",
     "get",

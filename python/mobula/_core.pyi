@@ -5,7 +5,8 @@ process; after `disconnect` a new one may be made. In a child made by `os.fork` 
 RuntimeError, and objects made before the fork do nothing when they are collected.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import concurrent.futures
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 T = TypeVar("T")
@@ -18,6 +19,12 @@ class Hooks(Protocol):
 
     def auto_init(self) -> None:
         """Called on first use without a session. Must connect, or raise."""
+
+    def future(self, ref: ObjectRef[Any]) -> Any:
+        """What `ref.future()` returns."""
+
+    def await_ref(self, ref: ObjectRef[Any]) -> Any:
+        """The iterator behind `await ref`."""
 
     def task_error(self, failure: Any) -> BaseException:
         """`failure` is a `mobula._serialization.TaskFailure`."""
@@ -130,6 +137,9 @@ class ObjectRef(Generic[T]):
         """Hexadecimal; the same for all returns of one task."""
     def job_id(self) -> str:
         """Hexadecimal, of the job that this process works for."""
+    def future(self) -> concurrent.futures.Future[T]:
+        """Settled with the value or the error."""
+    def __await__(self) -> Generator[Any, None, T]: ...
     def __hash__(self) -> int: ...
     def __eq__(self, other: object) -> bool: ...
 
@@ -174,10 +184,45 @@ class Submitter:
         resources: Mapping[str, float],
         num_returns: int = 1,
         max_retries: int = 3,
+        streaming: bool = False,
+        ahead_max: int = 0,
     ) -> None:
-        """`resources` has "CPU" and "GPU" like any other name; zeros may be left out. Amounts are
+        """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
+        is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
+        "CPU" and "GPU" like any other name; zeros may be left out. Amounts are
         rounded to 1/10,000. max_retries -1: without limit."""
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+class Stream:
+    """The items of a generator task. An object that is dropped drops the items that come."""
+
+    @property
+    def completed(self) -> ObjectRef[Any]:
+        """Ready when the task has ended: None, or its error."""
+
+    def next(self, timeout: float | None) -> ObjectRef[Any] | None:
+        """The next item; None at the end. A task that fails has its error as last item.
+        GetTimeoutError."""
+
+    def peek(self) -> ObjectRef[Any]:
+        """A ref that is ready when `next` need not wait; its value means nothing."""
+
+    def at_end(self) -> bool:
+        """Does `next` give None now?"""
+
+def cancel(ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
+    """Cancels the task that makes the value of `ref`. Does nothing if it is ready. Never waits."""
+
+# ---- futures ---------------------------------------------------------------------------------
+
+def is_ready(ref: ObjectRef[Any]) -> bool:
+    """Would `get` of it return, or raise, at once?"""
+
+def notify(ref: ObjectRef[Any], token: int) -> None:
+    """`token` (not 0) is told by `next_notified` once, when `ref` is ready."""
+
+def next_notified(session_number: int) -> list[int] | None:
+    """Waits for tokens; None when the session has ended and all were told. For one thread."""
 
 # ---- workers ---------------------------------------------------------------------------------
 
@@ -185,6 +230,13 @@ def run_worker(on_lease: Callable[[list[int], float], None]) -> None:
     """Executes tasks until the daemon ends this worker. `on_lease(gpu ids, cpus)` is called before
     the first task of each lease. Returns when there is nothing left to do; raises SystemExit if a
     task did."""
+
+def interrupt_with(signal: int) -> None:
+    """The main thread is sent `signal` when the task it executes is cancelled."""
+
+def take_cancellation() -> bool:
+    """In the handler of that signal: True, once, if the task that runs now is the one meant. Its own
+    tasks have been cancelled then, if that was asked for."""
 
 class CurrentTask(TypedDict):
     function_name: str

@@ -19,6 +19,16 @@ class _Hooks:
 
         _session.auto_init()
 
+    def future(self, ref: Any) -> Any:
+        from mobula import _futures
+
+        return _futures.future(ref)
+
+    def await_ref(self, ref: Any) -> Any:
+        from mobula import _futures
+
+        return _futures.await_ref(ref)
+
     def task_error(self, failure: Any) -> BaseException:
         from mobula import _failures
 
@@ -49,7 +59,7 @@ class _Hooks:
 def _system_errors(exceptions: types.ModuleType) -> dict[int, Callable[[str], BaseException]]:
     return {
         _core.SYSTEM_ERROR_WORKER_CRASHED: exceptions.WorkerCrashedError,
-        _core.SYSTEM_ERROR_TASK_CANCELLED: lambda text: exceptions.TaskCancelledError(None, text),
+        _core.SYSTEM_ERROR_TASK_CANCELLED: _cancelled(exceptions),
         _core.SYSTEM_ERROR_OBJECT_LOST: exceptions.ObjectLostError._with_text,
         _core.SYSTEM_ERROR_OWNER_DIED: exceptions.OwnerDiedError._with_text,
         _core.SYSTEM_ERROR_OUT_OF_MEMORY: exceptions.OutOfMemoryError,
@@ -58,6 +68,15 @@ def _system_errors(exceptions: types.ModuleType) -> dict[int, Callable[[str], Ba
         _core.SYSTEM_ERROR_RUNTIME_ENV_SETUP: exceptions.RuntimeEnvSetupError,
         _core.SYSTEM_ERROR_TASK_UNSCHEDULABLE: exceptions.TaskUnschedulableError,
     }
+
+
+def _cancelled(exceptions: types.ModuleType) -> Callable[[str], BaseException]:
+    def make(text: str) -> BaseException:
+        task_id, _, sentence = text.rpartition("\0")
+        error: BaseException = exceptions.TaskCancelledError(task_id or None, sentence)
+        return error
+
+    return make
 
 
 def install() -> None:

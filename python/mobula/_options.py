@@ -74,7 +74,15 @@ def decorator_advice() -> str:
 class TaskOptions:
     """Validated options of one kind of call. Immutable by agreement."""
 
-    __slots__ = ("max_retries", "name", "num_returns", "resources", "retry_exceptions")
+    __slots__ = (
+        "ahead_max",
+        "dynamic",
+        "max_retries",
+        "name",
+        "num_returns",
+        "resources",
+        "retry_exceptions",
+    )
 
     def __init__(
         self,
@@ -84,12 +92,18 @@ class TaskOptions:
         max_retries: int,
         retry_exceptions: bool | tuple[type[BaseException], ...],
         name: str | None,
+        dynamic: bool = False,
+        ahead_max: int = 0,
     ) -> None:
         self.resources = resources
         self.num_returns = num_returns
         self.max_retries = max_retries
         self.retry_exceptions = retry_exceptions
         self.name = name
+        # The function yields; its items are returned together, as refs.
+        self.dynamic = dynamic
+        # Items that a streaming task may be ahead of its consumer; 0: any number.
+        self.ahead_max = ahead_max
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -190,7 +204,7 @@ def _num_returns(options: Mapping[str, Any], function: Callable[..., Any]) -> in
                 f"num_returns={value!r} is for generator functions (those that use 'yield'), "
                 f"and {function!r} is none"
             )
-        return STREAMING
+        return STREAMING if value == "streaming" else 1
     if value is None:
         return STREAMING if is_generator(function) else 1
     if isinstance(value, str) or value < 0:
@@ -262,6 +276,8 @@ def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> Ta
         max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
         retry_exceptions=_retry_exceptions(options),
         name=options.get("name"),
+        dynamic=options.get("num_returns") == "dynamic",
+        ahead_max=max(0, options.get("_generator_backpressure_num_objects") or 0),
     )
     _refuse_what_is_missing(options)
     return result

@@ -11,7 +11,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from mobula import _core, _options
+from mobula import _core, _generator, _options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ class RemoteFunction(Generic[P, R]):
         self._function = function
         self._options = options
         self._identity = identity or os.urandom(16)
-        self._sources: dict[tuple[str, Any], _core.FunctionSource] = {}
+        self._sources: dict[tuple[str, Any, bool], _core.FunctionSource] = {}
         self.remote = self._submitter(_options.task_options(options, function))
         _known[self._identity] = self
 
@@ -61,22 +61,25 @@ class RemoteFunction(Generic[P, R]):
         return RemoteFunctionWithOptions(self, task_options, self._submitter(merged))
 
     def _submitter(self, options: _options.TaskOptions) -> Any:
-        if options.num_returns == _options.STREAMING:
-            return _Unsupported(
-                "Generator functions return their values as a stream, which is not supported yet. "
-                "Return a list, or set num_returns to the number of values that it yields."
+        source = self._source(options)
+        if options.num_returns != _options.STREAMING:
+            return _core.Submitter(
+                source, options.resources, options.num_returns, options.max_retries
             )
-        return _core.Submitter(
-            self._source(options), options.resources, options.num_returns, options.max_retries
+        submit = _core.Submitter(
+            source, options.resources, 1, options.max_retries, True, options.ahead_max
         )
+        return _GeneratorSubmitter(submit)
 
     def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
         name = options.name or str(getattr(self._function, "__name__", self._function))
         retried = (options.retry_exceptions, options.max_retries)
-        key = (name, retried if options.retry_exceptions else None)
+        key = (name, retried if options.retry_exceptions else None, options.dynamic)
         source = self._sources.get(key)
         if source is None:
             function: Callable[..., Any] = self._function
+            if options.dynamic:
+                function = _Dynamic(function)
             if options.retry_exceptions:
                 function = _Retrying(function, options.retry_exceptions, options.max_retries)
             source = _core.FunctionSource(function, name)
@@ -129,14 +132,28 @@ def _load(
     return known if known is not None else RemoteFunction(function, options, identity)
 
 
-class _Unsupported:
-    __slots__ = ("_reason",)
+class _GeneratorSubmitter:
+    """Submits a task whose items come one by one."""
 
-    def __init__(self, reason: str) -> None:
-        self._reason = reason
+    __slots__ = ("_submit",)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(self._reason)
+    def __init__(self, submit: _core.Submitter) -> None:
+        self._submit = submit
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _generator.ObjectRefGenerator:
+        return _generator.ObjectRefGenerator(self._submit(*args, **kwargs))
+
+
+class _Dynamic:
+    """A generator function whose items are put one by one and returned together, as refs."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _generator.DynamicObjectRefGenerator:
+        refs = [_core.put(item) for item in self._function(*args, **kwargs)]
+        return _generator.DynamicObjectRefGenerator(refs)
 
 
 class _Retrying:

@@ -48,6 +48,12 @@ class _Driver:
 _lock = threading.RLock()
 _driver: _Driver | None = None
 _is_worker = False
+_this_thread = threading.local()
+
+
+def serve_session() -> None:
+    """The calling thread ends with the session: it must never start one."""
+    _this_thread.serves_a_session = True
 
 
 def become_worker() -> None:
@@ -69,7 +75,11 @@ def require_session() -> None:
 
 def auto_init() -> None:
     """For the first use of anything that needs a session."""
-    if _is_worker or os.environ.get("MOBULA_ENABLE_AUTO_CONNECT") == "0":
+    if (
+        _is_worker
+        or getattr(_this_thread, "serves_a_session", False)
+        or os.environ.get("MOBULA_ENABLE_AUTO_CONNECT") == "0"
+    ):
         raise exceptions.RaySystemError(_NOT_STARTED)
     with _lock:
         if not _core.is_connected():
@@ -161,11 +171,18 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             _core.disconnect()
         finally:
             driver.daemon.stop()
+            _end_futures()
             if driver.printer is not None:
                 driver.printer.join()
 
 
 atexit.register(shutdown, True)
+
+
+def _end_futures() -> None:
+    futures = sys.modules.get("mobula._futures")
+    if futures is not None:
+        futures.end_session()
 
 
 def driver_labels() -> Mapping[str, str]:

@@ -9,13 +9,20 @@ from __future__ import annotations
 import faulthandler
 import io
 import os
+import signal
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 # _serialization, with cloudpickle, is for the extension: imported here, the zygote does it once.
 from mobula import _core, _serialization, _session  # noqa: F401
 from mobula._lease import Lease
+
+if TYPE_CHECKING:
+    import types
+
+# Tells this process that its task is cancelled. Python's own signals stay the user's.
+_CANCEL_SIGNAL = signal.SIGRTMIN + 5
 
 # The daemon takes lines that start so off a stream: what follows on it comes from that task.
 _NAME_MARK = b"\x01\x02mobula:name:"
@@ -105,6 +112,12 @@ def _reseed() -> None:
         torch.seed()
 
 
+def _on_cancel(number: int, frame: types.FrameType | None) -> None:
+    # Late signals find another task, or none: those are not meant.
+    if _core.take_cancellation():
+        raise KeyboardInterrupt
+
+
 def _exit_code(error: SystemExit) -> int:
     """What the interpreter would make of it."""
     if error.code is None:
@@ -125,6 +138,8 @@ def main(socket_fd: int) -> NoReturn:
         _session.become_worker()
         _reseed()
         _core.connect(socket_fd, {"is_driver": False})
+        signal.signal(_CANCEL_SIGNAL, _on_cancel)
+        _core.interrupt_with(_CANCEL_SIGNAL)
         _core.run_worker(Lease().start)
         code = 0
     except SystemExit as error:

@@ -62,6 +62,12 @@ void Channels::announce(const Channel& channel, wire::fb::ChannelRole role, Sess
       descriptors);
 }
 
+Result<ChannelId> Channels::find(ProcessId caller, ProcessId callee) const {
+  const auto found = channels_.find({caller, callee});
+  if (found == channels_.end()) return fail(ErrorCode::kNotFound, "there is no such channel");
+  return found->second.id;
+}
+
 void Channels::set_epoch(ProcessId caller, ProcessId callee, uint32_t epoch) {
   const auto found = channels_.find({caller, callee});
   if (found == channels_.end()) return;

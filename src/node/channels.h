@@ -22,6 +22,8 @@ class Channels {
   bool exists(ProcessId caller, ProcessId callee) const {
     return channels_.contains({caller, callee});
   }
+  // kNotFound: there is none.
+  Result<ChannelId> find(ProcessId caller, ProcessId callee) const;
   // The channel of the pair; made, and both told, if there is none. kUnavailable: one of them is
   // gone. kRetryLater: out of descriptors, memory or bell bits.
   Result<ChannelId> open(ProcessId caller, ProcessId callee);

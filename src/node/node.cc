@@ -69,6 +69,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       doorbell_(std::move(doorbell)),
       sessions_(*doorbell_),
       channels_(sessions_),
+      cancels_(sessions_, channels_),
       store_(*loop_, sessions_, options.object_store_bytes),
       objects_(sessions_, store_, id_,
                [this](ProcessId process) {
@@ -309,6 +310,7 @@ Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) 
       break;
   }
   auto handled = leases_.on_record(session, record);
+  if (handled && !*handled) handled = cancels_.on_record(session, record);
   if (handled && !*handled) handled = objects_.on_record(session, record);
   if (handled && !*handled) handled = store_.on_record(session, record);
   return handled;

@@ -15,6 +15,7 @@
 
 #include "io/loop.h"
 #include "io/signals.h"
+#include "node/cancels.h"
 #include "node/channels.h"
 #include "node/lease_shell.h"
 #include "node/log_pump.h"
@@ -91,6 +92,7 @@ class Node final : private io::Poller {
   const std::unique_ptr<Doorbell> doorbell_;
   Sessions sessions_;
   Channels channels_;
+  Cancels cancels_;
   StoreShell store_;
   ObjectShell objects_;
   LeaseShell leases_;

@@ -234,6 +234,7 @@ void RuntimeImpl::disconnect(const std::string& reason) {
     question->done = true;
   }
   answered_.notify_all();
+  notifications_.news.notify_all();
   log_arrived_.notify_all();
   deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
   for (Waiter* waiter : parked_) {

@@ -68,6 +68,12 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
     case DownlinkBody::Answer:
       on_answer(*message.body_as_Answer(), std::move(fds));
       break;
+    case DownlinkBody::CancelTask:
+      on_cancel_task(*message.body_as_CancelTask());
+      break;
+    case DownlinkBody::CancelObject:
+      on_cancel_object(*message.body_as_CancelObject());
+      break;
     case DownlinkBody::Exit:
       exit_asked_ = true;
       deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
@@ -195,6 +201,10 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
       continue;
     }
     dispatcher_.on_lost(*task);
+    if (task->cancelled) {
+      fail_task(*task, cancelled_error(*task));
+      continue;
+    }
     if (task->retries_left != 0) {
       if (task->retries_left > 0) --task->retries_left;
       ++task->attempt;

@@ -118,7 +118,7 @@ void RuntimeImpl::complete(Object& object, std::span<const std::byte> value,
   object.value.assign(value);
   object.inner = std::move(inner);
   object.ready.store(true, std::memory_order_release);
-  for (WaitNode* node = object.waiters; node != nullptr; node = node->next) satisfy(*node->waiter);
+  tell_waiters(object);
   for (Task* task : object.dependents) {
     if (--task->unresolved == 0) startable_.push_back(task);
   }

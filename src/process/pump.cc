@@ -111,6 +111,12 @@ bool RuntimeImpl::drain_results(OutboundChannel& channel, size_t& budget) {
         cut_off(channel, handled.error().message);
         return true;
       }
+    } else if (header.kind == wire::FrameKind::kYield) {
+      ++channel.results_seen;
+      if (const Result<void> handled = on_yield_frame(channel, *frame); !handled.has_value()) {
+        cut_off(channel, handled.error().message);
+        return true;
+      }
     } else if (header.kind == wire::FrameKind::kBlocked ||
                header.kind == wire::FrameKind::kUnblocked) {
       dispatcher_.on_blocked(channel.id, header.kind == wire::FrameKind::kBlocked);
@@ -170,20 +176,27 @@ Result<void> RuntimeImpl::complete_returns(OutboundChannel& channel, Task& task,
     }
     complete(*task.returns[i], value->whole, std::move(inner));
   }
-  if (parcel) {
-    std::vector<objects::ParcelPart> parts;
-    for (size_t i = 0; i < task.returns.size(); ++i) {
-      Object& object = *task.returns[i];
-      const bool shared = object.sharing == Sharing::kShared;
-      object.in_ref_table = true;
-      parts.push_back({object.id, refs[i], shared});
-    }
-    objects::UplinkRecords records;
-    refs_.on_parcel(channel.peer, task.call, parts, records);
-    send_records(records);
+  if (parcel) close_parcel(channel.peer, task.call, task.returns, std::move(refs));
+  if (task.stream) {
+    finish_stream(task, failed ? values : std::span<const std::byte>{});
   }
   finish_returns(task);
   return {};
+}
+
+// The parcel's values are in `objects`, which name the refs of each.
+void RuntimeImpl::close_parcel(ProcessId callee, CallId parcel, std::span<Object* const> objects,
+                               std::vector<std::vector<ObjectId>> refs) {
+  std::vector<objects::ParcelPart> parts;
+  for (size_t i = 0; i < objects.size(); ++i) {
+    Object& object = *objects[i];
+    const bool shared = object.sharing == Sharing::kShared;
+    object.in_ref_table = true;
+    parts.push_back({object.id, refs[i], shared});
+  }
+  objects::UplinkRecords records;
+  refs_.on_parcel(callee, parcel, parts, records);
+  send_records(records);
 }
 
 // The peer broke the protocol: nothing more is read from it. Its death, or the end of its lease,

@@ -72,7 +72,7 @@ Result<void> RuntimeImpl::wait_for_answer(uint64_t request, Question& question, 
   return {};
 }
 
-Result<RuntimeImpl::Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate) {
+Result<Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate) {
   Question question;
   Locked lock(*this);
   if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);

@@ -20,135 +20,14 @@
 #include <string_view>
 #include <vector>
 
-#include "base/resources.h"
 #include "base/result.h"
-#include "base/time.h"
-#include "process/object.h"
+#include "process/runtime_types.h"
 #include "shm/memory.h"
 
 namespace mobula::process {
 
-// Values on their way from the binding to the runtime: `value_count` wire values one after another.
-// Each ref named in them stands in `refs`, in order, with a count of its own (taken by the packer
-// with Object::retain; the runtime takes them over, or the destructor of the packer drops them).
-struct PackedValues {
-  std::vector<std::byte> bytes;
-  std::vector<Object*> refs;
-  uint32_t value_count = 0;
-  uint32_t keyword_count = 0;
-};
-
-// What the binding does around waits. release/acquire come in pairs on the calling thread.
-class Gate {
- public:
-  virtual ~Gate() = default;
-  virtual void release() = 0;  // Let other threads of the interpreter run.
-  virtual void acquire() = 0;
-  virtual bool interrupted() = 0;  // Called with the interpreter's lock: stop waiting?
-};
-
-enum class Waited { kEnough, kTimeout, kInterrupted };
-
-// A function that this process's tasks run; made once, lives as long as the runtime.
-struct Function;
-
-struct Submission {
-  Function* function = nullptr;
-  uint32_t shape = 0;  // From Runtime::shape().
-  uint32_t num_returns = 1;
-  int32_t retries_max = 3;  // After system failures; -1: without limit.
-};
-
-// The lease a worker's task runs under.
-struct LeaseInfo {
-  uint32_t epoch = 0;
-  std::vector<uint32_t> gpus;
-  ResourceAmount cpus = 0;
-  uint32_t depth = 1;
-};
-
-// A function that a caller sent to this worker. `decoded` is the binding's, opaque.
-struct ReceivedFunction {
-  std::string name;
-  StoredValue value;
-  std::vector<Object*> refs;  // Of `value`.
-  void* decoded = nullptr;
-};
-
-// A task that this worker has started and must finish with Runtime::finish_task.
-struct ClaimedTask {
-  ReceivedFunction* function = nullptr;
-  std::vector<std::byte> values;  // value_count wire values, verified.
-  std::vector<Object*> refs;      // Every ref named in them, in order; ours until finish_task.
-  uint32_t value_count = 0;
-  uint32_t keyword_count = 0;
-  uint32_t num_returns = 0;
-  uint32_t attempt = 0;
-  ObjectId first_return;
-  const LeaseInfo* lease = nullptr;
-  bool lease_changed = false;  // The first task under this lease: set environment from it.
-  // The runtime's own.
-  CallId call{};
-  uint64_t claim_tag = 0;
-  uint64_t channel = 0;
-  uint16_t claim_slot = 0;
-  uint32_t function_number = 0;
-  Instant started{};
-};
-
-enum class NextTask { kTask, kExit, kInterrupted };
-
-// A region of the object store that the caller fills, outside any lock, and then seals.
-struct StoreWrite {
-  wire::StoreLocation location{};
-  std::byte* data = nullptr;  // 64-byte aligned.
-  size_t size = 0;
-  // Copies `from` to data + offset by the fastest means for this memory (memcpy, or pwrite if its
-  // pages were never touched here). Plain stores to `data` are equally right.
-  void copy(size_t offset, std::span<const std::byte> from);
-  void* internal = nullptr;
-};
-
-struct LogLine {
-  uint32_t pid = 0;
-  std::string name;
-  bool is_stderr = false;
-  std::string text;
-};
-
-struct NodeInfo {
-  uint32_t node = 0;
-  bool alive = true;
-  std::string hostname;
-  std::string address;
-  uint32_t pid = 0;
-  std::string session_directory;
-  std::vector<std::pair<std::string, double>> resources;
-};
-
-struct TraceEventOut {
-  std::string name;
-  uint32_t pid = 0;
-  uint32_t process = 0;
-  uint32_t caller = 0;
-  uint64_t call = 0;
-  uint64_t start_ns = 0;  // CLOCK_MONOTONIC
-  uint64_t end_ns = 0;
-  bool failed = false;
-};
-
-struct RuntimeOptions {
-  bool is_driver = true;
-  // A worker whose daemon is gone ends at once, with its whole process group.
-  bool worker_dies_with_daemon = true;
-  // Of a driver's workers.
-  std::string python;
-  std::string working_directory;
-  std::vector<std::string> sys_path;
-  std::vector<std::pair<std::string, std::string>> environment;
-  bool log_to_driver = true;
-  std::string job_namespace;
-};
+// What a cancelled task's error says: its id (48 hexadecimal digits), NUL, a sentence.
+std::string cancelled_text(std::string_view function, ObjectId first_return);
 
 class Runtime {
  public:
@@ -178,6 +57,23 @@ class Runtime {
   // kUnavailable: disconnected; nothing was submitted and `arguments` were dropped.
   virtual Result<void> submit(const Submission& submission, PackedValues arguments,
                               std::span<Object*> returns) = 0;
+
+  // A generator (submission.streaming). `returns` has one entry, which is ready when all items are.
+  virtual Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,
+                                                           PackedValues arguments,
+                                                           std::span<Object*> returns) = 0;
+  // The next item, with a count for the caller: pending, ready, or is_end_of_stream() once ready.
+  virtual Object* next_item(Stream& stream) = 0;
+  // The item that next_item() gave is taken. False: another thread was faster.
+  virtual bool take_item(Stream& stream, const Object* item) = 0;
+  // Nobody takes items any more: those that come are dropped.
+  virtual void abandon_stream(Stream& stream) = 0;
+  static bool is_end_of_stream(const Object& object);
+
+  // Cancels the task that makes `object`. One that has not started fails at once; a running one is
+  // interrupted, or its worker killed (`force`); `recursive`: with the tasks that it submitted. Does
+  // nothing for an object that is ready or that no task makes. Never waits.
+  virtual void cancel(Object* object, bool force, bool recursive) = 0;
 
   // ---- objects
   // One value of at most kInlineValueBytesMax. The object has one count for the caller.
@@ -210,6 +106,12 @@ class Runtime {
   // refs[0]); same rules as above for its bytes.
   virtual Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) = 0;
 
+  // Tells of objects as they become ready, through next_notified(). The object is kept until then.
+  virtual void notify(Object* object, uint64_t token) = 0;
+  // Waits for tokens of ready objects. False: the runtime has ended and nothing is left to tell.
+  // One thread at a time, without the interpreter's lock.
+  virtual bool next_notified(std::vector<uint64_t>& tokens) = 0;
+
   // ---- a worker's side
   // Waits for a task and starts it. kExit: this worker is to end.
   virtual NextTask next_task(ClaimedTask& task, Gate& gate) = 0;
@@ -218,6 +120,15 @@ class Runtime {
   // decoded arguments should be dropped before.
   virtual void finish_task(ClaimedTask& task, PackedValues results, bool failed,
                            std::vector<StoreWrite> stored) = 0;
+  // One item of a generator. Waits while the task is too far ahead of its consumer. kEnough: go on;
+  // kTimeout: nobody wants more items; kInterrupted: as the gate says.
+  virtual Waited yield_item(ClaimedTask& task, PackedValues item, std::vector<StoreWrite> stored,
+                            Gate& gate) = 0;
+  // The thread that executes tasks is sent `signal` when its task is cancelled. In the handler, or
+  // later on that thread, take_cancellation() tells once whether the task that runs is the one
+  // meant; with `recursive` its own tasks are cancelled by then.
+  virtual void interrupt_with(int signal) = 0;
+  virtual bool take_cancellation() = 0;
 
   // ---- driver services
   // Blocks (without the interpreter's lock) until there are lines or the runtime ends (false).

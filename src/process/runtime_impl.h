@@ -4,7 +4,8 @@
 //   submit.cc     tasks out                      pump.cc    results in, effects carried out
 //   wait.cc       get/wait, who reads, sleeping  worker.cc  tasks in, results out
 //   objects.cc    put, counts, sharing           queries.cc questions to the daemon
-//   stored.cc     the object store
+//   stored.cc     the object store              cancel.cc  cancelling tasks
+//   stream.cc     items of generator tasks      notify.cc  telling of ready objects
 //
 // Threads: see runtime.h. `lock_` guards every member below "guarded by lock_". What must happen
 //          outside the lock (wake-up calls) is collected in Deferred and done by Locked's destructor.
@@ -20,36 +21,18 @@
 #include "core/objects/ref_table.h"
 #include "core/tasks/dispatcher.h"
 #include "process/channel.h"
+#include "process/execution.h"
+#include "process/notifications.h"
+#include "process/question.h"
 #include "process/runtime.h"
 #include "process/store_client.h"
 #include "process/uplink.h"
+#include "process/waiter.h"
 #include "shm/home.h"
 #include "shm/trace.h"
 #include "wire/control.h"
 
 namespace mobula::process {
-
-// A thread in wait() or next_task().
-struct Waiter {
-  int64_t remaining = 0;     // Objects still needed; satisfied at 0.
-  bool for_task = false;     // next_task(): satisfied by a task to start.
-  bool wants_first = false;  // Fewer are needed than are waited for: any result counts.
-  bool parked = false;
-  std::atomic<uint32_t> word{0};
-};
-
-// One object that a Waiter waits for.
-struct WaitNode {
-  Object* object = nullptr;
-  Waiter* waiter = nullptr;
-  WaitNode* previous = nullptr;
-  WaitNode* next = nullptr;
-};
-
-// How a kind of wait has fared lately (docs/decisions: waiting).
-struct SpinCredit {
-  int64_t microseconds = 0;
-};
 
 class RuntimeImpl final : public Runtime {
  public:
@@ -70,6 +53,14 @@ class RuntimeImpl final : public Runtime {
   Result<void> submit(const Submission& submission, PackedValues arguments,
                       std::span<Object*> returns) override;
 
+  Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,
+                                                   PackedValues arguments,
+                                                   std::span<Object*> returns) override;
+  Object* next_item(Stream& stream) override;
+  bool take_item(Stream& stream, const Object* item) override;
+  void abandon_stream(Stream& stream) override;
+  void cancel(Object* object, bool force, bool recursive) override;
+
   Object* put(PackedValues value) override;
   Result<StoreWrite> begin_store(size_t size, Gate& gate) override;
   void abandon_store(StoreWrite& write) override;
@@ -77,6 +68,8 @@ class RuntimeImpl final : public Runtime {
   void drop(Object* object) override;
   Waited wait(std::span<Object* const> objects, size_t needed, std::optional<Instant> deadline,
               Gate& gate) override;
+  void notify(Object* object, uint64_t token) override;
+  bool next_notified(std::vector<uint64_t>& tokens) override;
   Result<Pinned> open_stored(const Object& object, Gate& gate) override;
   void unpin(uint64_t pin) override;
   Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) override;
@@ -84,6 +77,10 @@ class RuntimeImpl final : public Runtime {
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
   void finish_task(ClaimedTask& task, PackedValues results, bool failed,
                    std::vector<StoreWrite> stored) override;
+  Waited yield_item(ClaimedTask& task, PackedValues item, std::vector<StoreWrite> stored,
+                    Gate& gate) override;
+  void interrupt_with(int signal) override { execution_.signal = signal; }
+  bool take_cancellation() override;
 
   bool next_log_lines(std::vector<LogLine>& lines) override;
   Result<std::vector<std::pair<std::string, double>>> cluster_resources(Gate& gate) override;
@@ -123,23 +120,6 @@ class RuntimeImpl final : public Runtime {
   };
   friend class Locked;
 
-  struct Question {
-    bool done = false;
-    std::string error;
-    std::vector<std::pair<std::string, double>> resources;
-    std::vector<NodeInfo> nodes;
-    struct Trace {
-      shm::Fd home;
-      uint32_t pid;
-      uint32_t process;
-    };
-    std::vector<Trace> traces;
-    // Of segment requests.
-    uint32_t segment = 0;
-    uint64_t segment_bytes = 0;
-    shm::Fd segment_fd;
-  };
-
   // lifecycle.cc
   Result<void> say_hello();
   Result<void> accept_welcome(const wire::fb::Welcome& welcome, std::vector<shm::Fd> fds);
@@ -162,7 +142,24 @@ class RuntimeImpl final : public Runtime {
   void lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied& message);
   void retire(std::unique_ptr<ChannelEnd> channel);
 
+  // cancel.cc
+  void cancel_task(Task& task, bool force, bool recursive);
+  void cancel_children(bool recursive);
+  void withhold(Task& task);
+  static std::vector<std::byte> cancelled_error(Task& task);
+  void on_cancel_task(const wire::fb::CancelTask& message);
+  void on_cancel_object(const wire::fb::CancelObject& message);
+
+  // stream.cc
+  Result<void> on_yield_frame(OutboundChannel& channel, std::span<const std::byte> frame);
+  Object& arriving_item(Stream& stream);
+  void finish_stream(Task& task, std::span<const std::byte> error);
+  void tell_consumed(const Stream& stream);
+  bool may_yield(const ClaimedTask& task) const;
+
   // submit.cc
+  Task* make_task(const Submission& submission, PackedValues arguments, std::span<Object*> returns);
+  void launch(Task& task);
   uint32_t shape_at_depth(uint32_t request);
   bool resolve_arguments(Task& task);
   void start_task(Task& task);
@@ -185,6 +182,8 @@ class RuntimeImpl final : public Runtime {
   Result<void> complete_returns(OutboundChannel& channel, Task& task,
                                 const wire::ResultHeader& header,
                                 std::span<const std::byte> values);
+  void close_parcel(ProcessId callee, CallId parcel, std::span<Object* const> objects,
+                    std::vector<std::vector<ObjectId>> refs);
   void cut_off(ChannelEnd& channel, const std::string& reason);
   void settle();
   void carry_out();
@@ -217,8 +216,12 @@ class RuntimeImpl final : public Runtime {
   Result<bool> on_task_frame(InboundChannel& channel, std::span<const std::byte> frame,
                              ClaimedTask& task);
   Result<void> on_lease_start(InboundChannel& channel, std::span<const std::byte> frame);
-  void send_parcel(InboundChannel& channel, const ClaimedTask& task, const PackedValues& results,
+  bool hand_over(InboundChannel& channel, CallId parcel, const PackedValues& results,
+                 std::span<StoreWrite> stored);
+  void send_parcel(InboundChannel& channel, CallId parcel, const PackedValues& results,
                    std::span<const StoreWrite> stored);
+  void publish_result(InboundChannel& channel, std::span<std::byte> header,
+                      const PackedValues& results, bool parcel);
   void drop_result(ClaimedTask& task, const PackedValues& results, std::vector<StoreWrite>& stored);
   void record_trace(const ClaimedTask& task, bool failed);
   std::vector<Object*> receive_refs(std::span<const std::byte> values, uint32_t count);
@@ -226,6 +229,7 @@ class RuntimeImpl final : public Runtime {
   // objects.cc
   Object* new_object();
   void complete(Object& object, std::span<const std::byte> value, std::vector<Object*> inner);
+  void tell_waiters(Object& object);
   void release(Object* object);
   void free_object(Object& object);
   void drain_dropped();
@@ -295,10 +299,6 @@ class RuntimeImpl final : public Runtime {
   uint64_t next_index_ = 1;
   uint64_t next_call_ = 1;
   std::vector<std::unique_ptr<Function>> functions_;
-  struct ShapeKey {
-    ResourceSet resources;
-    uint32_t depth;
-  };
   std::vector<ResourceSet> requests_;  // What the binding knows as shape n is at n - 1.
   std::vector<ShapeKey> shapes_;       // The dispatcher's shape n is at n - 1.
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> shape_numbers_;  // By request and depth.
@@ -325,11 +325,10 @@ class RuntimeImpl final : public Runtime {
   std::deque<LogLine> log_lines_;
   uint64_t log_lines_lost_ = 0;
   std::condition_variable log_arrived_;
-  // Of a worker.
-  bool executing_ = false;
-  std::thread::id executor_{};
+  Notifications notifications_;
+  Execution execution_;  // Of a worker, like all that follows.
   bool blocked_ = false;
-  ChannelId executing_channel_{};
+  uint64_t yield_parcels_ = 0;
   const InboundChannel* lease_of_last_ = nullptr;
   std::unique_ptr<shm::TraceWriter> trace_;
   std::unordered_map<std::string, uint32_t> trace_names_;

@@ -10,6 +10,8 @@ namespace mobula::process {
 
 namespace {
 
+constexpr uint64_t kNever = ~uint64_t{0};
+
 void append(std::vector<std::byte>& to, const void* from, size_t size) {
   const auto* bytes = static_cast<const std::byte*>(from);
   to.insert(to.end(), bytes, bytes + size);
@@ -51,12 +53,21 @@ uint32_t RuntimeImpl::shape_at_depth(uint32_t request) {
 
 Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues arguments,
                                  std::span<Object*> returns) {
-  MOBULA_CHECK(returns.size() == submission.num_returns);
   Locked lock(*this);
+  Task* task = make_task(submission, std::move(arguments), returns);
+  if (task == nullptr) return fail(ErrorCode::kUnavailable, disconnected_);
+  launch(*task);
+  return {};
+}
+
+// nullptr: disconnected.
+Task* RuntimeImpl::make_task(const Submission& submission, PackedValues arguments,
+                             std::span<Object*> returns) {
+  MOBULA_CHECK(returns.size() == submission.num_returns);
   drain_dropped();
   if (!disconnected_.empty()) {
     for (Object* ref : arguments.refs) release(ref);
-    return fail(ErrorCode::kUnavailable, disconnected_);
+    return nullptr;
   }
   auto* task = new Task();
   task->call = CallId{next_call_++};
@@ -67,6 +78,7 @@ Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues argu
   task->value_count = arguments.value_count;
   task->keyword_count = arguments.keyword_count;
   task->retries_left = submission.retries_max;
+  if (execution_.running) task->parent = execution_.number;
   task->first_return = {node_, process_, next_index_};
   task->returns.resize(submission.num_returns);
   for (size_t i = 0; i < returns.size(); ++i) {
@@ -80,11 +92,14 @@ Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues argu
   task->live_next = live_tasks_;
   if (live_tasks_ != nullptr) live_tasks_->live_previous = task;
   live_tasks_ = task;
-  if (task->refs.empty() || resolve_arguments(*task)) start_task(*task);
+  return task;
+}
+
+void RuntimeImpl::launch(Task& task) {
+  if (task.refs.empty() || resolve_arguments(task)) start_task(task);
   // Keep workers fed while a program only submits.
   if (dispatcher_.has_queued() && shm::has_news(*bell_)) pump();
   wake_reader_thread();
-  return {};
 }
 
 // True if every reference argument has its value. Else the task waits as their dependent.
@@ -253,6 +268,9 @@ void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
   channel.free_slots.pop_back();
   task.tag = channel.next_tag++;
   channel.slots[task.slot] = &task;
+  if (task.stream) {
+    channel.claim(task.slot).consumed.store(task.stream->abandoned ? kNever : task.stream->taken);
+  }
   channel.claim(task.slot).queue(task.tag);
   wake_for(channel, lease);
 
@@ -269,7 +287,8 @@ void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
   header.lease_epoch = lease.epoch;
   header.value_count = task.value_count;
   header.keyword_count = task.keyword_count;
-  header.num_returns = static_cast<uint32_t>(task.returns.size());
+  header.num_returns = task.stream ? wire::kStreaming | task.stream->ahead_max
+                                   : static_cast<uint32_t>(task.returns.size());
   header.claim_slot = task.slot;
   header.attempt = task.attempt;
   const size_t size = sizeof header + values.size();
@@ -288,6 +307,7 @@ void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
 }
 
 void RuntimeImpl::fail_task(Task& task, std::span<const std::byte> error) {
+  if (task.stream) finish_stream(task, error);
   for (Object* object : task.returns) complete(*object, error, {});
   finish_returns(task);
 }

@@ -4,11 +4,14 @@
 // Threads: guarded by the runtime's lock.
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "base/resources.h"
 #include "core/tasks/task_list.h"
 #include "process/object.h"
+#include "process/stream.h"
 
 namespace mobula::process {
 
@@ -17,6 +20,12 @@ struct Function : tasks::FunctionState {
   std::string name;
   std::vector<std::byte> pickled;  // One wire value.
   std::vector<Object*> refs;       // Captured refs, kept for the life of the process.
+};
+
+// A resource request at the nesting depth of the task that makes it.
+struct ShapeKey {
+  ResourceSet resources;
+  uint32_t depth;
 };
 
 // Its return objects each have one count of the task until it is done.
@@ -34,6 +43,9 @@ struct Task : tasks::TaskNode {
   uint16_t slot = 0;
   uint16_t attempt = 0;
   bool has_references = false;
+  bool cancelled = false;          // It had started when it was cancelled: no more retries.
+  uint64_t parent = 0;             // The number of the task that submitted it here; 0: none.
+  std::shared_ptr<Stream> stream;  // Of a generator.
   Task* live_previous = nullptr;
   Task* live_next = nullptr;
 

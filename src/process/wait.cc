@@ -35,6 +35,8 @@ void relax() { __builtin_ia32_pause(); }
 }  // namespace
 
 bool RuntimeImpl::satisfied(const Waiter& waiter) const {
+  if (waiter.for_notified) return !notifications_.ready.empty() || !disconnected_.empty();
+  if (waiter.for_room != nullptr) return may_yield(*waiter.for_room);
   if (waiter.for_task) return !tasks_ready_.empty() || exit_asked_ || !disconnected_.empty();
   return waiter.remaining <= 0;
 }
@@ -135,7 +137,8 @@ Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Ga
         lock.lock();
       }
     }
-    if (slept && !gave_up_cpus && executing_ && std::this_thread::get_id() == executor_ &&
+    if (slept && !gave_up_cpus && execution_.running &&
+        std::this_thread::get_id() == execution_.thread &&
         monotonic_now() - begun >= kBlockedAfter && !satisfied(waiter)) {
       gave_up_cpus = true;
       enter_blocked();
@@ -218,7 +221,7 @@ Duration RuntimeImpl::sleep_limit(std::optional<Instant> deadline, Instant now) 
   if (deadline) limit = std::min(limit, *deadline - now);
   if (const auto next = dispatcher_.next_deadline()) limit = std::min(limit, *next - now);
   if (senders_waiting_) limit = std::min(limit, Duration(kFlushEvery));
-  if (executing_ && !blocked_ && std::this_thread::get_id() == executor_) {
+  if (execution_.running && !blocked_ && std::this_thread::get_id() == execution_.thread) {
     limit = std::min(limit, Duration(kBlockedAfter));
   }
   return std::max(limit, Duration(microseconds(50)));
@@ -244,7 +247,9 @@ void RuntimeImpl::publish_wake_positions(const Waiter& waiter) {
       });
       const bool depended = std::ranges::any_of(
           task.returns, [](const Object* object) { return !object->dependents.empty(); });
-      if (!needed) continue;
+      const bool item_needed = task.stream && task.stream->has_pending() &&
+                               task.stream->items.back()->waiters != nullptr;
+      if (!needed && !item_needed) continue;
       position = at;
       if (any || depended) break;
     }
@@ -293,7 +298,7 @@ void RuntimeImpl::enter_blocked() {
   blocked_ = true;
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateBlocked(builder); });
   ring_daemon_later();
-  if (const auto found = inbound_.find(executing_channel_); found != inbound_.end()) {
+  if (const auto found = inbound_.find(execution_.channel); found != inbound_.end()) {
     std::vector<std::byte> frame(sizeof(wire::FrameHeader));
     const wire::FrameHeader header{sizeof header, wire::FrameKind::kBlocked, 0};
     std::memcpy(frame.data(), &header, sizeof header);
@@ -306,7 +311,7 @@ void RuntimeImpl::leave_blocked() {
   blocked_ = false;
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateUnblocked(builder); });
   ring_daemon_later();
-  if (const auto found = inbound_.find(executing_channel_); found != inbound_.end()) {
+  if (const auto found = inbound_.find(execution_.channel); found != inbound_.end()) {
     std::vector<std::byte> frame(sizeof(wire::FrameHeader));
     const wire::FrameHeader header{sizeof header, wire::FrameKind::kUnblocked, 0};
     std::memcpy(frame.data(), &header, sizeof header);

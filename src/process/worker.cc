@@ -18,14 +18,17 @@ uint64_t elapsed_ns(Instant since) {
 
 NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
   Locked lock(*this);
-  executing_ = false;
-  executor_ = std::this_thread::get_id();
+  execution_.running = false;
+  execution_.thread = std::this_thread::get_id();
+  execution_.pthread = ::pthread_self();
   while (true) {
     pump();
     if (exit_asked_ || !disconnected_.empty()) return NextTask::kExit;
     if (take_task(task)) {
-      executing_ = true;
-      executing_channel_ = ChannelId{task.channel};
+      execution_.running = true;
+      execution_.channel = ChannelId{task.channel};
+      execution_.tag = task.claim_tag;
+      ++execution_.number;
       task.started = monotonic_now();
       return NextTask::kTask;
     }
@@ -154,7 +157,10 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
   task.values.assign(values.begin(), values.end());
   task.value_count = header->value_count;
   task.keyword_count = header->keyword_count;
-  task.num_returns = header->num_returns;
+  task.streaming = (header->num_returns & wire::kStreaming) != 0;
+  task.ahead_max = task.streaming ? header->num_returns & ~wire::kStreaming : 0;
+  task.num_returns = task.streaming ? 1 : header->num_returns;
+  task.yielded = 0;
   task.attempt = header->attempt;
   task.first_return = header->first_return;
   task.lease = &channel.lease;
@@ -203,7 +209,7 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
                               std::vector<StoreWrite> stored) {
   const uint64_t run_time = elapsed_ns(task.started);
   Locked lock(*this);
-  executing_ = false;
+  execution_.running = false;
   drain_dropped();
   record_trace(task, failed);
   const auto found = inbound_.find(ChannelId{task.channel});
@@ -220,13 +226,7 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
     refs_.end_task(channel.peer, task.call, records);
     send_records(records);
   }
-  const bool parcel = !results.refs.empty() || !stored.empty();
-  for (StoreWrite& write : stored) {
-    seal_store(write);
-    store_->give_away(write.location);
-  }
-  if (parcel) send_parcel(channel, task, results, stored);
-
+  const bool parcel = hand_over(channel, task.call, results, stored);
   wire::ResultHeader header{};
   header.frame.kind = wire::FrameKind::kResult;
   header.frame.flags = static_cast<uint16_t>((failed ? wire::kResultFailed : 0) |
@@ -236,23 +236,41 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
   header.run_time_ns = run_time;
   header.num_returns = failed ? 1 : task.num_returns;
   header.claim_slot = task.claim_slot;
-  const size_t size = wire::padded(sizeof header + results.bytes.size());
-  header.frame.size = static_cast<uint32_t>(size);
+  publish_result(channel, std::as_writable_bytes(std::span(&header, 1)), results, parcel);
+}
+
+// What the values carry along becomes the caller's. True if there is a parcel for it.
+bool RuntimeImpl::hand_over(InboundChannel& channel, CallId parcel, const PackedValues& results,
+                            std::span<StoreWrite> stored) {
+  for (StoreWrite& write : stored) {
+    seal_store(write);
+    store_->give_away(write.location);
+  }
+  if (results.refs.empty() && stored.empty()) return false;
+  send_parcel(channel, parcel, results, stored);
+  return true;
+}
+
+// Writes header (whose size is set here) and values into the result ring and drops the values' refs.
+void RuntimeImpl::publish_result(InboundChannel& channel, std::span<std::byte> header,
+                                 const PackedValues& results, bool parcel) {
+  const size_t size = wire::padded(header.size() + results.bytes.size());
+  const auto frame_size = static_cast<uint32_t>(size);
+  std::memcpy(header.data(), &frame_size, sizeof frame_size);
+  const auto write = [&](std::byte* to) {
+    std::memcpy(to, header.data(), header.size());
+    if (results.bytes.empty()) return;
+    std::memcpy(to + header.size(), results.bytes.data(), results.bytes.size());
+  };
   // What the result depends on must be in the uplink first (OWNERSHIP.md R3).
   const bool must_wait = parcel && uplink_->waiting();
   std::byte* room = must_wait ? nullptr : channel.results.reserve(size);
   if (room != nullptr) {
-    std::memcpy(room, &header, sizeof header);
-    if (!results.bytes.empty()) {
-      std::memcpy(room + sizeof header, results.bytes.data(), results.bytes.size());
-    }
+    write(room);
     channel.results.publish();
   } else {
     std::vector<std::byte> frame(size);
-    std::memcpy(frame.data(), &header, sizeof header);
-    if (!results.bytes.empty()) {
-      std::memcpy(frame.data() + sizeof header, results.bytes.data(), results.bytes.size());
-    }
+    write(frame.data());
     channel.results.hold(std::move(frame));
     if (must_wait || !channel.results.flush()) {
       senders_waiting_ = true;
@@ -278,8 +296,8 @@ void RuntimeImpl::drop_result(ClaimedTask& task, const PackedValues& results,
 }
 
 // The refs and in-store bytes of a result: SHAREs, then PARCEL, before the RESULT (R8).
-void RuntimeImpl::send_parcel(InboundChannel& channel, const ClaimedTask& task,
-                              const PackedValues& results, std::span<const StoreWrite> stored) {
+void RuntimeImpl::send_parcel(InboundChannel& channel, CallId parcel, const PackedValues& results,
+                              std::span<const StoreWrite> stored) {
   share(results.refs);
   std::vector<ObjectId> ids;
   for (const Object* object : results.refs) ids.push_back(object->id);
@@ -289,7 +307,7 @@ void RuntimeImpl::send_parcel(InboundChannel& channel, const ClaimedTask& task,
   uplink_->send([&](wire::Builder& builder) {
     const auto refs = wire::build_objects(builder, last);
     const auto where = wire::build_locations(builder, locations);
-    return wire::fb::CreateParcel(builder, number(channel.peer), number(task.call), refs, where);
+    return wire::fb::CreateParcel(builder, number(channel.peer), number(parcel), refs, where);
   });
   ring_daemon_later();
 }

@@ -19,6 +19,7 @@
 #include "python/pickling.h"
 #include "python/session.h"
 #include "python/store_view.h"
+#include "python/stream.h"
 #include "python/submitter.h"
 #include "python/worker.h"
 
@@ -49,6 +50,10 @@ PyMethodDef methods[] = {
     {"put", put, METH_O, nullptr},
     {"wait", reinterpret_cast<PyCFunction>(wait), METH_FASTCALL | METH_KEYWORDS, nullptr},
     {"run_worker", run_worker, METH_O, nullptr},
+    {"cancel", cancel, METH_VARARGS, nullptr},
+    {"notify", notify, METH_VARARGS, nullptr},
+    {"is_ready", is_ready, METH_O, nullptr},
+    {"take_cancellation", take_cancellation, METH_NOARGS, nullptr},
     {"current_task", current_task, METH_NOARGS, nullptr},
     {"load_ref", load_ref_method, METH_O, nullptr},
     {"dumps", dumps_method, METH_O, nullptr},
@@ -189,6 +194,20 @@ nb::object next_log_lines() {
   return list;
 }
 
+// One thread a session.
+nb::object next_notified(uint64_t session_number) {
+  if (open_session == nullptr || open_session->number != session_number) return nb::none();
+  const SessionUse use(open_session);
+  std::vector<uint64_t> tokens;
+  bool more;
+  {
+    const WithoutGil others_run;
+    more = use.runtime().next_notified(tokens);
+  }
+  if (!more) return nb::none();
+  return nb::cast(tokens);
+}
+
 void add_system_error_numbers(nb::module_& module) {
   using Code = wire::SystemErrorCode;
   const std::pair<const char*, Code> numbers[] = {
@@ -219,8 +238,8 @@ void make_module(nb::module_& module) {
   }
   nb::set_leak_warnings(false);  // At exit the interpreter keeps what it pleases.
   if (!init_ref_type() || !init_store_view_type() || !init_submitter_types() ||
-      PyModule_AddFunctions(module.ptr(), methods) != 0 || !add_types(module) ||
-      !init_pickling(nb::object(module.attr("load_ref")).ptr())) {
+      !init_stream_type() || PyModule_AddFunctions(module.ptr(), methods) != 0 ||
+      !add_types(module) || !init_pickling(nb::object(module.attr("load_ref")).ptr())) {
     throw nb::python_error();
   }
   watch_forks();
@@ -242,6 +261,8 @@ void make_module(nb::module_& module) {
   module.def("nodes", nodes);
   module.def("timeline", timeline);
   module.def("next_log_lines", next_log_lines);
+  module.def("next_notified", next_notified);
+  module.def("interrupt_with", [](int signal) { session().runtime->interrupt_with(signal); });
   module.def("debug_state",
              [] { return open_session == nullptr ? "" : open_session->runtime->debug_state(); });
 }

@@ -93,6 +93,14 @@ PyObject* ref_job_id(PyObject*, PyObject*) {
 
 PyObject* ref_reduce(PyObject* self, PyObject*) { return reduce_ref(self); }
 
+PyObject* ref_future(PyObject* self, PyObject*) {
+  return call_hook("future", Owned(PyTuple_Pack(1, self)));
+}
+
+PyObject* ref_await(PyObject* self) { return call_hook("await_ref", Owned(PyTuple_Pack(1, self))); }
+
+PyAsyncMethods ref_async = {ref_await, nullptr, nullptr, nullptr};
+
 PyObject* ref_itself(PyObject* self, PyObject*) {
   Py_INCREF(self);
   return self;
@@ -104,6 +112,7 @@ PyMethodDef ref_methods[] = {
     {"is_nil", ref_is_nil, METH_NOARGS, "Does it name nothing?"},
     {"task_id", ref_task_id, METH_NOARGS, "The task that makes the value, hexadecimal."},
     {"job_id", ref_job_id, METH_NOARGS, "The job that this process works for, hexadecimal."},
+    {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
     {"__reduce__", ref_reduce, METH_NOARGS, nullptr},
     {"__copy__", ref_itself, METH_NOARGS, nullptr},
     {"__deepcopy__", ref_itself, METH_O, nullptr},
@@ -124,6 +133,7 @@ bool init_ref_type() {
   ref_type.tp_repr = ref_repr;
   ref_type.tp_richcompare = ref_compare;
   ref_type.tp_methods = ref_methods;
+  ref_type.tp_as_async = &ref_async;
   ref_type.tp_weaklistoffset = offsetof(RefObject, weak_refs);
   return PyType_Ready(&ref_type) == 0;
 }

@@ -25,28 +25,6 @@ constexpr double kTimeoutMax = 1e9;
 
 using Deadline = std::optional<Instant>;
 
-// False with an exception set. `timeout` may be nullptr or None.
-bool read_timeout(PyObject* timeout, Deadline& deadline) {
-  if (timeout == nullptr || timeout == Py_None) return true;
-  const double seconds = PyFloat_AsDouble(timeout);
-  if (seconds == -1.0 && PyErr_Occurred()) return false;
-  if (!(seconds >= 0)) {
-    PyErr_Format(PyExc_ValueError, "The 'timeout' argument must be nonnegative. Received %R",
-                 timeout);
-    return false;
-  }
-  if (seconds < kTimeoutMax) {
-    deadline = monotonic_now() +
-               std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-  }
-  return true;
-}
-
-PyObject* raise_get_timeout() {
-  return raise_from_hook("timeout_error",
-                         Owned(Py_BuildValue("(s)", "Get timed out: some object(s) not ready.")));
-}
-
 PyObject* get_one(Session& session, RefObject* ref, PyObject* timeout) {
   if (!check_session(ref, session)) return nullptr;
   if (!ref->object->is_ready()) {
@@ -187,6 +165,11 @@ PyObject* split_ready(PyObject* tuple, const std::vector<Object*>& objects, Py_s
   return PyTuple_Pack(2, ready.get(), rest.get());
 }
 
+// An ObjectRefGenerator, which is a class of Python's.
+bool is_generator(PyObject* value) {
+  return PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(value)), "_next_ready") != 0;
+}
+
 bool check_wait_list(PyObject* list) {
   if (is_ref(list)) {
     PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef, got a single ObjectRef %R",
@@ -199,13 +182,29 @@ bool check_wait_list(PyObject* list) {
   }
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i) {
     PyObject* item = PyList_GET_ITEM(list, i);
-    if (!is_ref(item)) {
-      PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef, got list containing %R",
+    if (!is_ref(item) && !is_generator(item)) {
+      PyErr_Format(PyExc_TypeError,
+                   "wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing "
+                   "%R",
                    Py_TYPE(item));
       return false;
     }
   }
   return true;
+}
+
+// The refs to wait for: those of the list, and for a generator one that is ready when its next item
+// is. nullptr with an exception set.
+PyObject* awaited_refs(PyObject* waitables) {
+  Owned refs(PyTuple_New(PyTuple_GET_SIZE(waitables)));
+  for (Py_ssize_t i = 0; refs && i < PyTuple_GET_SIZE(waitables); ++i) {
+    PyObject* item = PyTuple_GET_ITEM(waitables, i);
+    PyObject* ref =
+        is_ref(item) ? Py_NewRef(item) : PyObject_CallMethod(item, "_next_ready", nullptr);
+    if (ref == nullptr) return nullptr;
+    PyTuple_SET_ITEM(refs.get(), i, ref);
+  }
+  return refs.release();
 }
 
 bool are_distinct(std::vector<Object*> objects) {
@@ -228,6 +227,27 @@ bool read_wait_call(PyObject* const* arguments, Py_ssize_t count, PyObject* name
 }
 
 }  // namespace
+
+bool read_timeout(PyObject* timeout, std::optional<Instant>& deadline) {
+  if (timeout == nullptr || timeout == Py_None) return true;
+  const double seconds = PyFloat_AsDouble(timeout);
+  if (seconds == -1.0 && PyErr_Occurred()) return false;
+  if (!(seconds >= 0)) {
+    PyErr_Format(PyExc_ValueError, "The 'timeout' argument must be nonnegative. Received %R",
+                 timeout);
+    return false;
+  }
+  if (seconds < kTimeoutMax) {
+    deadline = monotonic_now() +
+               std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  }
+  return true;
+}
+
+PyObject* raise_get_timeout() {
+  return raise_from_hook("timeout_error",
+                         Owned(Py_BuildValue("(s)", "Get timed out: some object(s) not ready.")));
+}
 
 PyObject* get(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
   PyObject* what = nullptr;
@@ -281,8 +301,10 @@ PyObject* wait(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
   const Owned tuple(PyList_AsTuple(list));
+  if (!tuple) return nullptr;
+  const Owned refs(awaited_refs(tuple.get()));
   std::vector<Object*> objects;
-  if (!tuple || !read_refs(*open, tuple.get(), objects)) return nullptr;
+  if (!refs || !read_refs(*open, refs.get(), objects)) return nullptr;
   if (objects.empty()) return split_ready(tuple.get(), objects, 0);
   if (!are_distinct(objects)) {
     PyErr_SetString(PyExc_ValueError, "Wait requires a list of unique ray_waitables.");
@@ -303,6 +325,40 @@ PyObject* wait(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject
       use.runtime().wait(objects, static_cast<size_t>(call.num_returns), call.deadline, gate);
   if (waited == Waited::kInterrupted) return nullptr;
   return split_ready(tuple.get(), objects, call.num_returns);
+}
+
+PyObject* cancel(PyObject*, PyObject* arguments) {
+  PyObject* ref;
+  int force;
+  int recursive;
+  if (!PyArg_ParseTuple(arguments, "O!pp", &ref_type, &ref, &force, &recursive)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  const SessionUse use(open);
+  use.runtime().cancel(as_ref(ref)->object, force != 0, recursive != 0);
+  Py_RETURN_NONE;
+}
+
+PyObject* notify(PyObject*, PyObject* arguments) {
+  PyObject* ref;
+  unsigned long long token;
+  if (!PyArg_ParseTuple(arguments, "O!K", &ref_type, &ref, &token)) return nullptr;
+  if (token == 0) {
+    PyErr_SetString(PyExc_ValueError, "a token is not 0");
+    return nullptr;
+  }
+  Session* open = require_session();
+  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  const SessionUse use(open);
+  use.runtime().notify(as_ref(ref)->object, token);
+  Py_RETURN_NONE;
+}
+
+PyObject* is_ready(PyObject*, PyObject* ref) {
+  if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
+  Session* open = require_session();
+  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  return PyBool_FromLong(as_ref(ref)->object->is_ready());
 }
 
 }  // namespace mobula::python

@@ -3,6 +3,9 @@
 //
 // Threads: with the GIL only; it is let go while they wait.
 
+#include <optional>
+
+#include "base/time.h"
 #include "python/owned.h"
 
 namespace mobula::python {
@@ -11,5 +14,12 @@ namespace mobula::python {
 PyObject* get(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names);
 PyObject* put(PyObject* module, PyObject* value);  // METH_O
 PyObject* wait(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names);
+PyObject* cancel(PyObject* module, PyObject* arguments);  // METH_VARARGS: ref, force, recursive
+PyObject* notify(PyObject* module, PyObject* arguments);  // METH_VARARGS: ref, token
+PyObject* is_ready(PyObject* module, PyObject* ref);      // METH_O
+
+// Seconds from now; None and nullptr: no deadline. False with an exception set.
+bool read_timeout(PyObject* timeout, std::optional<Instant>& deadline);
+PyObject* raise_get_timeout();
 
 }  // namespace mobula::python

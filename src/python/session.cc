@@ -153,15 +153,18 @@ PyObject* raise_not_connected() {
   return nullptr;
 }
 
-PyObject* raise_from_hook(const char* name, Owned arguments) {
+PyObject* call_hook(const char* name, Owned arguments) {
   if (!arguments) return nullptr;
   if (hooks_object == nullptr) {
     PyErr_Format(PyExc_RuntimeError, "%s%S", name, arguments.get());
     return nullptr;
   }
   const Owned hook(PyObject_GetAttrString(hooks_object, name));
-  if (!hook) return nullptr;
-  const Owned exception(PyObject_CallObject(hook.get(), arguments.get()));
+  return hook ? PyObject_CallObject(hook.get(), arguments.get()) : nullptr;
+}
+
+PyObject* raise_from_hook(const char* name, Owned arguments) {
+  const Owned exception(call_hook(name, std::move(arguments)));
   if (!exception) return nullptr;
   if (!PyExceptionInstance_Check(exception.get())) {
     PyErr_Format(PyExc_TypeError, "hook %s returned %R, which is no exception", name,

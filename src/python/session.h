@@ -80,6 +80,8 @@ bool set_hooks(PyObject* hooks);
 // during the call) stays.
 PyObject* raise_error(const Error& error);
 PyObject* raise_not_connected();
+// What `hooks.<name>(*arguments)` returns; `arguments` is a tuple, or nullptr if making it failed.
+PyObject* call_hook(const char* name, Owned arguments);
 // Sets the exception that `hooks.<name>(*arguments)` returns; `arguments` is a tuple, or nullptr if
 // making it failed.
 PyObject* raise_from_hook(const char* name, Owned arguments);

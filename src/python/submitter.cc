@@ -12,6 +12,7 @@
 #include "python/encode.h"
 #include "python/object_ref.h"
 #include "python/serialization_module.h"
+#include "python/stream.h"
 
 namespace mobula::python {
 
@@ -183,6 +184,11 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
   std::vector<Object*> many(self->submission.num_returns > kFew ? self->submission.num_returns : 0);
   const std::span<Object*> returns(many.empty() ? few.data() : many.data(),
                                    self->submission.num_returns);
+  if (self->submission.streaming) {
+    auto items = use.runtime().submit_generator(self->submission, encoder.take(), returns);
+    if (!items.has_value()) return raise_error(items.error());
+    return make_stream(*open, std::move(*items), returns[0]);
+  }
   const Result<void> submitted = use.runtime().submit(self->submission, encoder.take(), returns);
   if (!submitted.has_value()) [[unlikely]] {
     return raise_error(submitted.error());
@@ -210,18 +216,26 @@ std::unique_ptr<ResourceSet> read_resources(PyObject* mapping) {
 }
 
 PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
-  static const char* names[] = {"source", "resources", "num_returns", "max_retries", nullptr};
+  static const char* names[] = {"source",    "resources", "num_returns", "max_retries",
+                                "streaming", "ahead_max", nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
   int max_retries = 3;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|ii", const_cast<char**>(names),
+  int streaming = 0;
+  int ahead_max = 0;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipi", const_cast<char**>(names),
                                    &function_source_type, &source, &mapping, &num_returns,
-                                   &max_retries)) {
+                                   &max_retries, &streaming, &ahead_max)) {
     return nullptr;
   }
-  if (num_returns < 0 || max_retries < -1) {
-    PyErr_SetString(PyExc_ValueError, "num_returns must be at least 0 and max_retries at least -1");
+  if (num_returns < 0 || max_retries < -1 || ahead_max < 0) {
+    PyErr_SetString(PyExc_ValueError,
+                    "num_returns and ahead_max must be at least 0 and max_retries at least -1");
+    return nullptr;
+  }
+  if (streaming != 0 && num_returns != 1) {
+    PyErr_SetString(PyExc_ValueError, "a stream has one return");
     return nullptr;
   }
   std::unique_ptr<ResourceSet> resources = read_resources(mapping);
@@ -233,7 +247,9 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   self->source = as_source(Py_NewRef(source));
   self->resources = resources.release();
   self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
-                                         .retries_max = max_retries};
+                                         .retries_max = max_retries,
+                                         .streaming = streaming != 0,
+                                         .ahead_max = static_cast<uint32_t>(ahead_max)};
   return object;
 }
 

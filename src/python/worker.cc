@@ -47,6 +47,7 @@ class Worker {
   bool start_lease(const process::LeaseInfo& lease);
   DecodedFunction* decode_function(ReceivedFunction& function);
   PyObject* call(const ClaimedTask& task);
+  bool send_items(ClaimedTask& task, Owned generator);
   bool encode_result(const ClaimedTask& task, Owned result, Encoder& encoder);
   bool encode_results(const ClaimedTask& task, Owned result, Encoder& encoder);
   bool fail_task(ClaimedTask& task, Encoder& encoder);
@@ -129,6 +130,10 @@ bool Worker::execute(ClaimedTask& task) {
   running = &task;
   Owned result(call(task));
   bool failed = !result;
+  if (!failed && task.streaming) {
+    failed = !send_items(task, std::move(result));
+    result = Owned(Py_NewRef(Py_None));
+  }
   if (!failed) failed = !encode_result(task, std::move(result), encoder);
   if (failed) {
     Encoder error(session_);
@@ -218,6 +223,31 @@ PyObject* Worker::call(const ClaimedTask& task) {
                              arguments.size() - keywords, names);
 }
 
+// Each item is sent as it comes. False with an exception set.
+bool Worker::send_items(ClaimedTask& task, Owned generator) {
+  const Owned iterator(PyObject_GetIter(generator.get()));
+  if (!iterator) return false;
+  generator.reset();
+  PythonGate gate;
+  while (true) {
+    Owned item(PyIter_Next(iterator.get()));
+    if (!item) return PyErr_Occurred() == nullptr;
+    Encoder encoder(session_);
+    if (!encoder.add_result(item.get())) {
+      const Owned position(PyLong_FromUnsignedLongLong(task.yielded));
+      explain_serialization("result", item.get(), position.get(),
+                            to_text(task.function->name).get());
+      return false;
+    }
+    item.reset();
+    auto stored = encoder.take_stored();
+    const process::Waited sent =
+        session_.runtime->yield_item(task, encoder.take(), std::move(stored), gate);
+    if (sent == process::Waited::kInterrupted) return false;
+    if (sent == process::Waited::kTimeout) return true;  // Its caller is dead.
+  }
+}
+
 bool Worker::encode_result(const ClaimedTask& task, Owned result, Encoder& encoder) {
   if (task.num_returns == 0) return true;
   if (task.num_returns > 1) return encode_results(task, std::move(result), encoder);
@@ -253,7 +283,7 @@ bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
   if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
     PyErr_Clear();
     encoder.add_system_error(wire::SystemErrorCode::kTaskCancelled,
-                             "The task " + task.function->name + " was interrupted.");
+                             process::cancelled_text(task.function->name, task.first_return));
     return true;
   }
   const Owned error = take_exception();
@@ -280,6 +310,11 @@ PyObject* run_worker(PyObject*, PyObject* on_lease) {
   Worker worker(*open, on_lease);
   if (!worker.run()) return nullptr;
   Py_RETURN_NONE;
+}
+
+PyObject* take_cancellation(PyObject*, PyObject*) {
+  if (open_session == nullptr || running == nullptr) Py_RETURN_FALSE;
+  return PyBool_FromLong(open_session->runtime->take_cancellation());
 }
 
 PyObject* current_task(PyObject*, PyObject*) {

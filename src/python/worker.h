@@ -10,6 +10,10 @@ namespace mobula::python {
 
 // _core.run_worker and _core.current_task, METH_O and METH_NOARGS.
 PyObject* run_worker(PyObject* module, PyObject* on_lease);
+// METH_NOARGS, in the handler of the signal of Runtime::interrupt_with(): True, once, if the task
+// that runs here is to be interrupted.
+PyObject* take_cancellation(PyObject* module, PyObject* none);
+
 PyObject* current_task(PyObject* module, PyObject* nothing);
 
 }  // namespace mobula::python

@@ -37,6 +37,9 @@ constexpr uint64_t claim_tag(uint64_t word) { return word >> 2; }
 
 struct alignas(64) ClaimWord {
   std::atomic<uint64_t> word;
+  // Written by the caller: how many items of this generator task were consumed, for those that may
+  // be only so far ahead.
+  std::atomic<uint64_t> consumed;
 
   void queue(uint64_t tag) {
     word.store(claim_word(tag, ClaimState::kQueued), std::memory_order_relaxed);

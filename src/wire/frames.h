@@ -2,7 +2,7 @@
 // The frames of the direct rings between a caller and a callee on one node, and the values in them.
 //
 //   caller -> callee   LeaseStart, Function, Task
-//   callee -> caller   Result, Blocked, Unblocked
+//   callee -> caller   Yield, Result, Blocked, Unblocked
 //
 // A message larger than a frame may be is sent as Part frames, which the next frame of another kind
 // continues: header of that frame, then the bytes of the parts, then the rest of that frame.
@@ -91,6 +91,8 @@ enum class SystemErrorCode : uint32_t {
   kRuntimeEnvSetup = 8,
   kTaskUnschedulable = 9,
   kInternal = 10,
+  kEndOfStream =
+      11,  // There is no such item: the stream has ended before it. Never leaves a process.
 };
 
 struct SystemErrorPayload {
@@ -107,6 +109,7 @@ enum class FrameKind : uint16_t {
   kBlocked = 5,    // The callee waits in get: take back what it has not started.
   kUnblocked = 6,  // It runs again.
   kPart = 7,
+  kYield = 8,  // One item of a task that yields its results.
 };
 
 struct FrameHeader {
@@ -137,6 +140,10 @@ struct FunctionHeader {
   uint32_t name_size;
 };
 static_assert(sizeof(FunctionHeader) == 16);
+
+// In TaskHeader.num_returns: the task is a generator, whose items are sent as Yield frames and whose
+// one return is None. The other bits say how many items it may be ahead of its consumer; 0: any number.
+constexpr uint32_t kStreaming = uint32_t{1} << 31;
 
 // Followed by value_count Values: positional arguments, then keyword arguments, then (only if
 // keyword_count > 0) one kKeywordNames value, which value_count includes.
@@ -169,6 +176,21 @@ struct ResultHeader {
   uint16_t reserved;
 };
 static_assert(sizeof(ResultHeader) == 40);
+
+// Item number `index` of a generator task, from 0. Followed by one Value. A task that is run again
+// sends all its items again.
+struct YieldHeader {
+  FrameHeader frame;  // flags: kResultParcel, whose call is `parcel`.
+  CallId call;
+  uint64_t claim_tag;
+  CallId parcel;  // With kYieldParcel set; another for each item.
+  uint64_t index;
+  uint16_t claim_slot;
+  uint16_t reserved[3];
+};
+static_assert(sizeof(YieldHeader) == 48);
+// Parcels of items are numbered by the callee; this bit keeps them apart from calls.
+constexpr uint64_t kYieldParcel = uint64_t{1} << 63;
 
 constexpr size_t padded(size_t size) {
   return (size + kFrameAlignment - 1) & ~(kFrameAlignment - 1);

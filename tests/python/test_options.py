@@ -155,19 +155,12 @@ def test_what_would_be_ignored_is_refused(option: str, value: Any) -> None:
 
 
 @pytest.mark.mobula_only
-def test_actors_and_streams_say_that_they_are_missing() -> None:
+def test_actors_say_that_they_are_missing() -> None:
     with pytest.raises(NotImplementedError, match="Actors"):
 
         @ray.remote
         class Counter:
             pass
-
-    @ray.remote
-    def stream() -> Any:
-        yield 1
-
-    with pytest.raises(NotImplementedError, match="num_returns"):
-        stream.remote()
 
 
 @pytest.mark.mobula_only

@@ -175,8 +175,8 @@ void Dispatcher::on_channel_gone(ChannelId channel) {
   Lease& lease = *found->second;
   MOBULA_CHECK(lease.in_flight.empty());
   std::erase(lease.shape->leases, &lease);
-  // The daemon ended the lease with the worker: what we want in all is told anew.
-  lease.shape->target_told = 0;
+  // The daemon still has the level we told it, and grants another lease: settle() lowers it if that
+  // is not wanted any more.
   mark_dirty(*lease.shape);
   leases_.erase(found);
 }

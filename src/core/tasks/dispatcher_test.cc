@@ -249,9 +249,22 @@ TEST(Dispatcher, a_dead_workers_unstarted_tasks_run_elsewhere) {
   owner.dispatcher().on_revoked(waiting);
   owner.dispatcher().on_channel_gone(ChannelId{1});
   owner.settle();
-  EXPECT_EQ(owner.target(), 1U);
+  EXPECT_TRUE(owner.effects.target.empty());  // The daemon knows that one lease is wanted.
   owner.grant(2);
   EXPECT_EQ(owner.pushes(), (Pushes{{1, 2}}));
+}
+
+TEST(Dispatcher, a_dead_workers_lease_is_not_wanted_again_without_tasks) {
+  Owner owner;
+  FunctionState function;
+  TestTask& only = owner.submit(function);
+  owner.grant(1);
+  owner.effects.clear();
+  owner.dispatcher().on_lost(only);
+  owner.dispatcher().on_channel_gone(ChannelId{1});
+  owner.settle();
+  ASSERT_EQ(owner.effects.target.size(), 1U);
+  EXPECT_EQ(owner.effects.target[0].target, 0U);
 }
 
 TEST(Dispatcher, demand_that_has_become_pointless_is_withdrawn) {
@@ -302,6 +315,7 @@ class History {
       ASSERT_LT(now_, Instant(std::chrono::hours(1))) << "a task was lost";
     }
     EXPECT_EQ(dispatcher_.queued() + dispatcher_.in_flight(), 0U);
+    expect_nothing_wanted();
   }
 
  private:
@@ -335,6 +349,27 @@ class History {
         dispatcher_.on_drained(ChannelId{lease});
       }
     }
+  }
+  // With time all leases go back, and none is wanted: a daemon that still owes some would grant them
+  // for nothing, over and over.
+  void expect_nothing_wanted() {
+    for (int i = 0; i < 100; ++i) {
+      now_ += 200ms;
+      for (const uint32_t shape : {1U, 2U}) {
+        if (targets_[shape] > held_[shape] && workers_.size() < 4) grant_shape(shape);
+      }
+      for (auto& [lease, worker] : workers_) {
+        if (std::exchange(worker.blocked, false)) {
+          dispatcher_.on_blocked(ChannelId{lease}, false);
+        }
+        dispatcher_.on_drained(ChannelId{lease});
+      }
+      dispatcher_.settle(now_, effects_);
+      carry_out();
+    }
+    EXPECT_TRUE(workers_.empty());
+    EXPECT_EQ(targets_[1], 0U);
+    EXPECT_EQ(targets_[2], 0U);
   }
   void submit() {
     auto task = std::make_unique<TestTask>();
@@ -383,7 +418,6 @@ class History {
     Worker worker = std::move(workers_.at(lease));
     workers_.erase(lease);
     --held_[shape_of_[lease]];
-    targets_[shape_of_[lease]] = 0;  // The dispatcher tells it anew.
     if (worker.running != nullptr) {
       dispatcher_.on_lost(*worker.running);
       end(*worker.running);

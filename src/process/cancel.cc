@@ -1,0 +1,126 @@
+// RuntimeImpl: cancelling tasks, as their owner and as the worker that runs one.
+//
+// A task that has not started is taken back by its claim word and fails at once. For one that has, the
+// worker is told by way of the daemon; there the link thread checks that it is this task that runs,
+// and sends the executing thread a signal. The binding's handler asks take_cancellation() once more, on
+// that thread: so a task that came after is never hit.
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+
+#include "process/runtime_impl.h"
+
+namespace mobula::process {
+
+std::string cancelled_text(std::string_view function, ObjectId first_return) {
+  char id[64];
+  std::snprintf(id, sizeof id, "%08x%08x%016llx%016x", number(first_return.node),
+                number(first_return.creator), static_cast<unsigned long long>(first_return.index),
+                0U);
+  std::string text(id);
+  text += '\0';
+  text += "The task ";
+  text += function;
+  text += " was cancelled.";
+  return text;
+}
+
+std::vector<std::byte> RuntimeImpl::cancelled_error(Task& task) {
+  return system_error(wire::SystemErrorCode::kTaskCancelled,
+                      cancelled_text(task.own_function().name, task.first_return));
+}
+
+void RuntimeImpl::cancel(Object* object, bool force, bool recursive) {
+  Locked lock(*this);
+  pump();
+  if (object->is_ready() || !disconnected_.empty()) return;
+  if (object->producer != nullptr) {
+    cancel_task(*object->producer, force, recursive);
+    settle();
+  } else if (object->sharing == Sharing::kForeign) {
+    uplink_->send([&](wire::Builder& builder) {
+      const wire::fb::ObjectId id = wire::to_wire(object->id);
+      return wire::fb::CreateCancelObject(builder, &id, force, recursive);
+    });
+    ring_daemon_later();
+  }
+}
+
+void RuntimeImpl::cancel_task(Task& task, bool force, bool recursive) {
+  switch (task.state) {
+    case tasks::TaskState::kHeld:
+      withhold(task);
+      break;
+    case tasks::TaskState::kQueued:
+      dispatcher_.withdraw(task);
+      break;
+    case tasks::TaskState::kInFlight: {
+      OutboundChannel& channel = *outbound_.at(task.lease->channel);
+      if (!channel.claim(task.slot).move(task.tag, shm::ClaimState::kRevoked)) {
+        task.cancelled = true;
+        uplink_->send([&](wire::Builder& builder) {
+          return wire::fb::CreateCancel(builder, number(channel.peer), task.tag, force, recursive);
+        });
+        ring_daemon_later();
+        return;
+      }
+      release_slot(channel, task);
+      dispatcher_.on_lost(task);
+      break;
+    }
+  }
+  fail_task(task, cancelled_error(task));
+}
+
+// The task waits for arguments, or is about to start: it is known to nobody else afterwards.
+void RuntimeImpl::withhold(Task& task) {
+  std::erase(startable_, &task);
+  for (Object* ref : task.refs) std::erase(ref->dependents, &task);
+}
+
+void RuntimeImpl::cancel_children(bool recursive) {
+  std::vector<CallId> calls;
+  for (const Task* task = live_tasks_; task != nullptr; task = task->live_next) {
+    if (task->parent == execution_.number) calls.push_back(task->call);
+  }
+  for (const CallId call : calls) {
+    // One by one: the end of one may end others, which depend on it.
+    Task* task = live_tasks_;
+    while (task != nullptr && task->call != call) task = task->live_next;
+    if (task != nullptr) cancel_task(*task, false, recursive);
+  }
+  settle();
+}
+
+// ---- what the daemon passes on
+
+void RuntimeImpl::on_cancel_task(const wire::fb::CancelTask& message) {
+  const bool runs = execution_.running && execution_.tag == message.claim_tag() &&
+                    execution_.channel == ChannelId{message.channel()};
+  if (!runs) return;
+  if (message.force()) {
+    if (message.recursive()) cancel_children(true);
+    ::kill(0, SIGKILL);  // With what user code started. The daemon still reads our last records.
+  }
+  execution_.interruption = {execution_.channel, execution_.tag, message.recursive()};
+  if (execution_.signal != 0) ::pthread_kill(execution_.pthread, execution_.signal);
+}
+
+void RuntimeImpl::on_cancel_object(const wire::fb::CancelObject& message) {
+  const auto found = known_.find(wire::from_wire(*message.object()));
+  if (found == known_.end() || found->second->producer == nullptr) return;
+  cancel_task(*found->second->producer, message.force(), message.recursive());
+  settle();
+}
+
+bool RuntimeImpl::take_cancellation() {
+  Locked lock(*this);
+  const Interruption asked = std::exchange(execution_.interruption, {});
+  const bool runs = execution_.running && asked.tag != 0 && asked.tag == execution_.tag &&
+                    asked.channel == execution_.channel;
+  if (runs && asked.recursive) cancel_children(true);
+  return runs;
+}
+
+}  // namespace mobula::process

@@ -1,0 +1,32 @@
+#pragma once
+// Execution: what a worker executes now, and whether that is to be interrupted.
+//
+// Threads: guarded by the runtime's lock.
+
+#include <pthread.h>
+
+#include <cstdint>
+#include <thread>
+
+#include "base/ids.h"
+
+namespace mobula::process {
+
+struct Interruption {
+  ChannelId channel{};
+  uint64_t tag = 0;  // 0: none.
+  bool recursive = false;
+};
+
+struct Execution {
+  bool running = false;       // Between next_task() and finish_task().
+  std::thread::id thread{};   // Which executes tasks, now or between them.
+  pthread_t pthread{};        // The same.
+  ChannelId channel{};        // From which the task came,
+  uint64_t tag = 0;           // and its claim tag there.
+  uint64_t number = 0;        // Counts the tasks executed here.
+  int signal = 0;             // By which the thread is interrupted; 0: not at all.
+  Interruption interruption;  // Asked for and not taken.
+};
+
+}  // namespace mobula::process

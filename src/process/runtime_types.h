@@ -1,0 +1,150 @@
+#pragma once
+// What a language binding and the runtime hand to each other: values on their way, tasks to execute,
+// records about the cluster; and the Gate by which the runtime asks the binding about waits.
+//
+// Threads: plain values; a Gate is used on the thread that waits.
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/resources.h"
+#include "base/time.h"
+#include "process/object.h"
+
+namespace mobula::process {
+
+// Values on their way from the binding to the runtime: `value_count` wire values one after another.
+// Each ref named in them stands in `refs`, in order, with a count of its own (taken by the packer
+// with Object::retain; the runtime takes them over, or the destructor of the packer drops them).
+struct PackedValues {
+  std::vector<std::byte> bytes;
+  std::vector<Object*> refs;
+  uint32_t value_count = 0;
+  uint32_t keyword_count = 0;
+};
+
+// What the binding does around waits. release/acquire come in pairs on the calling thread.
+class Gate {
+ public:
+  virtual ~Gate() = default;
+  virtual void release() = 0;  // Let other threads of the interpreter run.
+  virtual void acquire() = 0;
+  virtual bool interrupted() = 0;  // Called with the interpreter's lock: stop waiting?
+};
+
+enum class Waited { kEnough, kTimeout, kInterrupted };
+
+// The items of a generator task (process/stream.h).
+struct Stream;
+
+// A function that this process's tasks run; made once, lives as long as the runtime.
+struct Function;
+
+struct Submission {
+  Function* function = nullptr;
+  uint32_t shape = 0;  // From Runtime::shape().
+  uint32_t num_returns = 1;
+  int32_t retries_max = 3;  // After system failures; -1: without limit.
+  bool streaming = false;   // A generator, with one return: None, or its error.
+  uint32_t ahead_max = 0;   // Of a generator: items it may be ahead of its consumer; 0: any number.
+};
+
+// The lease a worker's task runs under.
+struct LeaseInfo {
+  uint32_t epoch = 0;
+  std::vector<uint32_t> gpus;
+  ResourceAmount cpus = 0;
+  uint32_t depth = 1;
+};
+
+// A function that a caller sent to this worker. `decoded` is the binding's, opaque.
+struct ReceivedFunction {
+  std::string name;
+  StoredValue value;
+  std::vector<Object*> refs;  // Of `value`.
+  void* decoded = nullptr;
+};
+
+// A task that this worker has started and must finish with Runtime::finish_task.
+struct ClaimedTask {
+  ReceivedFunction* function = nullptr;
+  std::vector<std::byte> values;  // value_count wire values, verified.
+  std::vector<Object*> refs;      // Every ref named in them, in order; ours until finish_task.
+  uint32_t value_count = 0;
+  uint32_t keyword_count = 0;
+  uint32_t num_returns = 0;
+  bool streaming = false;
+  uint32_t ahead_max = 0;
+  uint64_t yielded = 0;  // Items sent.
+  uint32_t attempt = 0;
+  ObjectId first_return;
+  const LeaseInfo* lease = nullptr;
+  bool lease_changed = false;  // The first task under this lease: set environment from it.
+  // The runtime's own.
+  CallId call{};
+  uint64_t claim_tag = 0;
+  uint64_t channel = 0;
+  uint16_t claim_slot = 0;
+  uint32_t function_number = 0;
+  Instant started{};
+};
+
+enum class NextTask { kTask, kExit, kInterrupted };
+
+// A region of the object store that the caller fills, outside any lock, and then seals.
+struct StoreWrite {
+  wire::StoreLocation location{};
+  std::byte* data = nullptr;  // 64-byte aligned.
+  size_t size = 0;
+  // Copies `from` to data + offset by the fastest means for this memory (memcpy, or pwrite if its
+  // pages were never touched here). Plain stores to `data` are equally right.
+  void copy(size_t offset, std::span<const std::byte> from);
+  void* internal = nullptr;
+};
+
+struct LogLine {
+  uint32_t pid = 0;
+  std::string name;
+  bool is_stderr = false;
+  std::string text;
+};
+
+struct NodeInfo {
+  uint32_t node = 0;
+  bool alive = true;
+  std::string hostname;
+  std::string address;
+  uint32_t pid = 0;
+  std::string session_directory;
+  std::vector<std::pair<std::string, double>> resources;
+};
+
+struct TraceEventOut {
+  std::string name;
+  uint32_t pid = 0;
+  uint32_t process = 0;
+  uint32_t caller = 0;
+  uint64_t call = 0;
+  uint64_t start_ns = 0;  // CLOCK_MONOTONIC
+  uint64_t end_ns = 0;
+  bool failed = false;
+};
+
+struct RuntimeOptions {
+  bool is_driver = true;
+  // A worker whose daemon is gone ends at once, with its whole process group.
+  bool worker_dies_with_daemon = true;
+  // Of a driver's workers.
+  std::string python;
+  std::string working_directory;
+  std::vector<std::string> sys_path;
+  std::vector<std::pair<std::string, std::string>> environment;
+  bool log_to_driver = true;
+  std::string job_namespace;
+};
+
+}  // namespace mobula::process

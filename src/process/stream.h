@@ -1,0 +1,33 @@
+#pragma once
+// Stream: the items of one generator task at its owner, between the worker that yields them and the
+// one who takes them.
+//
+//   open ──result, error, death──► finished: the last item is an error if the task failed
+//     items: taken ... | arrived, not taken ... | at most one pending, if somebody asked for it
+//
+// A pending item that the task's end leaves without a value becomes an end-of-stream error, which is
+// for the binding's eyes only.
+//
+// Threads: guarded by the runtime's lock.
+
+#include <cstdint>
+#include <deque>
+
+#include "process/object.h"
+
+namespace mobula::process {
+
+struct Task;
+
+struct Stream {
+  std::deque<Object*> items;  // From number `taken` on, each with one count of the stream.
+  uint64_t taken = 0;
+  uint64_t arrived = 0;    // Items that have come since the task was first run.
+  uint32_t ahead_max = 0;  // How far the task may be ahead of `taken`; 0: any number.
+  Task* task = nullptr;    // While it is not finished.
+  bool abandoned = false;  // Nobody takes items any more.
+
+  bool has_pending() const { return taken + items.size() > arrived; }
+};
+
+}  // namespace mobula::process
