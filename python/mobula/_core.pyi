@@ -5,6 +5,7 @@ process; after `disconnect` a new one may be made. In a child made by `os.fork` 
 RuntimeError, and objects made before the fork do nothing when they are collected.
 """
 
+import asyncio
 import concurrent.futures
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
@@ -23,11 +24,17 @@ class Hooks(Protocol):
     def future(self, ref: ObjectRef[Any]) -> Any:
         """What `ref.future()` returns."""
 
+    def as_future(self, ref: ObjectRef[Any]) -> Any:
+        """What `ref.as_future()` returns."""
+
     def await_ref(self, ref: ObjectRef[Any]) -> Any:
         """The iterator behind `await ref`."""
 
     def task_error(self, failure: Any) -> BaseException:
         """`failure` is a `mobula._serialization.TaskFailure`."""
+
+    def dependency_error(self, function_name: str, cause: BaseException) -> BaseException:
+        """A task did not run because an argument is the error `cause`."""
 
     def system_error(self, code: int, text: str) -> BaseException:
         """`code` is one of the SYSTEM_ERROR_* numbers below."""
@@ -139,6 +146,8 @@ class ObjectRef(Generic[T]):
         """Hexadecimal, of the job that this process works for."""
     def future(self) -> concurrent.futures.Future[T]:
         """Settled with the value or the error."""
+    def as_future(self) -> asyncio.Future[T]:
+        """The same for the running event loop."""
     def __await__(self) -> Generator[Any, None, T]: ...
     def __hash__(self) -> int: ...
     def __eq__(self, other: object) -> bool: ...

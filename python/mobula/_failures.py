@@ -24,6 +24,21 @@ def to_exception(failure: TaskFailure) -> BaseException:
     return error.as_instanceof_cause()
 
 
+def of_dependent(function_name: str, argument_error: BaseException) -> BaseException:
+    """The error of a task that never ran because an argument of its is `argument_error`."""
+    if isinstance(argument_error, exceptions.RayTaskError):
+        cause, text = argument_error.cause, str(argument_error)
+    else:
+        cause = argument_error
+        text = f"{type(argument_error).__qualname__}: {argument_error}"
+    text = (
+        f"{function_name}()\n"
+        f"At least one argument of this task could not be computed, so it did not run:\n{text}"
+    )
+    error = exceptions.RayTaskError(function_name, text, cause, pid=0, ip=_address())
+    return error.as_instanceof_cause()
+
+
 def _address() -> str:
     from mobula import _machine
 

@@ -48,14 +48,33 @@ class ObjectRefGenerator:
             raise StopAsyncIteration
         return ref
 
-    def send(self, value: Any) -> ObjectRef[Any]:
-        """The next item; `value` must be None."""
-        if value is not None:
-            raise NotImplementedError("A value cannot be sent into a task that runs elsewhere")
-        return next(self)
+    def send(self, value: Any) -> Any:
+        """NotImplementedError: nothing can be sent into a task that runs elsewhere."""
+        raise NotImplementedError("`gen.send` is not supported: the task runs elsewhere.")
+
+    def throw(self, *error: Any) -> Any:
+        """NotImplementedError, like `send`."""
+        raise NotImplementedError("`gen.throw` is not supported: the task runs elsewhere.")
+
+    def close(self) -> Any:
+        """NotImplementedError: use `mobula.cancel`, or drop the generator."""
+        raise NotImplementedError("`gen.close` is not supported. Use `cancel`, or drop it.")
+
+    async def asend(self, value: Any) -> Any:
+        """NotImplementedError, like `send`."""
+        raise NotImplementedError("`gen.asend` is not supported: the task runs elsewhere.")
+
+    async def athrow(self, *error: Any) -> Any:
+        """NotImplementedError, like `send`."""
+        raise NotImplementedError("`gen.athrow` is not supported: the task runs elsewhere.")
+
+    async def aclose(self) -> Any:
+        """NotImplementedError, like `close`."""
+        raise NotImplementedError("`gen.aclose` is not supported. Use `cancel`, or drop it.")
 
     def completed(self) -> ObjectRef[Any]:
-        """A ref that is ready when the task has ended: None, or its error."""
+        """A ref that is ready when the task has ended. Its value is None, also if the task raised: that
+        error is the last item. It is an error if the task was cancelled, or its worker died."""
         return self._stream.completed
 
     def next_ready(self) -> bool:
@@ -65,10 +84,6 @@ class ObjectRefGenerator:
     def is_finished(self) -> bool:
         """Has the task ended, and were all its items taken?"""
         return self._stream.at_end()
-
-    def task_id(self) -> str:
-        """The task that yields the items, hexadecimal."""
-        return self._stream.completed.task_id()
 
     def _next_ready(self) -> ObjectRef[Any]:
         # For `_core.wait`.

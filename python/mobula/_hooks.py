@@ -24,6 +24,11 @@ class _Hooks:
 
         return _futures.future(ref)
 
+    def as_future(self, ref: Any) -> Any:
+        from mobula import _futures
+
+        return _futures.asyncio_future(ref)
+
     def await_ref(self, ref: Any) -> Any:
         from mobula import _futures
 
@@ -33,6 +38,11 @@ class _Hooks:
         from mobula import _failures
 
         return _failures.to_exception(failure)
+
+    def dependency_error(self, function_name: str, cause: BaseException) -> BaseException:
+        from mobula import _failures
+
+        return _failures.of_dependent(function_name, cause)
 
     def system_error(self, code: int, text: str) -> BaseException:
         from mobula import exceptions

@@ -313,9 +313,19 @@ def _chain(error: BaseException) -> list[tuple[Any, ...]]:
 def encode_failure(error: BaseException, function_name: str, with_cause: bool) -> tuple[Any, ...]:
     """Plain data that tells of `error`. The extension pickles it, in whose scope this may run twice:
     without the exception itself if that is too large or cannot be pickled."""
+    if isinstance(error, KeyboardInterrupt):  # By `cancel`, or of the task's own will.
+        error = _cancellation(error)
     if with_cause:
         return function_name, os.getpid(), _chain(error), _Cause(error), ""
     return function_name, os.getpid(), _chain(error), None, "it cannot be pickled"
+
+
+def _cancellation(interrupt: KeyboardInterrupt) -> BaseException:
+    from mobula import exceptions
+
+    task = _core.current_task()
+    error = exceptions.TaskCancelledError(task["task_id"] if task else None)
+    return error.with_traceback(interrupt.__traceback__)
 
 
 class _Cause:

@@ -19,14 +19,16 @@ struct Interruption {
 };
 
 struct Execution {
-  bool running = false;       // Between next_task() and finish_task().
-  std::thread::id thread{};   // Which executes tasks, now or between them.
-  pthread_t pthread{};        // The same.
-  ChannelId channel{};        // From which the task came,
-  uint64_t tag = 0;           // and its claim tag there.
-  uint64_t number = 0;        // Counts the tasks executed here.
-  int signal = 0;             // By which the thread is interrupted; 0: not at all.
-  Interruption interruption;  // Asked for and not taken.
+  bool running = false;        // Between next_task() and finish_task().
+  std::thread::id thread{};    // Which executes tasks, now or between them.
+  pthread_t pthread{};         // The same.
+  ChannelId channel{};         // From which the task came,
+  uint64_t tag = 0;            // and its claim tag there.
+  uint64_t number = 0;         // Counts the tasks executed here.
+  bool blocked = false;        // The task waits in get; its CPUs were given back.
+  uint64_t yield_parcels = 0;  // Counts the parcels of items.
+  int signal = 0;              // By which the thread is interrupted; 0: not at all.
+  Interruption interruption;   // Asked for and not taken.
 };
 
 }  // namespace mobula::process

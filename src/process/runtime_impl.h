@@ -171,6 +171,7 @@ class RuntimeImpl final : public Runtime {
   std::vector<std::byte> substituted_arguments(const Task& task) const;
   std::vector<Object*> leaving_refs(const Task& task) const;
   void fail_task(Task& task, std::span<const std::byte> error);
+  void fail_dependent(Task& task, const Object& argument);
   void finish_returns(Task& task);
   void free_task(Task& task);
 
@@ -327,8 +328,6 @@ class RuntimeImpl final : public Runtime {
   std::condition_variable log_arrived_;
   Notifications notifications_;
   Execution execution_;  // Of a worker, like all that follows.
-  bool blocked_ = false;
-  uint64_t yield_parcels_ = 0;
   const InboundChannel* lease_of_last_ = nullptr;
   std::unique_ptr<shm::TraceWriter> trace_;
   std::unordered_map<std::string, uint32_t> trace_names_;

@@ -174,7 +174,7 @@ Waited RuntimeImpl::yield_item(ClaimedTask& task, PackedValues item, std::vector
   header.frame.kind = wire::FrameKind::kYield;
   header.call = task.call;
   header.claim_tag = task.claim_tag;
-  header.parcel = CallId{wire::kYieldParcel | ++yield_parcels_};
+  header.parcel = CallId{wire::kYieldParcel | ++execution_.yield_parcels};
   header.index = task.yielded++;
   header.claim_slot = task.claim_slot;
   const bool parcel = hand_over(channel, header.parcel, item, stored);

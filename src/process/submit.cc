@@ -135,9 +135,7 @@ void RuntimeImpl::start_task(Task& task) {
       const Object* object =
           value->header.kind == wire::ValueKind::kReference ? task.refs.at(ref_at) : nullptr;
       if (object != nullptr && wire::is_error(object->value.kind())) {
-        const std::vector<std::byte> error(object->value.bytes().begin(),
-                                           object->value.bytes().end());
-        fail_task(task, error);
+        fail_dependent(task, *object);
         return;
       }
       ref_at += value->header.ref_count;
@@ -309,6 +307,37 @@ void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
 void RuntimeImpl::fail_task(Task& task, std::span<const std::byte> error) {
   if (task.stream) finish_stream(task, error);
   for (Object* object : task.returns) complete(*object, error, {});
+  finish_returns(task);
+}
+
+// An argument of the task is an error, so the task never runs.
+void RuntimeImpl::fail_dependent(Task& task, const Object& argument) {
+  const StoredValue& cause = argument.value;
+  const std::string& name = task.own_function().name;
+  std::span<const std::byte> payload = cause.payload();
+  wire::DependencyErrorPayload fixed{static_cast<uint32_t>(name.size()), cause.kind(), {}};
+  if (cause.kind() == wire::ValueKind::kDependencyError) {  // Of a chain, its ends are told.
+    wire::DependencyErrorPayload before{};
+    std::memcpy(&before, payload.data(), sizeof before);
+    fixed.kind = before.kind;
+    payload = payload.subspan(sizeof before + before.name_size);
+  }
+  const uint64_t size = sizeof fixed + name.size() + payload.size();
+  const wire::ValueHeader header{size, cause.ref_count(), wire::ValueKind::kDependencyError, {}};
+  std::vector<std::byte> error;
+  append(error, &header, sizeof header);
+  for (uint32_t i = 0; i < cause.ref_count(); ++i) {
+    const ObjectId ref = cause.ref(i);
+    append(error, &ref, sizeof ref);
+  }
+  append(error, &fixed, sizeof fixed);
+  append(error, name.data(), name.size());
+  append(error, payload.data(), payload.size());
+  if (task.stream) finish_stream(task, error);
+  for (Object* object : task.returns) {
+    for (Object* ref : argument.inner) ref->retain();
+    complete(*object, error, argument.inner);
+  }
   finish_returns(task);
 }
 

@@ -221,7 +221,8 @@ Duration RuntimeImpl::sleep_limit(std::optional<Instant> deadline, Instant now) 
   if (deadline) limit = std::min(limit, *deadline - now);
   if (const auto next = dispatcher_.next_deadline()) limit = std::min(limit, *next - now);
   if (senders_waiting_) limit = std::min(limit, Duration(kFlushEvery));
-  if (execution_.running && !blocked_ && std::this_thread::get_id() == execution_.thread) {
+  if (execution_.running && !execution_.blocked &&
+      std::this_thread::get_id() == execution_.thread) {
     limit = std::min(limit, Duration(kBlockedAfter));
   }
   return std::max(limit, Duration(microseconds(50)));
@@ -295,7 +296,7 @@ bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> dea
 
 // This worker waits inside a task: its CPUs can be used, and what is queued behind it is taken back.
 void RuntimeImpl::enter_blocked() {
-  blocked_ = true;
+  execution_.blocked = true;
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateBlocked(builder); });
   ring_daemon_later();
   if (const auto found = inbound_.find(execution_.channel); found != inbound_.end()) {
@@ -308,7 +309,7 @@ void RuntimeImpl::enter_blocked() {
 }
 
 void RuntimeImpl::leave_blocked() {
-  blocked_ = false;
+  execution_.blocked = false;
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateUnblocked(builder); });
   ring_daemon_later();
   if (const auto found = inbound_.find(execution_.channel); found != inbound_.end()) {

@@ -6,6 +6,8 @@ namespace mobula::python {
 
 namespace {
 
+constexpr int kWrappersMax = 100;
+
 // The parameter counts of a code object, or -1 with an exception set.
 Py_ssize_t count_attribute(PyObject* code, const char* name) {
   const Owned value(PyObject_GetAttrString(code, name));
@@ -16,10 +18,18 @@ Py_ssize_t count_attribute(PyObject* code, const char* name) {
 
 bool Signature::read(PyObject* function) {
   if (!PyFunction_Check(function)) return true;
-  // A wrapper made by functools.wraps shows another signature than its code has.
-  const Owned wrapped(PyObject_GetAttrString(function, "__wrapped__"));
-  if (wrapped) return true;
+  // A wrapper made by functools.wraps shows the signature of what it wraps.
+  Owned shown = Owned::borrow(function);
+  for (int depth = 0; depth < kWrappersMax; ++depth) {
+    Owned wrapped(PyObject_GetAttrString(shown.get(), "__wrapped__"));
+    if (!wrapped) break;
+    shown = std::move(wrapped);
+  }
   PyErr_Clear();
+  if (!PyFunction_Check(shown.get()) || PyObject_HasAttrString(shown.get(), "__signature__") != 0) {
+    return true;
+  }
+  function = shown.get();
   PyObject* code = PyFunction_GetCode(function);
   const Py_ssize_t positional = count_attribute(code, "co_argcount");
   const Py_ssize_t positional_only = count_attribute(code, "co_posonlyargcount");

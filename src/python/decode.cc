@@ -116,6 +116,25 @@ PyObject* raise_received_system_error(std::span<const std::byte> payload) {
   return raise_system_error(fixed.code, {reinterpret_cast<const char*>(text.data()), text.size()});
 }
 
+PyObject* raise_dependency_error(std::span<const std::byte> payload) {
+  const auto fixed = read_plain<wire::DependencyErrorPayload>(payload);
+  if (fixed.name_size > payload.size() - sizeof fixed) return raise_malformed("name too long");
+  const auto name = payload.subspan(sizeof fixed, fixed.name_size);
+  const auto cause = payload.subspan(sizeof fixed + fixed.name_size);
+  if (fixed.kind == ValueKind::kTaskError) {
+    raise_task_error(cause);
+  } else if (fixed.kind == ValueKind::kSystemError &&
+             cause.size() >= sizeof(wire::SystemErrorPayload)) {
+    raise_received_system_error(cause);
+  } else {
+    return raise_malformed("an argument's error of another kind");
+  }
+  Owned error = take_exception();
+  Owned text = to_text({reinterpret_cast<const char*>(name.data()), name.size()});
+  if (!error || !text) return nullptr;
+  return raise_from_hook("dependency_error", Owned(PyTuple_Pack(2, text.get(), error.get())));
+}
+
 // `whole` is the StoreView that the payload lies in, or nullptr.
 PyObject* decode_payload(ValueKind kind, std::span<const std::byte> payload, const RefTable& table,
                          PyObject* whole) {
@@ -148,6 +167,10 @@ PyObject* decode_payload(ValueKind kind, std::span<const std::byte> payload, con
     case ValueKind::kTaskError: {
       const TableScope scope(table);
       return raise_task_error(payload);
+    }
+    case ValueKind::kDependencyError: {
+      const TableScope scope(table);
+      return raise_dependency_error(payload);
     }
     case ValueKind::kKeywordNames:
     case ValueKind::kReference:

@@ -97,6 +97,10 @@ PyObject* ref_future(PyObject* self, PyObject*) {
   return call_hook("future", Owned(PyTuple_Pack(1, self)));
 }
 
+PyObject* ref_as_future(PyObject* self, PyObject*) {
+  return call_hook("as_future", Owned(PyTuple_Pack(1, self)));
+}
+
 PyObject* ref_await(PyObject* self) { return call_hook("await_ref", Owned(PyTuple_Pack(1, self))); }
 
 PyAsyncMethods ref_async = {ref_await, nullptr, nullptr, nullptr};
@@ -113,6 +117,7 @@ PyMethodDef ref_methods[] = {
     {"task_id", ref_task_id, METH_NOARGS, "The task that makes the value, hexadecimal."},
     {"job_id", ref_job_id, METH_NOARGS, "The job that this process works for, hexadecimal."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
+    {"as_future", ref_as_future, METH_NOARGS, "An asyncio.Future of the value."},
     {"__reduce__", ref_reduce, METH_NOARGS, nullptr},
     {"__copy__", ref_itself, METH_NOARGS, nullptr},
     {"__deepcopy__", ref_itself, METH_O, nullptr},

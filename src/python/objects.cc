@@ -267,6 +267,7 @@ PyObject* get(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject*
   const SessionUse use(open);
   if (is_ref(what)) return get_one(*open, as_ref(what), timeout);
   if (PyList_Check(what)) return get_list(*open, what, timeout);
+  if (is_generator(what)) return Py_NewRef(what);  // Its refs are for getting, one by one.
   PyErr_Format(PyExc_ValueError,
                "Invalid type of object refs, %R, is given. 'object_refs' must either be an "
                "ObjectRef or a list of ObjectRefs.",

@@ -34,6 +34,12 @@ std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// Of the exceptions that a task may raise: those that say something of the task, not of its worker.
+bool is_users(PyObject* exception) {
+  return PyErr_GivenExceptionMatches(exception, PyExc_SystemExit) == 0 &&
+         PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) == 0;
+}
+
 // One worker's loop and what it remembers.
 class Worker {
  public:
@@ -48,8 +54,10 @@ class Worker {
   DecodedFunction* decode_function(ReceivedFunction& function);
   PyObject* call(const ClaimedTask& task);
   bool send_items(ClaimedTask& task, Owned generator);
-  bool encode_result(const ClaimedTask& task, Owned result, Encoder& encoder);
-  bool encode_results(const ClaimedTask& task, Owned result, Encoder& encoder);
+  bool send_error_item(ClaimedTask& task);
+  bool encode_items(ClaimedTask& task, PyObject* generator, Encoder& encoder);
+  bool encode_result(ClaimedTask& task, Owned result, Encoder& encoder);
+  bool encode_results(ClaimedTask& task, Owned result, Encoder& encoder);
   bool fail_task(ClaimedTask& task, Encoder& encoder);
 
   Session& session_;
@@ -130,8 +138,9 @@ bool Worker::execute(ClaimedTask& task) {
   running = &task;
   Owned result(call(task));
   bool failed = !result;
-  if (!failed && task.streaming) {
-    failed = !send_items(task, std::move(result));
+  if (task.streaming) {
+    failed = failed || !send_items(task, std::move(result));
+    if (failed && is_users(PyErr_Occurred())) failed = !send_error_item(task);
     result = Owned(Py_NewRef(Py_None));
   }
   if (!failed) failed = !encode_result(task, std::move(result), encoder);
@@ -223,6 +232,15 @@ PyObject* Worker::call(const ClaimedTask& task) {
                              arguments.size() - keywords, names);
 }
 
+// The exception that is set becomes the last item. False: it is to be the result.
+bool Worker::send_error_item(ClaimedTask& task) {
+  Encoder error(session_);
+  fail_task(task, error);
+  PythonGate gate;
+  return session_.runtime->yield_item(task, error.take(), {}, gate) !=
+         process::Waited::kInterrupted;
+}
+
 // Each item is sent as it comes. False with an exception set.
 bool Worker::send_items(ClaimedTask& task, Owned generator) {
   const Owned iterator(PyObject_GetIter(generator.get()));
@@ -248,15 +266,46 @@ bool Worker::send_items(ClaimedTask& task, Owned generator) {
   }
 }
 
-bool Worker::encode_result(const ClaimedTask& task, Owned result, Encoder& encoder) {
+// A generator with a number of returns: what it yields, then, for returns that are left, its error.
+bool Worker::encode_items(ClaimedTask& task, PyObject* generator, Encoder& encoder) {
+  uint32_t done = 0;
+  while (done < task.num_returns) {
+    const Owned item(PyIter_Next(generator));
+    if (!item) break;
+    if (!encoder.add_result(item.get())) {
+      const Owned position(PyLong_FromUnsignedLong(done));
+      explain_serialization("result", item.get(), position.get(),
+                            to_text(task.function->name).get());
+      break;
+    }
+    ++done;
+  }
+  if (done == task.num_returns) return true;
+  if (PyErr_Occurred() == nullptr) {
+    PyErr_Format(PyExc_ValueError, "Task returned %u objects, but num_returns=%u.",
+                 static_cast<unsigned>(done), static_cast<unsigned>(task.num_returns));
+  }
+  if (!is_users(PyErr_Occurred())) return false;
+  const Owned error = take_exception();
+  for (; done < task.num_returns; ++done) {
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.get())), error.get());
+    fail_task(task, encoder);
+  }
+  return true;
+}
+
+bool Worker::encode_result(ClaimedTask& task, Owned result, Encoder& encoder) {
   if (task.num_returns == 0) return true;
+  if (PyGen_Check(result.get()) && !task.streaming) {
+    return encode_items(task, result.get(), encoder);
+  }
   if (task.num_returns > 1) return encode_results(task, std::move(result), encoder);
   if (encoder.add_result(result.get())) return true;
   explain_serialization("result", result.get(), Py_None, to_text(task.function->name).get());
   return false;
 }
 
-bool Worker::encode_results(const ClaimedTask& task, Owned result, Encoder& encoder) {
+bool Worker::encode_results(ClaimedTask& task, Owned result, Encoder& encoder) {
   const Owned values(PySequence_List(result.get()));
   if (!values) return false;
   result.reset();
@@ -280,12 +329,6 @@ bool Worker::encode_results(const ClaimedTask& task, Owned result, Encoder& enco
 // which stays set.
 bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
   if (PyErr_ExceptionMatches(PyExc_SystemExit)) return false;
-  if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
-    PyErr_Clear();
-    encoder.add_system_error(wire::SystemErrorCode::kTaskCancelled,
-                             process::cancelled_text(task.function->name, task.first_return));
-    return true;
-  }
   const Owned error = take_exception();
   // With the cause if it can be pickled and is not too large, else without.
   for (int with_cause = 1; error && load_serialization_module() && with_cause >= 0; --with_cause) {

@@ -20,6 +20,7 @@ bool known(ValueKind kind) {
     case ValueKind::kKeywordNames:
     case ValueKind::kTaskError:
     case ValueKind::kSystemError:
+    case ValueKind::kDependencyError:
     case ValueKind::kReference:
     case ValueKind::kInStore:
       return true;
@@ -35,6 +36,8 @@ uint64_t payload_min(ValueKind kind) {
       return 8;
     case ValueKind::kSystemError:
       return sizeof(SystemErrorPayload);
+    case ValueKind::kDependencyError:
+      return sizeof(DependencyErrorPayload);
     case ValueKind::kInStore:
       return sizeof(StoreLocation);
     default:

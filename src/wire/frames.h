@@ -51,6 +51,9 @@ enum class ValueKind : uint8_t {
   kTaskError = 32,
   // An error that the runtime raised: SystemErrorPayload followed by UTF-8 text.
   kSystemError = 33,
+  // An argument of the task is an error: DependencyErrorPayload, name of the function, then the
+  // payload of that error (kTaskError or kSystemError), whose refs are the value's.
+  kDependencyError = 34,
   // Only in packed arguments before they are sent: the value of refs[0], not known yet.
   kReference = 48,
   // StoreLocation of refs[0]; the bytes there are again ValueHeader, refs, payload.
@@ -58,7 +61,8 @@ enum class ValueKind : uint8_t {
 };
 
 constexpr bool is_error(ValueKind kind) {
-  return kind == ValueKind::kTaskError || kind == ValueKind::kSystemError;
+  return kind == ValueKind::kTaskError || kind == ValueKind::kSystemError ||
+         kind == ValueKind::kDependencyError;
 }
 
 struct ValueHeader {
@@ -99,6 +103,13 @@ struct SystemErrorPayload {
   SystemErrorCode code;
   uint32_t reserved;
 };
+
+struct DependencyErrorPayload {
+  uint32_t name_size;
+  ValueKind kind;
+  uint8_t reserved[3];
+};
+static_assert(sizeof(DependencyErrorPayload) == 8);
 
 enum class FrameKind : uint16_t {
   kWrap = 0,  // Ring filler up to its end; never handed out.

@@ -51,14 +51,30 @@ def test_a_running_task_is_interrupted_and_its_worker_goes_on(tmp_path: Path) ->
     wait_until(all_free, "all CPUs free")
 
 
-@pytest.mark.mobula_only
 def test_the_error_names_task_and_function(tmp_path: Path) -> None:
     ref = mark_and_sleep.remote(str(tmp_path / "a"))
     wait_until(started(tmp_path / "a"), "started")
     ray.cancel(ref)
     with pytest.raises(TaskCancelledError, match="mark_and_sleep") as caught:
         ray.get(ref)
+    assert isinstance(caught.value, ray.exceptions.RayTaskError)
     assert caught.value.task_id == ref.task_id()
+
+
+def test_who_catches_the_interruption_may_return_a_value(tmp_path: Path) -> None:
+    @ray.remote
+    def stubborn(path: str) -> str:
+        try:
+            Path(path).write_text("x")
+            time.sleep(1000)
+        except KeyboardInterrupt:
+            return "caught"
+        return "not interrupted"
+
+    ref = stubborn.remote(str(tmp_path / "a"))
+    wait_until(started(tmp_path / "a"), "started")
+    ray.cancel(ref)
+    assert ray.get(ref, timeout=30) == "caught"
 
 
 def test_python_code_that_never_sleeps_is_interrupted(tmp_path: Path) -> None:

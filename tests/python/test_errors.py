@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import re
@@ -410,3 +411,51 @@ def test_a_nested_task_that_crashes(tmp_path: Path) -> None:
     assert text != "survived"
     if "mobula" in ray.__name__:
         assert re.search(r"\bcode 4\b", text)
+
+
+def test_who_depends_on_a_failed_task_is_named_first() -> None:
+    @ray.remote
+    def raises() -> None:
+        raise LookupError("the cause")
+
+    @ray.remote
+    def needs(value: Any) -> Any:
+        return value
+
+    for ref in (needs.remote(raises.remote()), needs.remote(needs.remote(raises.remote()))):
+        with pytest.raises(LookupError, match="the cause") as caught:
+            ray.get(ref)
+        assert isinstance(caught.value, ray.exceptions.RayTaskError)
+        text = str(caught.value)
+        assert text.index("needs") < text.index("raises")
+
+
+def test_who_depends_on_a_crashed_task_fails_with_its_death() -> None:
+    @ray.remote(max_retries=0)
+    def dies() -> None:
+        os._exit(7)
+
+    @ray.remote
+    def needs(value: Any) -> Any:
+        return value
+
+    with pytest.raises(ray.exceptions.WorkerCrashedError, match="code 7"):
+        ray.get(needs.remote(dies.remote()))
+
+
+def test_arguments_are_checked_against_the_wrapped_signature() -> None:
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    @ray.remote
+    @decorate
+    def one(value: int) -> int:
+        return value
+
+    with pytest.raises(TypeError):
+        one.remote()
+    assert ray.get(one.remote(3)) == 3

@@ -88,8 +88,7 @@ def test_an_error_is_the_last_item() -> None:
         ray.get(next(items))
     with pytest.raises(StopIteration):
         next(items)
-    with pytest.raises(ValueError, match="no more"):
-        ray.get(items.completed())
+    assert ray.get(items.completed()) is None
 
 
 def test_an_item_that_cannot_be_sent_is_an_error() -> None:
@@ -224,9 +223,43 @@ def test_it_cannot_be_sent_away() -> None:
         pickle.dumps(count.remote(1))
 
 
-def test_get_refuses_it() -> None:
-    with pytest.raises(ValueError):
-        ray.get(count.remote(1))
+def test_get_leaves_it_as_it_is() -> None:
+    items = count.remote(1)
+    assert ray.get(items) is items
+    with pytest.raises(TypeError):
+        ray.get([items])
+
+
+def test_returns_before_an_error_are_good() -> None:
+    @ray.remote(num_returns=3)
+    def fails() -> Any:
+        yield 1
+        raise KeyError("k")
+
+    first, second, third = fails.remote()
+    assert ray.get(first) == 1
+    for ref in (second, third):
+        with pytest.raises(KeyError):
+            ray.get(ref)
+
+
+def test_too_few_items_fail_the_rest() -> None:
+    first, second, third = count.options(num_returns=3).remote(2)
+    assert ray.get([first, second]) == [0, 1]
+    with pytest.raises(ValueError, match="num_returns=3"):
+        ray.get(third)
+
+
+def test_an_argument_that_failed_is_the_only_item() -> None:
+    @ray.remote
+    def raises() -> None:
+        raise KeyError("k")
+
+    items = count.remote(raises.remote())
+    with pytest.raises(KeyError):
+        ray.get(next(items))
+    with pytest.raises(StopIteration):
+        next(items)
 
 
 @pytest.mark.parametrize("mode", ["streaming", "dynamic"])
