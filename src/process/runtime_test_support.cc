@@ -217,7 +217,6 @@ void TestNode::bury_worker(uint32_t process, int signal) {
     for (auto entry = leases_.begin(); entry != leases_.end();) {
       if (entry->second.worker == process && entry->second.owner == number) {
         --peer->held[entry->second.shape];
-        peer->targets[entry->second.shape] = 0;
         entry = leases_.erase(entry);
       } else {
         ++entry;
