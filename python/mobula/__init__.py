@@ -22,6 +22,7 @@ from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
 from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
 from mobula._version import __version__
+from mobula.runtime_context import get_runtime_context
 
 _hooks.install()
 
@@ -97,6 +98,7 @@ __all__ = [
     "exceptions",
     "get",
     "get_gpu_ids",
+    "get_runtime_context",
     "init",
     "is_initialized",
     "nodes",

@@ -33,6 +33,9 @@ class Hooks(Protocol):
     def task_error(self, failure: Any) -> BaseException:
         """`failure` is a `mobula._serialization.TaskFailure`."""
 
+    def function_too_large(self, function: Any, name: str, megabytes: float) -> BaseException:
+        """`function`, pickled, takes `megabytes` MiB."""
+
     def dependency_error(self, function_name: str, cause: BaseException) -> BaseException:
         """A task did not run because an argument is the error `cause`."""
 
@@ -72,6 +75,7 @@ class ConnectOptions(TypedDict, total=False):
     environment: Mapping[str, str]
     log_to_driver: bool  # default True
     job_namespace: str
+    infeasible_is_error: bool  # default False: such tasks wait
 
 def connect(fd: int, options: ConnectOptions) -> None:
     """Takes over `fd`, this process's end of the daemon's socket, also when it fails. Waits for the
@@ -96,6 +100,7 @@ class SessionInfo(TypedDict):
     node_id: str  # hex
     process_id: int
     job_id: int
+    job_namespace: str
     session_directory: str
 
 def session_info() -> SessionInfo: ...
@@ -254,6 +259,8 @@ class CurrentTask(TypedDict):
     depth: int  # 1 for a task of the driver
     gpu_ids: list[int]
     cpus: float
+    resources: dict[str, float]  # all of the lease's
+    function: Callable[..., Any] | None  # what runs
 
 def current_task() -> CurrentTask | None:
     """The task that this thread executes; None in a driver and in other threads."""

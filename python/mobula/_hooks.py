@@ -39,6 +39,11 @@ class _Hooks:
 
         return _failures.to_exception(failure)
 
+    def function_too_large(self, function: Any, name: str, megabytes: float) -> BaseException:
+        from mobula import _serialization
+
+        return _serialization.too_large(function, name, megabytes)
+
     def dependency_error(self, function_name: str, cause: BaseException) -> BaseException:
         from mobula import _failures
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from mobula import _placement
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -34,7 +36,7 @@ _TASK_OPTIONS: dict[str, tuple[type, ...]] = {
     "name": (str, type(None)),
     "max_calls": (int, type(None)),
     "runtime_env": (dict, type(None)),
-    "scheduling_strategy": (str, type(None)),
+    "scheduling_strategy": (object,),  # Checked by _placement.
     "accelerator_type": (str, type(None)),
     "label_selector": (dict, type(None)),
     "fallback_strategy": (list, type(None)),
@@ -80,6 +82,7 @@ class TaskOptions:
         "max_retries",
         "name",
         "num_returns",
+        "placement",
         "resources",
         "retry_exceptions",
     )
@@ -94,6 +97,7 @@ class TaskOptions:
         name: str | None,
         dynamic: bool = False,
         ahead_max: int = 0,
+        placement: _placement.Placement | None = None,
     ) -> None:
         self.resources = resources
         self.num_returns = num_returns
@@ -104,6 +108,8 @@ class TaskOptions:
         self.dynamic = dynamic
         # Items that a streaming task may be ahead of its consumer; 0: any number.
         self.ahead_max = ahead_max
+        # On which nodes; None: any.
+        self.placement = placement
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -243,7 +249,7 @@ def _check_values(options: Mapping[str, Any]) -> None:
             "ahead at all never runs. Use 1 for one value per `next`, -1 for no limit."
         )
     strategy = options.get("scheduling_strategy")
-    if strategy not in (None, "DEFAULT", "SPREAD"):
+    if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
         raise ValueError(f"scheduling_strategy is 'DEFAULT' or 'SPREAD', not {strategy!r}")
     if strategy is not None and options.get("placement_group") not in (None, "default"):
         raise ValueError("Give either scheduling_strategy or placement_group, not both")
@@ -251,9 +257,8 @@ def _check_values(options: Mapping[str, Any]) -> None:
 
 def _refuse_what_is_missing(options: Mapping[str, Any]) -> None:
     """What cannot be honoured yet and would change what a program does."""
-    for keyword in ("runtime_env", "label_selector", "fallback_strategy"):
-        if options.get(keyword):
-            raise NotImplementedError(f"The option '{keyword}' is not supported yet")
+    if options.get("runtime_env"):
+        raise NotImplementedError("The option 'runtime_env' is not supported yet")
     if options.get("placement_group") not in (None, "default"):
         raise NotImplementedError("Placement groups are not supported yet")
     if options.get("max_calls"):
@@ -277,6 +282,7 @@ def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> Ta
         retry_exceptions=_retry_exceptions(options),
         name=options.get("name"),
         dynamic=options.get("num_returns") == "dynamic",
+        placement=_placement.of_options(options),
         ahead_max=max(0, options.get("_generator_backpressure_num_objects") or 0),
     )
     _refuse_what_is_missing(options)

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from mobula import _core, _generator, _options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from mobula import _placement
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,15 +62,28 @@ class RemoteFunction(Generic[P, R]):
         merged = _options.task_options({**self._options, **task_options}, self._function)
         return RemoteFunctionWithOptions(self, task_options, self._submitter(merged))
 
+    def _remote(
+        self, args: Any = None, kwargs: dict[str, Any] | None = None, **task_options: Any
+    ) -> Any:
+        """`f.options(**task_options).remote(*args, **kwargs)`."""
+        submit = self.options(**task_options).remote if task_options else self.remote
+        return submit(*(args or ()), **(kwargs or {}))
+
     def _submitter(self, options: _options.TaskOptions) -> Any:
+        if options.placement is None:
+            return self._plain_submitter(options, options.resources)
+        return _PlacedSubmitter(
+            options.placement,
+            lambda missing: self._plain_submitter(options, {**options.resources, **missing}),
+        )
+
+    def _plain_submitter(
+        self, options: _options.TaskOptions, resources: Mapping[str, float]
+    ) -> Any:
         source = self._source(options)
         if options.num_returns != _options.STREAMING:
-            return _core.Submitter(
-                source, options.resources, options.num_returns, options.max_retries
-            )
-        submit = _core.Submitter(
-            source, options.resources, 1, options.max_retries, True, options.ahead_max
-        )
+            return _core.Submitter(source, resources, options.num_returns, options.max_retries)
+        submit = _core.Submitter(source, resources, 1, options.max_retries, True, options.ahead_max)
         return _GeneratorSubmitter(submit)
 
     def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
@@ -112,6 +127,10 @@ class RemoteFunctionWithOptions(Generic[P, R]):
         self._options = options
         self.remote = submitter
 
+    def _remote(self, args: Any = None, kwargs: dict[str, Any] | None = None, **more: Any) -> Any:
+        """The same with more options, which win over those before."""
+        return self._base._remote(args, kwargs, **{**self._options, **more})
+
     def __call__(self, *args: Any, **kwargs: Any) -> R:
         return self._base(*args, **kwargs)
 
@@ -130,6 +149,31 @@ def _load(
 ) -> RemoteFunction[..., Any]:
     known = _known.get(identity)
     return known if known is not None else RemoteFunction(function, options, identity)
+
+
+class _PlacedSubmitter:
+    """Submits a task that may run on some nodes only. Which labels this node has is known with the
+    session."""
+
+    __slots__ = ("_make", "_placement", "_session", "_submit")
+
+    def __init__(
+        self, placement: _placement.Placement, make: Callable[[dict[str, float]], Any]
+    ) -> None:
+        self._placement = placement
+        self._make = make
+        self._session = 0
+        self._submit: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from mobula import runtime_context
+
+        if self._session == 0 or self._session != _core.session_number():
+            context = runtime_context.get_runtime_context()
+            missing = self._placement.missing(context.get_node_labels(), context.get_node_id())
+            self._submit = self._make(missing)
+            self._session = _core.session_number()
+        return self._submit(*args, **kwargs)
 
 
 class _GeneratorSubmitter:

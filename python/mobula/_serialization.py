@@ -151,7 +151,7 @@ def serialization_error(
     return explained
 
 
-def _pickles(value: Any) -> bool:
+def pickles(value: Any) -> bool:
     try:
         _core._encode_for_test(value)
     except Exception:
@@ -159,7 +159,7 @@ def _pickles(value: Any) -> bool:
     return True
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def parts(value: Any) -> Iterator[tuple[str, Any]]:
     """What `value` is made of, each with how to get there."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -195,11 +195,11 @@ def find_unserializable(value: Any) -> str:
     path = ""
     seen = {id(value)}
     while True:
-        for step, part in _parts(value):
+        for step, part in parts(value):
             looked_at += 1
             if looked_at > _SEARCH_MAX:
                 return path
-            if id(part) not in seen and not _pickles(part):
+            if id(part) not in seen and not pickles(part):
                 seen.add(id(part))
                 path += step
                 value = part
@@ -209,6 +209,26 @@ def find_unserializable(value: Any) -> str:
 
 
 _PLACE = "<value>"
+
+
+def too_large(function: Callable[..., Any], name: str, megabytes: float) -> BaseException:
+    """The exception for a function that takes `megabytes` MiB: it names what is large."""
+    sizes = []
+    for step, part in parts(inspect.unwrap(function)):
+        try:
+            sizes.append((len(_core._encode_for_test(part)[0]), step.removeprefix(" -> ")))
+        except Exception:  # It went into the function by other means.
+            continue
+    culprit = ""
+    if sizes:
+        size, step = max(sizes)
+        culprit = f" Most of it is {step}: {size / 2**20:.0f} MiB."
+    return ValueError(
+        f"The remote function {name} is too large: {megabytes:.0f} MiB with what it refers to, and "
+        f"95 MiB are allowed.{culprit} Put that into the object store with put(), and pass the ref "
+        "as an argument."
+    )
+
 
 # ---- exceptions ----------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ import atexit
 import os
 import sys
 import threading
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from mobula import _core, exceptions
@@ -37,11 +38,13 @@ _TWICE = (
 class _Driver:
     """What a driver's session consists of besides the connection that `_core` holds."""
 
-    def __init__(self, daemon: PrivateDaemon, labels: Mapping[str, str], namespace: str) -> None:
+    def __init__(
+        self, daemon: PrivateDaemon, labels: Mapping[str, str], runtime_env: Mapping[str, Any]
+    ) -> None:
         self.pid = os.getpid()
         self.daemon = daemon
         self.labels = labels
-        self.namespace = namespace
+        self.runtime_env = runtime_env
         self.printer: LogPrinter | None = None
 
 
@@ -145,7 +148,7 @@ def init(
             _store_bytes(object_store_memory),
             _check_labels(labels),
             _check_namespace(namespace),
-            _environment(runtime_env),
+            _check_runtime_env(runtime_env),
             log_to_driver is not False,
             kwargs.get("_temp_dir"),
         )
@@ -185,8 +188,38 @@ def _end_futures() -> None:
         futures.end_session()
 
 
+_LABELS_VARIABLE = "MOBULA_NODE_LABELS"
+_RUNTIME_ENV_VARIABLE = "MOBULA_JOB_RUNTIME_ENV"
+
+
 def driver_labels() -> Mapping[str, str]:
+    """The labels that the driver gave the node; workers have them from it."""
+    if _is_worker:
+        return _from_driver(_LABELS_VARIABLE)
     return _driver.labels if _driver is not None else {}
+
+
+def job_runtime_env() -> Mapping[str, Any]:
+    """The runtime environment that `init` was given."""
+    if _is_worker:
+        return _from_driver(_RUNTIME_ENV_VARIABLE)
+    return _driver.runtime_env if _driver is not None else {}
+
+
+def _from_driver(variable: str) -> Mapping[str, Any]:
+    import json
+
+    value: Mapping[str, Any] = json.loads(os.environ.get(variable, "{}"))
+    return value
+
+
+def _for_workers(labels: Mapping[str, str], runtime_env: Mapping[str, Any]) -> dict[str, str]:
+    import json
+
+    return {
+        _LABELS_VARIABLE: json.dumps(dict(labels)),
+        _RUNTIME_ENV_VARIABLE: json.dumps(dict(runtime_env)),
+    }
 
 
 # ---- parts of init ---------------------------------------------------------------------------
@@ -197,7 +230,7 @@ def _start(
     store_bytes: int,
     labels: Mapping[str, str],
     namespace: str,
-    environment: Mapping[str, str],
+    runtime_env: Mapping[str, Any],
     log_to_driver: bool,
     temp_dir: str | None,
 ) -> None:
@@ -216,9 +249,14 @@ def _start(
                 "python": sys.executable,
                 "working_directory": os.getcwd(),
                 "sys_path": _worker_path(),
-                "environment": {**os.environ, **environment},
+                "environment": {
+                    **os.environ,
+                    **_for_workers(labels, runtime_env),
+                    **runtime_env.get("env_vars", {}),
+                },
                 "log_to_driver": log_to_driver,
                 "job_namespace": namespace,
+                "infeasible_is_error": infeasible_is_error(),
             },
         )
     except ConnectionError as error:
@@ -228,9 +266,14 @@ def _start(
     except BaseException:
         daemon.stop()
         raise
-    _driver = _Driver(daemon, labels, namespace)
+    _driver = _Driver(daemon, labels, runtime_env)
     if log_to_driver:
         _driver.printer = LogPrinter()
+
+
+def infeasible_is_error() -> bool:
+    """Do tasks that no node can ever run fail? By default they wait for a node that can."""
+    return os.environ.get("MOBULA_INFEASIBLE") == "error"
 
 
 def _worker_path() -> list[str]:
@@ -366,7 +409,7 @@ def _check_labels(labels: dict[str, str] | None) -> dict[str, str]:
 
 def _check_namespace(namespace: str | None) -> str:
     if namespace is None:
-        return ""
+        return str(uuid.uuid4())  # One that no other job has.
     if not isinstance(namespace, str):
         raise TypeError("namespace must be None or a string.")
     if not namespace:
@@ -374,7 +417,8 @@ def _check_namespace(namespace: str | None) -> str:
     return namespace
 
 
-def _environment(runtime_env: dict[str, Any] | None) -> Mapping[str, str]:
+def _check_runtime_env(runtime_env: dict[str, Any] | None) -> Mapping[str, Any]:
+    """What of it means something, without empty parts."""
     if runtime_env is None:
         return {}
     if not isinstance(runtime_env, dict):
@@ -388,7 +432,7 @@ def _environment(runtime_env: dict[str, Any] | None) -> Mapping[str, str]:
             raise TypeError(
                 f"env_vars of runtime_env are strings, but there is {name!r}: {value!r}"
             )
-    return dict(variables)
+    return {"env_vars": dict(variables)} if variables else {}
 
 
 def _configure_logging(level: int | str, format: str | None) -> None:

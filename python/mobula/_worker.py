@@ -136,8 +136,15 @@ def main(socket_fd: int) -> NoReturn:
         sys.stderr = _Output(2, "<stderr>")
         faulthandler.enable(2)  # The last words of a crash reach the driver.
         _session.become_worker()
+        if os.environ.get("MOBULA_AS_RAY") == "1":
+            from mobula import ray
+
+            ray.install()
         _reseed()
-        _core.connect(socket_fd, {"is_driver": False})
+        _core.connect(
+            socket_fd,
+            {"is_driver": False, "infeasible_is_error": _session.infeasible_is_error()},
+        )
         signal.signal(_CANCEL_SIGNAL, _on_cancel)
         _core.interrupt_with(_CANCEL_SIGNAL)
         _core.run_worker(Lease().start)

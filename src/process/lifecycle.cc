@@ -164,6 +164,9 @@ Result<void> RuntimeImpl::accept_welcome(const wire::fb::Welcome& welcome,
   if (welcome.session_directory() != nullptr) {
     session_directory_ = welcome.session_directory()->str();
   }
+  if (welcome.namespace_name() != nullptr) {
+    options_.job_namespace = welcome.namespace_name()->str();
+  }
   uplink_ = std::make_unique<Uplink>(home_memory_.data() + shm::kUplinkOffset);
   if (!options_.is_driver) {
     trace_ = std::make_unique<shm::TraceWriter>(home_memory_.data() + shm::kTraceOffset);

@@ -270,6 +270,20 @@ void RuntimeImpl::on_log_lines(const wire::fb::LogLines& message) {
 }
 
 void RuntimeImpl::on_infeasible(const wire::fb::Infeasible& message) {
+  if (options_.infeasible_is_error) {
+    infeasible_[message.shape()] = message.message()->str();
+    std::vector<Task*> tasks;
+    for (Task* task = live_tasks_; task != nullptr; task = task->live_next) {
+      const bool queued = task->state == tasks::TaskState::kQueued;
+      if (queued && task->shape == message.shape()) tasks.push_back(task);
+    }
+    for (Task* task : tasks) {
+      dispatcher_.withdraw(*task);
+      fail_task(*task,
+                system_error(wire::SystemErrorCode::kTaskUnschedulable, message.message()->str()));
+    }
+    settle();
+  }
   log_lines_.push_back({0, "", true, message.message()->str()});
   log_arrived_.notify_one();
 }

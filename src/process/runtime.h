@@ -44,6 +44,7 @@ class Runtime {
   virtual ProcessId process() const = 0;
   virtual JobId job() const = 0;
   virtual std::string session_directory() const = 0;
+  virtual std::string job_namespace() const = 0;
   // Why nothing works any more ("node daemon (pid 12) is gone"), empty while all is well.
   virtual std::string disconnected_reason() const = 0;
 

@@ -46,6 +46,7 @@ class RuntimeImpl final : public Runtime {
   ProcessId process() const override { return process_; }
   JobId job() const override { return job_; }
   std::string session_directory() const override { return session_directory_; }
+  std::string job_namespace() const override { return options_.job_namespace; }
   std::string disconnected_reason() const override;
 
   Function* define_function(std::string_view name, PackedValues pickled) override;
@@ -279,8 +280,7 @@ class RuntimeImpl final : public Runtime {
   ProcessId process_{};
   JobId job_{};
   std::string session_directory_;
-  uint32_t depth_ =
-      1;  // Of the tasks that this process submits; changes with the lease in a worker.
+  uint32_t depth_ = 1;  // Of the tasks that are submitted here; a worker's changes with the lease.
 
   mutable std::mutex lock_;
   // ---- guarded by lock_
@@ -304,6 +304,7 @@ class RuntimeImpl final : public Runtime {
   std::vector<ShapeKey> shapes_;       // The dispatcher's shape n is at n - 1.
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> shape_numbers_;  // By request and depth.
   std::vector<bool> shapes_told_;
+  std::map<uint32_t, std::string> infeasible_;  // Shapes whose tasks fail, and why.
   std::map<ChannelId, std::unique_ptr<OutboundChannel>> outbound_;
   std::map<ChannelId, std::unique_ptr<InboundChannel>> inbound_;
   std::array<ChannelEnd*, shm::kBellBits> by_bit_{};

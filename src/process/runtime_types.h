@@ -59,6 +59,7 @@ struct LeaseInfo {
   std::vector<uint32_t> gpus;
   ResourceAmount cpus = 0;
   uint32_t depth = 1;
+  std::string resources;  // "name=amount\n" for each, in fixed point.
 };
 
 // A function that a caller sent to this worker. `decoded` is the binding's, opaque.
@@ -144,6 +145,8 @@ struct RuntimeOptions {
   std::vector<std::string> sys_path;
   std::vector<std::pair<std::string, std::string>> environment;
   bool log_to_driver = true;
+  // Tasks that no node can ever run fail; else they wait for a node that can.
+  bool infeasible_is_error = false;
   std::string job_namespace;
 };
 

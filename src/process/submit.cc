@@ -141,6 +141,10 @@ void RuntimeImpl::start_task(Task& task) {
       ref_at += value->header.ref_count;
     }
   }
+  if (const auto found = infeasible_.find(task.shape); found != infeasible_.end()) {
+    fail_task(task, system_error(wire::SystemErrorCode::kTaskUnschedulable, found->second));
+    return;
+  }
   dispatcher_.submit(task, monotonic_now(), effects_);
   carry_out();
 }
@@ -209,9 +213,16 @@ void RuntimeImpl::announce_lease(OutboundChannel& channel, const tasks::Lease& l
   header.gpu_count = static_cast<uint32_t>(channel.gpus.size());
   header.cpu_amount = shape.resources.get(kCpu);
   header.depth = shape.depth;
+  std::string resources;
+  for (const auto& [name, amount] : shape.resources.amounts()) {
+    resources += name + "=" + std::to_string(amount) + "\n";
+  }
+  header.resources_size = static_cast<uint32_t>(resources.size());
   std::vector<std::byte> frame;
   append(frame, &header, sizeof header);
   append(frame, channel.gpus.data(), channel.gpus.size() * sizeof(uint32_t));
+  append(frame, resources.data(), resources.size());
+  pad(frame);
   channel.tasks.send(std::move(frame));
 }
 

@@ -99,6 +99,13 @@ Result<void> RuntimeImpl::on_lease_start(InboundChannel& channel,
     std::memcpy(channel.lease.gpus.data(), frame.data() + sizeof(wire::LeaseStartHeader),
                 header->gpu_count * sizeof(uint32_t));
   }
+  const auto text =
+      frame.subspan(sizeof(wire::LeaseStartHeader) + header->gpu_count * sizeof(uint32_t));
+  if (header->resources_size > text.size()) {
+    return fail(ErrorCode::kInvalidArgument, "lease with too long a list of resources");
+  }
+  channel.lease.resources.assign(reinterpret_cast<const char*>(text.data()),
+                                 header->resources_size);
   channel.lease_changed = true;
   return {};
 }

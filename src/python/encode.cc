@@ -234,7 +234,9 @@ bool Encoder::place(const Payload& payload, Large large) {
   } else {
     const Layout layout(payload);
     if (layout.size() > wire::kInlineValueBytesMax) {
-      if (large == Large::kRefuse) {
+      value_bytes_ = layout.size();
+      const bool is_function = large == Large::kLocationAndRef;
+      if (large == Large::kRefuse || (is_function && layout.size() > kFunctionBytesMax)) {
         PyErr_SetString(PyExc_OverflowError, "the value is too large");
         return false;
       }

@@ -30,6 +30,9 @@ struct Payload {
   std::span<const Owned> refs;
 };
 
+// A function that drags in more than this was not meant to. Bytes, of its value; Ray's limit.
+constexpr size_t kFunctionBytesMax = size_t{95} << 20;
+
 class Encoder {
  public:
   explicit Encoder(Session& session) : session_(session) {}
@@ -41,6 +44,7 @@ class Encoder {
   bool add_argument(PyObject* value);  // A ref becomes kReference.
   bool add_keyword_names(PyObject* names, size_t count);
   bool add_result(PyObject* value);  // Large ones are kInStore, their writes in take_stored().
+  // Refused above kFunctionBytesMax.
   bool add_function(PyObject* function);
   bool add_task_error(PyObject* description);
   void add_system_error(wire::SystemErrorCode code, std::string_view text);
@@ -49,6 +53,8 @@ class Encoder {
 
   process::PackedValues take() { return std::move(values_); }
   std::vector<process::StoreWrite> take_stored() { return std::move(stored_); }
+  // Of the last value that did not fit inline, refused ones included.
+  size_t value_bytes() const { return value_bytes_; }
 
  private:
   friend process::Object* put_value(Session& session, PyObject* value);
@@ -70,6 +76,7 @@ class Encoder {
   Session& session_;
   process::PackedValues values_;
   std::vector<process::StoreWrite> stored_;
+  size_t value_bytes_ = 0;
 };
 
 // `put`: an object with one count, or nullptr with an exception set.

@@ -88,6 +88,7 @@ void connect_with(int fd, const nb::dict& options) {
   read("sys_path", plain.sys_path);
   read("log_to_driver", plain.log_to_driver);
   read("job_namespace", plain.job_namespace);
+  read("infeasible_is_error", plain.infeasible_is_error);
   std::map<std::string, std::string> environment;
   read("environment", environment);
   plain.environment.assign(environment.begin(), environment.end());
@@ -106,6 +107,7 @@ nb::dict session_info() {
   info["node_id"] = hex_number(number(runtime.node()));
   info["process_id"] = number(runtime.process());
   info["job_id"] = number(runtime.job());
+  info["job_namespace"] = runtime.job_namespace();
   info["session_directory"] = runtime.session_directory();
   return info;
 }

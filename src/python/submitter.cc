@@ -98,6 +98,13 @@ bool define(SourceObject* source, Session& session) {
   if (known != pickled_functions().end()) {
     encoder.add_encoded(std::as_bytes(std::span(known->second)));
   } else if (!encoder.add_function(source->function)) {
+    if (encoder.value_bytes() > kFunctionBytesMax) {
+      PyErr_Clear();
+      const double megabytes = static_cast<double>(encoder.value_bytes()) / (1 << 20);
+      raise_from_hook("function_too_large",
+                      Owned(Py_BuildValue("(OOd)", source->function, source->name, megabytes)));
+      return false;
+    }
     explain_serialization("function", source->function, Py_None, source->name);
     return false;
   }

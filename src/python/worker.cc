@@ -1,6 +1,8 @@
 #include "python/worker.h"
 
+#include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -360,6 +362,26 @@ PyObject* take_cancellation(PyObject*, PyObject*) {
   return PyBool_FromLong(open_session->runtime->take_cancellation());
 }
 
+namespace {
+
+// {"CPU": 1.0, ...} from "CPU=10000\n...".
+Owned resources_dict(std::string_view lines) {
+  Owned dict(PyDict_New());
+  while (dict && !lines.empty()) {
+    const std::string_view line = lines.substr(0, lines.find('\n'));
+    lines.remove_prefix(std::min(lines.size(), line.size() + 1));
+    const size_t equals = line.rfind('=');
+    if (equals == std::string_view::npos) continue;
+    const double amount = std::strtod(std::string(line.substr(equals + 1)).c_str(), nullptr);
+    const Owned name = to_text(line.substr(0, equals));
+    const Owned value(PyFloat_FromDouble(amount / static_cast<double>(kResourceUnit)));
+    if (!name || !value || PyDict_SetItem(dict.get(), name.get(), value.get()) != 0) return {};
+  }
+  return dict;
+}
+
+}  // namespace
+
 PyObject* current_task(PyObject*, PyObject*) {
   const ClaimedTask* task = running;
   if (task == nullptr) Py_RETURN_NONE;
@@ -369,10 +391,14 @@ PyObject* current_task(PyObject*, PyObject*) {
     const Owned index(PyLong_FromUnsignedLong(gpu));
     if (!index || PyList_Append(gpus.get(), index.get()) != 0) return nullptr;
   }
-  return Py_BuildValue("{sNsNsIsIsOsd}", "function_name", to_text(task->function->name).release(),
-                       "task_id", task_hex(task->first_return), "attempt", task->attempt, "depth",
-                       task->lease->depth, "gpu_ids", gpus.get(), "cpus",
-                       static_cast<double>(task->lease->cpus) / static_cast<double>(kResourceUnit));
+  const auto* decoded = static_cast<const DecodedFunction*>(task->function->decoded);
+  PyObject* callable = decoded != nullptr ? decoded->callable.get() : Py_None;
+  return Py_BuildValue(
+      "{sNsNsIsIsOsdsNsO}", "function_name", to_text(task->function->name).release(), "task_id",
+      task_hex(task->first_return), "attempt", task->attempt, "depth", task->lease->depth,
+      "gpu_ids", gpus.get(), "cpus",
+      static_cast<double>(task->lease->cpus) / static_cast<double>(kResourceUnit), "resources",
+      resources_dict(task->lease->resources).release(), "function", callable);
 }
 
 }  // namespace mobula::python

@@ -131,7 +131,8 @@ struct FrameHeader {
 static_assert(sizeof(FrameHeader) == 8);
 
 // The lease under which the following tasks run. The callee sets CUDA_VISIBLE_DEVICES and thread
-// counts from it. Followed by gpu_count x uint32 GPU indices.
+// counts from it. Followed by gpu_count x uint32 GPU indices, then resources_size bytes of text: a line
+// "name=amount" for each resource of the lease, in fixed point.
 struct LeaseStartHeader {
   FrameHeader frame;
   LeaseId lease;
@@ -139,7 +140,7 @@ struct LeaseStartHeader {
   uint32_t gpu_count;
   int64_t cpu_amount;  // Fixed point, kResourceUnit is one CPU.
   uint32_t depth;      // Nesting depth of the tasks: the driver's are 1.
-  uint32_t reserved;
+  uint32_t resources_size;
 };
 static_assert(sizeof(LeaseStartHeader) == 40);
 

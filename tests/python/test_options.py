@@ -145,8 +145,6 @@ def test_a_remote_function_is_itself_after_a_round_trip() -> None:
     ("option", "value"),
     [
         ("runtime_env", {"pip": ["x"]}),
-        ("label_selector", {"a": "b"}),
-        ("fallback_strategy", [{"label_selector": {"a": "b"}}]),
     ],
 )
 def test_what_would_be_ignored_is_refused(option: str, value: Any) -> None:

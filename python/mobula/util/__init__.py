@@ -1,13 +1,31 @@
-"""Small things beside the core: addresses."""
+"""Small things beside the core: waiting in other ways, addresses, what cannot be pickled."""
 
 from __future__ import annotations
 
+from mobula.util import scheduling_strategies
+from mobula.util._logging import disable_log_once_globally, enable_periodic_logging, log_once
+from mobula.util._waiting import as_completed, map_unordered
+from mobula.util.check_serialize import inspect_serializability
+from mobula.util.serialization import deregister_serializer, register_serializer
 
-def get_node_ip_address() -> str:
-    """The address of this machine as the nodes know it: loopback, while there is one machine."""
+
+def get_node_ip_address(address: str | None = None) -> str:
+    """The address of this machine as the nodes know it: loopback, while there is one machine.
+    `address` is not looked at."""
     from mobula import _machine
 
     return _machine.address()
 
 
-__all__ = ["get_node_ip_address"]
+__all__ = [
+    "as_completed",
+    "deregister_serializer",
+    "disable_log_once_globally",
+    "enable_periodic_logging",
+    "get_node_ip_address",
+    "inspect_serializability",
+    "log_once",
+    "map_unordered",
+    "register_serializer",
+    "scheduling_strategies",
+]

@@ -1,0 +1,171 @@
+"""Where a program runs: the job, node, worker and task of the caller."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from mobula import _core, _lease, _session
+
+_ONLY_IN_WORKERS = "This is only there in tasks: the caller is a driver."
+_ONLY_IN_ACTORS = "This method is only available in an actor."
+
+
+class RuntimeContext:
+    """Answers for the process, and in a task for that task. Ids are hexadecimal texts."""
+
+    def get_job_id(self) -> str:
+        """The driver's job: 8 digits."""
+        return f"{_core.session_info()['job_id']:08x}"
+
+    def get_node_id(self) -> str:
+        """The node that the caller runs on: as in `nodes()`."""
+        return _core.session_info()["node_id"]
+
+    def get_worker_id(self) -> str:
+        """This process: 16 digits, the node's first."""
+        info = _core.session_info()
+        return f"{info['node_id']}{info['process_id']:08x}"
+
+    def get_task_id(self) -> str | None:
+        """The task that the caller is part of: `ObjectRef.task_id()` of what it returns. None in a
+        driver."""
+        task = _core.current_task()
+        return task["task_id"] if task else None
+
+    def get_task_name(self) -> str | None:
+        """The option `name` of the task, or its function's name. None in a driver."""
+        task = _core.current_task()
+        return task["function_name"] if task else None
+
+    def get_task_function_name(self) -> str | None:
+        """module.name of the task's function. None in a driver."""
+        task = _core.current_task()
+        if task is None:
+            return None
+        function = task["function"]
+        module = getattr(function, "__module__", None)
+        name = getattr(function, "__qualname__", task["function_name"])
+        return f"{module}.{name}" if module else str(name)
+
+    def get_actor_id(self) -> str | None:
+        """None: there are no actors yet."""
+        return None
+
+    def get_actor_name(self) -> str | None:
+        """None: there are no actors yet."""
+        return None
+
+    def get_placement_group_id(self) -> str | None:
+        """None: there are no placement groups yet."""
+        return None
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """What the task asked for: name to amount. RuntimeError in a driver."""
+        task = _core.current_task()
+        if task is None:
+            raise RuntimeError(_ONLY_IN_WORKERS)
+        return {name: amount for name, amount in task["resources"].items() if amount}
+
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        """The accelerators of the task, by kind; texts."""
+        return {"GPU": [str(id) for id in _lease.get_gpu_ids()]}
+
+    def get_resource_ids(self) -> dict[str, list[str]]:
+        """The old name of `get_accelerator_ids`."""
+        return self.get_accelerator_ids()
+
+    def get_node_labels(self) -> dict[str, str]:
+        """The labels of the node: those of `init(labels=)` and the node's id."""
+        return node_labels()
+
+    def get_session_name(self) -> str:
+        """The name of the session's directory."""
+        return os.path.basename(_core.session_info()["session_directory"])
+
+    def get_runtime_env_string(self) -> str:
+        """The runtime environment as JSON."""
+        return json.dumps(self.runtime_env)
+
+    def is_canceled(self) -> bool:
+        """Always False in a task: a cancelled one is interrupted. RuntimeError in a driver."""
+        if _core.current_task() is None:
+            raise RuntimeError(_ONLY_IN_WORKERS)
+        return False
+
+    def get(self) -> dict[str, Any]:
+        """What is known, in one dict."""
+        known: dict[str, Any] = {
+            "job_id": self.get_job_id(),
+            "node_id": self.get_node_id(),
+            "namespace": self.namespace,
+        }
+        task_id = self.get_task_id()
+        if task_id is not None:
+            known["task_id"] = task_id
+        return known
+
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        """The runtime environment of the job."""
+        return dict(_session.job_runtime_env())
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the job's named actors."""
+        return _core.session_info()["job_namespace"]
+
+    @property
+    def gcs_address(self) -> str:
+        """Empty: a private session has no address."""
+        return ""
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """False: there are no placement groups yet."""
+        return False
+
+    @property
+    def current_actor(self) -> Any:
+        """RuntimeError: there are no actors yet."""
+        raise RuntimeError(_ONLY_IN_ACTORS)
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """RuntimeError: there are no actors yet."""
+        raise RuntimeError(_ONLY_IN_ACTORS)
+
+    @property
+    def job_id(self) -> str:
+        """Deprecated: use get_job_id()."""
+        return self.get_job_id()
+
+    @property
+    def node_id(self) -> str:
+        """Deprecated: use get_node_id()."""
+        return self.get_node_id()
+
+    @property
+    def task_id(self) -> str | None:
+        """Deprecated: use get_task_id()."""
+        return self.get_task_id()
+
+    @property
+    def actor_id(self) -> str | None:
+        """Deprecated: use get_actor_id()."""
+        return None
+
+
+def node_labels() -> dict[str, str]:
+    """The labels of this node. Workers have them from their driver, by the environment."""
+    labels = {"ray.io/node-id": _core.session_info()["node_id"]}
+    labels.update(_session.driver_labels())
+    return labels
+
+
+def get_runtime_context() -> RuntimeContext:
+    """Where the caller runs. Starts a session if there is none."""
+    if not _core.is_connected():
+        _session.auto_init()
+    return RuntimeContext()
