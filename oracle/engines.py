@@ -114,6 +114,7 @@ def _environment(engine: str, mark: str, folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONDONTWRITEBYTECODE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(folder),
         "RAY_DEDUP_LOGS": "0",
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from oracle.cases import Gate, attempt, case, ray, run
 
 
@@ -84,10 +86,16 @@ def as_completed_with_duplicates():
     return attempt(lambda: list(ray.util.as_completed([ref, ref])))
 
 
-@case(differs="Ray fails with a SystemError of its own")
-def as_completed_passes_options_to_wait():
+@case
+def as_completed_waits_again_after_the_timeout_of_wait():
     gate = Gate()
-    return attempt(lambda: list(ray.util.as_completed([wait_for.remote(gate, 1)], timeout=0.05)))
+    threading.Timer(0.3, gate.open).start()
+    return list(ray.util.as_completed([wait_for.remote(gate, 1)], timeout=0.05))
+
+
+@case
+def as_completed_with_an_unknown_option():
+    return attempt(lambda: list(ray.util.as_completed([double.remote(1)], wrong=1)))
 
 
 @case
