@@ -89,7 +89,7 @@ def dynamic_of_a_plain_function_in_the_decorator():
     return values(plain_function.remote())
 
 
-@case(says=["num_returns"])
+@case
 def an_unknown_text_for_num_returns():
     count_to.options(num_returns="all").remote(1)
 
