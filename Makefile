@@ -60,6 +60,11 @@ bench: build ## Measure, and compare with the targets (table and JSON)
 	@tools/setup bench
 	@$(PYTHON_BIN) -m bench $(BENCH_ARGS)
 
+.PHONY: oracle
+oracle: build ## Compare with the real Ray: the same programs under both, ORACLE_ARGS="--only wait"
+	@tools/setup oracle
+	@$(PYTHON_BIN) -m oracle $(ORACLE_ARGS)
+
 .PHONY: random
 random: build ## Run the seeded random tests for RANDOM_SECONDS with fresh seeds
 	@$(PYTHON_BIN) tools/random_runs.py --build $(BUILD) --seconds $(RANDOM_SECONDS)

@@ -214,7 +214,7 @@ def _num_returns(options: Mapping[str, Any], function: Callable[..., Any]) -> in
     if value is None:
         return STREAMING if is_generator(function) else 1
     if isinstance(value, str) or value < 0:
-        raise ValueError(
+        raise (TypeError if isinstance(value, str) else ValueError)(
             "The keyword 'num_returns' only accepts None (1, or 'streaming' for generators), a "
             f"non-negative integer, 'streaming' or 'dynamic', but it is {value!r}"
         )

@@ -34,6 +34,7 @@ def plain(x: int, y: int = 1) -> int:
         ({"resources": {"slot": 0.00001}}, ValueError),
         ({"num_returns": -1}, ValueError),
         ({"num_returns": 1.5}, TypeError),
+        ({"num_returns": "all"}, TypeError),
         ({"num_returns": "streaming"}, ValueError),
         ({"num_returns": "dynamic"}, ValueError),
         ({"max_retries": -2}, ValueError),

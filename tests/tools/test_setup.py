@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,3 +29,18 @@ def test_an_unknown_group_is_refused() -> None:
 def test_the_command_of_the_checkout_is_in_its_venv() -> None:
     script = (ROOT / ".venv/bin/mobula").read_text()
     assert script.startswith(f"#!{ROOT}/.venv/bin/python\n")
+
+
+def test_a_linked_venv_is_refused_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    (checkout / "tools").mkdir(parents=True)
+    shutil.copy(ROOT / "tools/setup", checkout / "tools/setup")
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    (checkout / ".venv").symlink_to(elsewhere)
+    done = subprocess.run(
+        [checkout / "tools/setup", "demo"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert ".venv is a link" in done.stderr
+    assert (elsewhere / "precious").exists()

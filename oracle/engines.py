@@ -1,0 +1,149 @@
+"""Runs one program under one engine, in processes that all end with it.
+
+Every process that a program starts inherits a mark in its environment, so that what it leaves running
+is found and ended, whatever the engine calls it. Its files go to a folder that is removed. Ray gets a
+network of its own with nothing but loopback in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+ENGINES = ("ray", "mobula")
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "oracle" / "programs"
+LOOPBACK = ROOT / "oracle" / "loopback.py"
+MARK_VARIABLE = "ORACLE_RUN"
+KILL_SECONDS_MAX = 30.0
+OUTPUT_LINES_SHOWN = 30
+
+
+def interpreter(engine: str) -> Path:
+    """The Python that has `engine`."""
+    return ROOT / {"ray": ".venv-ray", "mobula": ".venv"}[engine] / "bin" / "python"
+
+
+def run_program(
+    program: Path, engine: str, part: str, seconds_max: float
+) -> dict[str, dict[str, Any]]:
+    """The outcomes of the cases of `program` whose names contain `part`, by name. When a case brings
+    the program down, or `seconds_max` cuts it short, that is the outcome of the case, and the
+    program is run again with the cases that are left."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    deadline = time.monotonic() + seconds_max
+    while True:
+        records, end = _run_once(program, engine, part, list(outcomes), deadline)
+        begun = [record for record in records if "begins" in record]
+        over = {record.pop("name"): record for record in records if "name" in record}
+        for record in begun:
+            died = {"differs": record["differs"], "compared": end, "message": "", "seconds": 0.0}
+            outcomes[record["begins"]] = over.get(record["begins"], died)
+        if len(over) == len(begun) or time.monotonic() > deadline:
+            return outcomes
+
+
+def _run_once(
+    program: Path, engine: str, part: str, done: list[str], deadline: float
+) -> tuple[list[dict[str, Any]], str]:
+    """What the program wrote, and how it ended, in words."""
+    mark = uuid.uuid4().hex
+    folder = Path(tempfile.mkdtemp(prefix="oracle-"))
+    results = folder / "results"
+    output = folder / "output"
+    environment = _environment(engine, mark, folder) | {
+        "ORACLE_RESULTS": str(results),
+        "ORACLE_CASES": part,
+        "ORACLE_DONE": ",".join(done),
+    }
+    try:
+        with open(output, "wb") as file:
+            process = subprocess.Popen(
+                [*_prefix(engine), str(interpreter(engine)), str(program)],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            try:
+                status = process.wait(max(deadline - time.monotonic(), 0.0))
+                end = f"the driver ended with status {status}"
+            except subprocess.TimeoutExpired:
+                end = "the driver ran out of time"
+            finally:
+                end_marked(mark)
+                process.wait()
+        if process.returncode != 0:
+            _complain(f"{program.stem} under {engine}: {end}", output)
+        lines = results.read_text().splitlines() if results.exists() else []
+        return [json.loads(line) for line in lines], end
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(engine: str) -> list[str]:
+    """What goes before the command. Mobula listens on no network and needs nothing."""
+    return [sys.executable, str(LOOPBACK)] if engine == "ray" else []
+
+
+def _environment(engine: str, mark: str, folder: Path) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAY_", "MOBULA_", "ORACLE_", "PYTHON", "CUDA_"))
+    }
+    path = [str(ROOT)] + ([str(ROOT / "python")] if engine == "mobula" else [])
+    return {
+        **kept,
+        MARK_VARIABLE: mark,
+        "ORACLE_ENGINE": engine,
+        "ORACLE_TEMP": str(folder),
+        "TMPDIR": str(folder),
+        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(folder),
+        "RAY_DEDUP_LOGS": "0",
+    }
+
+
+def _complain(what: str, output: Path) -> None:
+    print(f"oracle: {what}. The end of its output:", file=sys.stderr)
+    for line in output.read_text(errors="replace").splitlines()[-OUTPUT_LINES_SHOWN:]:
+        print(f"  | {line}", file=sys.stderr)
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that carry `mark` in their environment. The dead among them are not counted."""
+    wanted = f"{MARK_VARIABLE}={mark}".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                if wanted in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                    found.append(int(name))
+    return found
+
+
+def end_marked(mark: str) -> None:
+    """Kills what carries `mark`, again and again until nothing does. TimeoutError: something stays."""
+    deadline = time.monotonic() + KILL_SECONDS_MAX
+    while pids := marked(mark):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes {pids} do not end")
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
