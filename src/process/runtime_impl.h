@@ -119,7 +119,6 @@ class RuntimeImpl final : public Runtime {
     RuntimeImpl& runtime_;
     bool held_ = false;
   };
-  friend class Locked;
 
   // lifecycle.cc
   Result<void> say_hello();
