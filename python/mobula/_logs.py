@@ -1,6 +1,8 @@
 """Prints at the driver what its workers printed.
 
-Threads: one of its own per session, in `_core.next_log_lines`; it ends with the session.
+Threads: one of its own per session, in `_core.next_log_lines`; it ends with the session. A second one
+starts when lines are held back (`_log_repeats.py`), and prints them when their time has come. One lock
+makes them print one after the other.
 """
 
 from __future__ import annotations
@@ -8,12 +10,16 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, TextIO
 
 from mobula import _core
+from mobula._log_repeats import Line, Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from mobula._log_repeats import Settings
 
 _CYAN = "\x1b[36m"
 _RESET = "\x1b[0m"
@@ -22,22 +28,61 @@ _RESET = "\x1b[0m"
 class LogPrinter:
     """Runs from construction until the session has ended; `join` waits for that."""
 
-    def __init__(self) -> None:
-        self._thread = threading.Thread(target=_run, name="mobula-logs", daemon=True)
+    def __init__(self, repeats: Settings | None, labels: bool = True) -> None:
+        """repeats: how lines that many processes print are treated; None: all are printed. labels:
+        say in front of each line whose it is."""
+        self._repeats = Repeats(repeats) if repeats is not None else None
+        self._labels = labels
+        self._changed = threading.Condition()
+        self._ended = False
+        self._later: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="mobula-logs", daemon=True)
         self._thread.start()
 
     def join(self) -> None:
         """Call after `_core.disconnect`. What was printed before is on the streams afterwards."""
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        if threading.current_thread() in (self._thread, self._later):
+            return
+        self._thread.join()
+        if self._later is not None:
+            self._later.join()
+
+    def _run(self) -> None:
+        while (lines := _core.next_log_lines()) is not None:
+            if self._repeats is None:
+                _print((Line(*fields) for fields in lines), self._labels)
+            else:
+                self._print_but_repeats(self._repeats, lines)
+        with self._changed:
+            self._ended = True
+            if self._repeats is not None:
+                _print(self._repeats.end(), self._labels)
+            self._changed.notify()
+
+    def _print_but_repeats(
+        self, repeats: Repeats, lines: Iterable[tuple[int, str, bool, str]]
+    ) -> None:
+        with self._changed:
+            waited_for = repeats.next_due()
+            _print(repeats.take(lines, time.monotonic()), self._labels)
+            if repeats.next_due() == waited_for:
+                return
+            if self._later is None:
+                self._later = threading.Thread(
+                    target=self._print_later, args=(repeats,), name="mobula-repeats", daemon=True
+                )
+                self._later.start()
+            self._changed.notify()
+
+    def _print_later(self, repeats: Repeats) -> None:
+        with self._changed:
+            while not self._ended:
+                due = repeats.next_due()
+                self._changed.wait(None if due is None else max(0.0, due - time.monotonic()))
+                _print(repeats.due(time.monotonic()), self._labels)
 
 
-def _run() -> None:
-    while (lines := _core.next_log_lines()) is not None:
-        _print(lines)
-
-
-def _print(lines: Iterable[tuple[int, str, bool, str]]) -> None:
+def _print(lines: Iterable[Line], labels: bool) -> None:
     # Through sys.stdout and sys.stderr as they are now, so that notebooks and redirections see it.
     # Runs of lines for one stream go out in one write: other threads do not come in between.
     for is_stderr, run in _runs(lines):
@@ -45,7 +90,10 @@ def _print(lines: Iterable[tuple[int, str, bool, str]]) -> None:
         if stream is None:
             continue
         try:
-            stream.write("".join(_labelled(line, _wants_colour(stream)) for line in run))
+            if labels:
+                stream.write("".join(_labelled(line, _wants_colour(stream)) for line in run))
+            else:
+                stream.write("".join(f"{line.text}\n" for line in run))
             stream.flush()
         except (OSError, ValueError):
             # The stream is closed, or its reader has gone away. There is nowhere left to say so, and
@@ -53,20 +101,18 @@ def _print(lines: Iterable[tuple[int, str, bool, str]]) -> None:
             continue
 
 
-def _runs(
-    lines: Iterable[tuple[int, str, bool, str]],
-) -> Iterable[tuple[bool, list[tuple[int, str, bool, str]]]]:
-    run: list[tuple[int, str, bool, str]] = []
+def _runs(lines: Iterable[Line]) -> Iterable[tuple[bool, list[Line]]]:
+    run: list[Line] = []
     for line in lines:
-        if run and run[-1][2] != line[2]:
-            yield run[-1][2], run
+        if run and run[-1].is_stderr != line.is_stderr:
+            yield run[-1].is_stderr, run
             run = []
         run.append(line)
     if run:
-        yield run[-1][2], run
+        yield run[-1].is_stderr, run
 
 
-def _labelled(line: tuple[int, str, bool, str], colour: bool) -> str:
+def _labelled(line: Line, colour: bool) -> str:
     pid, name, _, text = line
     label = f"({name} pid={pid})" if name else f"(pid={pid})"
     if colour:

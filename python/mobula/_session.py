@@ -235,9 +235,10 @@ def _start(
     temp_dir: str | None,
 ) -> None:
     global _driver
-    from mobula import _daemon
+    from mobula import _daemon, _log_repeats
     from mobula._logs import LogPrinter
 
+    repeats = _log_repeats.settings_of()
     daemon = _daemon.start_private_daemon(
         resources=resources, object_store_memory=store_bytes, temp_dir=temp_dir
     )
@@ -268,7 +269,7 @@ def _start(
         raise
     _driver = _Driver(daemon, labels, runtime_env)
     if log_to_driver:
-        _driver.printer = LogPrinter()
+        _driver.printer = LogPrinter(repeats)
 
 
 def infeasible_is_error() -> bool:
