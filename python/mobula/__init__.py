@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mobula import _core, _hooks, _timeline, exceptions, util
+from mobula import _core, _hooks, _timeline, exceptions, job_config, util
 from mobula._core import ObjectRef, get, put, wait
 from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
+from mobula._logging_config import LoggingConfig
 from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
 from mobula._version import __version__
@@ -87,6 +88,7 @@ def get_gpu_ids() -> list[int | str]:
 
 __all__ = [
     "DynamicObjectRefGenerator",
+    "LoggingConfig",
     "ObjectID",
     "ObjectRef",
     "ObjectRefGenerator",
@@ -101,6 +103,7 @@ __all__ = [
     "get_runtime_context",
     "init",
     "is_initialized",
+    "job_config",
     "nodes",
     "put",
     "remote",

@@ -17,6 +17,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from mobula import _core, exceptions
+from mobula import job_config as _job_config
 from mobula._version import __version__
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from mobula._context import Context
     from mobula._daemon import PrivateDaemon
+    from mobula._logging_config import LoggingConfig
     from mobula._logs import LogPrinter
 
 _STORE_BYTES_MIN = 75 * 1024 * 1024
@@ -102,11 +104,11 @@ def init(
     include_dashboard: bool | None = None,
     dashboard_host: str = "127.0.0.1",
     dashboard_port: int | None = None,
-    job_config: Any = None,
+    job_config: _job_config.JobConfig | None = None,
     configure_logging: bool = True,
     logging_level: int | str = "info",
     logging_format: str | None = None,
-    logging_config: Any = None,
+    logging_config: LoggingConfig | None = None,
     log_to_driver: bool | None = None,
     namespace: str | None = None,
     runtime_env: dict[str, Any] | None = None,
@@ -120,16 +122,16 @@ def init(
     """Starts Mobula on this machine, for this process.
 
     address: None or "local"; there are no clusters to connect to yet (ConnectionError).
-    num_cpus, num_gpus, resources: what tasks may use; CPUs and GPUs are counted if not given. Declared
-        GPUs need not exist.
+    num_cpus, num_gpus, resources: what tasks may use; CPUs and GPUs are counted if not given.
     object_store_memory: bytes; 30 % of the free memory if not given.
     log_to_driver: print here what tasks print (default).
     namespace: of named actors.
     runtime_env: {"env_vars": {...}}, set in all workers.
+    job_config: a JobConfig with namespace and runtime_env, where they are not given here.
+    logging_config: a LoggingConfig for the root loggers here and in workers.
     ignore_reinit_error: return the session that exists instead of raising RuntimeError.
 
-    What else Ray's `init` takes is checked where it means something and otherwise ignored;
-    docs/compatibility.md lists it. The result can be used in `with`, which shuts down at its end.
+    docs/compatibility.md lists what else Ray's `init` takes. The result can be used in `with`.
     """
     _check_keywords(kwargs)
     if local_mode:
@@ -142,23 +144,30 @@ def init(
         if configure_logging:
             _configure_logging(logging_level, logging_format)
         _check_address(address)
-        _check_unsupported(job_config, logging_config, enable_resource_isolation)
+        job = _job_config.of_init(job_config, namespace, runtime_env, logging_config)
+        if enable_resource_isolation:
+            raise NotImplementedError("enable_resource_isolation is not supported yet")
         _start(
             _node_resources(num_cpus, num_gpus, resources),
             _store_bytes(object_store_memory),
             _check_labels(labels),
-            _check_namespace(namespace),
-            _check_runtime_env(runtime_env),
+            _check_namespace(job.ray_namespace),
+            _check_runtime_env(job.runtime_env),
+            job.py_logging_config,
             log_to_driver is not False,
             kwargs.get("_temp_dir"),
         )
         try:
             return _context()
         except exceptions.RaySystemError as error:
-            # The daemon died as soon as it had welcomed us.
-            said = _driver.daemon.last_words() if _driver is not None else ""
-            shutdown()
-            raise ConnectionError(f"{error}\n{said}" if said else str(error)) from error
+            raise _died_at_once(error) from error
+
+
+def _died_at_once(error: exceptions.RaySystemError) -> ConnectionError:
+    """The daemon died as soon as it had welcomed us."""
+    said = _driver.daemon.last_words() if _driver is not None else ""
+    shutdown()
+    return ConnectionError(f"{error}\n{said}" if said else str(error))
 
 
 def shutdown(_exiting_interpreter: bool = False) -> None:
@@ -213,12 +222,18 @@ def _from_driver(variable: str) -> Mapping[str, Any]:
     return value
 
 
-def _for_workers(labels: Mapping[str, str], runtime_env: Mapping[str, Any]) -> dict[str, str]:
+def _for_workers(
+    labels: Mapping[str, str],
+    runtime_env: Mapping[str, Any],
+    logging_config: LoggingConfig | None,
+) -> dict[str, str]:
     import json
 
+    logging_settings = json.dumps(logging_config.to_dict()) if logging_config else ""
     return {
         _LABELS_VARIABLE: json.dumps(dict(labels)),
         _RUNTIME_ENV_VARIABLE: json.dumps(dict(runtime_env)),
+        "MOBULA_LOGGING_CONFIG": logging_settings,
     }
 
 
@@ -231,6 +246,7 @@ def _start(
     labels: Mapping[str, str],
     namespace: str,
     runtime_env: Mapping[str, Any],
+    logging_config: LoggingConfig | None,
     log_to_driver: bool,
     temp_dir: str | None,
 ) -> None:
@@ -252,7 +268,7 @@ def _start(
                 "sys_path": _worker_path(),
                 "environment": {
                     **os.environ,
-                    **_for_workers(labels, runtime_env),
+                    **_for_workers(labels, runtime_env, logging_config),
                     **runtime_env.get("env_vars", {}),
                 },
                 "log_to_driver": log_to_driver,
@@ -268,8 +284,11 @@ def _start(
         daemon.stop()
         raise
     _driver = _Driver(daemon, labels, runtime_env)
+    if logging_config is not None:
+        logging_config._apply()
     if log_to_driver:
-        _driver.printer = LogPrinter(repeats)
+        # Configured log records say themselves whose they are, and JSON must stay JSON.
+        _driver.printer = LogPrinter(repeats, labels=logging_config is None)
 
 
 def infeasible_is_error() -> bool:
@@ -329,15 +348,6 @@ def _check_address(address: str | None) -> None:
     raise ConnectionError(
         f"Cannot connect to {address!r}: connecting to a running cluster is not supported yet."
     )
-
-
-def _check_unsupported(job_config: Any, logging_config: Any, resource_isolation: bool) -> None:
-    if job_config is not None:
-        raise NotImplementedError("job_config is not supported yet")
-    if logging_config is not None:
-        raise NotImplementedError("logging_config is not supported yet")
-    if resource_isolation:
-        raise NotImplementedError("enable_resource_isolation is not supported yet")
 
 
 def _whole_amount(name: str, value: Any) -> float:

@@ -147,6 +147,10 @@ def main(socket_fd: int) -> NoReturn:
         )
         signal.signal(_CANCEL_SIGNAL, _on_cancel)
         _core.interrupt_with(_CANCEL_SIGNAL)
+        if os.environ.get("MOBULA_LOGGING_CONFIG"):
+            from mobula import _logging_config
+
+            _logging_config.apply_from_environment()
         _core.run_worker(Lease().start)
         code = 0
     except SystemExit as error:

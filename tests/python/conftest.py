@@ -24,9 +24,10 @@ if AGAINST_RAY:
     # For this process, and for the programs and workers that it starts.
     _alias = tempfile.TemporaryDirectory()
     Path(_alias.name, "mobula.py").write_text(
-        "import sys, ray, ray.exceptions\n"
-        "sys.modules['mobula'] = ray\n"
-        "sys.modules['mobula.exceptions'] = ray.exceptions\n"
+        "import sys, ray, ray.exceptions, ray.job_config\n"
+        "import ray.util.check_serialize, ray.util.scheduling_strategies\n"
+        "for name in [name for name in sys.modules if name.partition('.')[0] == 'ray']:\n"
+        "    sys.modules['mobula' + name[3:]] = sys.modules[name]\n"
     )
     sys.path.insert(0, _alias.name)
     os.environ["PYTHONPATH"] = _alias.name

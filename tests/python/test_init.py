@@ -142,7 +142,7 @@ def test_state_needs_a_session(no_session: None, call: Callable[[], Any]) -> Non
         ),
         pytest.param({"address": "auto"}, ConnectionError, marks=pytest.mark.mobula_only),
         pytest.param({"address": "192.0.2.77:1"}, ConnectionError, marks=pytest.mark.mobula_only),
-        pytest.param({"job_config": 3}, NotImplementedError, marks=pytest.mark.mobula_only),
+        pytest.param({"job_config": 3}, TypeError, marks=pytest.mark.mobula_only),
     ],
 )
 def test_what_init_refuses(
