@@ -24,6 +24,15 @@ class Hooks(Protocol):
     def future(self, ref: ObjectRef[Any]) -> Any:
         """What `ref.future()` returns."""
 
+    def task_id(self, text: str) -> Any:
+        """What `ref.task_id()` returns, from 48 digits."""
+
+    def job_id(self, text: str) -> Any:
+        """What `ref.job_id()` returns, from 8 digits."""
+
+    def on_completed(self, ref: ObjectRef[Any], callback: Callable[[Any], None]) -> None:
+        """Behind `ref._on_completed(callback)`."""
+
     def as_future(self, ref: ObjectRef[Any]) -> Any:
         """What `ref.as_future()` returns."""
 
@@ -247,6 +256,9 @@ def run_worker(on_lease: Callable[[list[int], float], None]) -> None:
 
 def interrupt_with(signal: int) -> None:
     """The main thread is sent `signal` when the task it executes is cancelled."""
+
+def retire() -> None:
+    """This worker ends after the task that it executes; what waits for it goes elsewhere."""
 
 def take_cancellation() -> bool:
     """In the handler of that signal: True, once, if the task that runs now is the one meant. Its own

@@ -145,6 +145,11 @@ def future(ref: _core.ObjectRef[Any]) -> concurrent.futures.Future[Any]:
     return result
 
 
+def on_completed(ref: _core.ObjectRef[Any], callback: Callable[[Any], None]) -> None:
+    """Calls `callback` with the value of `ref`, or its error, in a thread of its own kind."""
+    _add(ref, _Waiter(lambda value, error: callback(value if error is None else error), None))
+
+
 def asyncio_future(ref: _core.ObjectRef[Any], wants_value: bool = True) -> asyncio.Future[Any]:
     """A future of the running event loop. Without `wants_value` its result is None once `ref` is
     ready, be it with an error."""

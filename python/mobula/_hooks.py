@@ -24,6 +24,21 @@ class _Hooks:
 
         return _futures.future(ref)
 
+    def task_id(self, text: str) -> Any:
+        from mobula import _ids
+
+        return _ids.TaskID(text)
+
+    def job_id(self, text: str) -> Any:
+        from mobula import _ids
+
+        return _ids.JobID(text)
+
+    def on_completed(self, ref: Any, callback: Callable[[Any], None]) -> None:
+        from mobula import _futures
+
+        _futures.on_completed(ref, callback)
+
     def as_future(self, ref: Any) -> Any:
         from mobula import _futures
 

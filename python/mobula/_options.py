@@ -5,7 +5,6 @@ It knows nothing of sessions. Amounts of resources are fixed point: 1/10,000 of 
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from mobula import _placement
@@ -79,6 +78,7 @@ class TaskOptions:
     __slots__ = (
         "ahead_max",
         "dynamic",
+        "max_calls",
         "max_retries",
         "name",
         "num_returns",
@@ -98,6 +98,7 @@ class TaskOptions:
         dynamic: bool = False,
         ahead_max: int = 0,
         placement: _placement.Placement | None = None,
+        max_calls: int = 0,
     ) -> None:
         self.resources = resources
         self.num_returns = num_returns
@@ -110,6 +111,8 @@ class TaskOptions:
         self.ahead_max = ahead_max
         # On which nodes; None: any.
         self.placement = placement
+        # After so many calls in one worker the worker ends; 0: never.
+        self.max_calls = max_calls
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -261,10 +264,14 @@ def _refuse_what_is_missing(options: Mapping[str, Any]) -> None:
         raise NotImplementedError("The option 'runtime_env' is not supported yet")
     if options.get("placement_group") not in (None, "default"):
         raise NotImplementedError("Placement groups are not supported yet")
-    if options.get("max_calls"):
-        warnings.warn(
-            "The option 'max_calls' is accepted and ignored: workers are reused", stacklevel=4
-        )
+
+
+def _max_calls(options: Mapping[str, Any], resources: Mapping[str, float]) -> int:
+    """Libraries keep GPUs for the life of their process, so by default one is not used again."""
+    value = options.get("max_calls")
+    if value is None:
+        return 1 if resources.get("GPU") else 0
+    return int(value)
 
 
 def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> TaskOptions:
@@ -283,6 +290,7 @@ def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> Ta
         name=options.get("name"),
         dynamic=options.get("num_returns") == "dynamic",
         placement=_placement.of_options(options),
+        max_calls=_max_calls(options, resources),
         ahead_max=max(0, options.get("_generator_backpressure_num_objects") or 0),
     )
     _refuse_what_is_missing(options)

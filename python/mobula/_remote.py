@@ -11,10 +11,10 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from mobula import _core, _generator, _options
+from mobula import _cancelled, _core, _generator, _options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mobula import _placement
 
@@ -52,7 +52,7 @@ class RemoteFunction(Generic[P, R]):
         self._function = function
         self._options = options
         self._identity = identity or os.urandom(16)
-        self._sources: dict[tuple[str, Any, bool], _core.FunctionSource] = {}
+        self._sources: dict[tuple[Any, ...], _core.FunctionSource] = {}
         self.remote = self._submitter(_options.task_options(options, function))
         _known[self._identity] = self
 
@@ -89,12 +89,15 @@ class RemoteFunction(Generic[P, R]):
     def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
         name = options.name or str(getattr(self._function, "__name__", self._function))
         retried = (options.retry_exceptions, options.max_retries)
-        key = (name, retried if options.retry_exceptions else None, options.dynamic)
+        retry = retried if options.retry_exceptions else None
+        key = (name, retry, options.dynamic, options.max_calls)
         source = self._sources.get(key)
         if source is None:
             function: Callable[..., Any] = self._function
             if options.dynamic:
                 function = _Dynamic(function)
+            if options.max_calls:
+                function = _Limited(function, options.max_calls)
             if options.retry_exceptions:
                 function = _Retrying(function, options.retry_exceptions, options.max_retries)
             source = _core.FunctionSource(function, name)
@@ -188,6 +191,21 @@ class _GeneratorSubmitter:
         return _generator.ObjectRefGenerator(self._submit(*args, **kwargs))
 
 
+class _Limited:
+    """A function whose worker ends after so many calls of it."""
+
+    def __init__(self, function: Callable[..., Any], calls_max: int) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._calls_left = calls_max
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._calls_left -= 1
+        if self._calls_left <= 0:
+            _core.retire()
+        return self._function(*args, **kwargs)
+
+
 class _Dynamic:
     """A generator function whose items are put one by one and returned together, as refs."""
 
@@ -215,12 +233,30 @@ class _Retrying:
         self._retries_max = retries_max
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _options.is_generator(self._function):
+            return self._items(args, kwargs)
         retries = 0
         while True:
             try:
                 return self._function(*args, **kwargs)
             except self._exceptions:  # type: ignore[misc]
-                if retries == self._retries_max:
+                if retries == self._retries_max or _cancelled.is_current_task():
+                    raise
+                retries += 1
+
+    def _items(self, args: Any, kwargs: Any) -> Iterator[Any]:
+        """Of a generator function: run again, it begins anew, and what was sent is left out."""
+        retries = 0
+        sent = 0
+        while True:
+            try:
+                for number, item in enumerate(self._function(*args, **kwargs)):
+                    if number == sent:
+                        sent += 1
+                        yield item
+                return
+            except self._exceptions:  # type: ignore[misc]
+                if retries == self._retries_max or _cancelled.is_current_task():
                     raise
                 retries += 1
 

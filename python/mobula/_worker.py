@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 # _serialization, with cloudpickle, is for the extension: imported here, the zygote does it once.
-from mobula import _core, _serialization, _session  # noqa: F401
+from mobula import _cancelled, _core, _serialization, _session  # noqa: F401
 from mobula._lease import Lease
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _reseed() -> None:
 def _on_cancel(number: int, frame: types.FrameType | None) -> None:
     # Late signals find another task, or none: those are not meant.
     if _core.take_cancellation():
+        _cancelled.note_current_task()
         raise KeyboardInterrupt
 
 

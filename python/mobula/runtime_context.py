@@ -6,7 +6,8 @@ import json
 import os
 from typing import Any
 
-from mobula import _core, _lease, _session
+from mobula import _cancelled, _core, _lease, _session
+from mobula._ids import JobID, NodeID, TaskID
 
 _ONLY_IN_WORKERS = "This is only there in tasks: the caller is a driver."
 _ONLY_IN_ACTORS = "This method is only available in an actor."
@@ -89,10 +90,10 @@ class RuntimeContext:
         return json.dumps(self.runtime_env)
 
     def is_canceled(self) -> bool:
-        """Always False in a task: a cancelled one is interrupted. RuntimeError in a driver."""
+        """Was the task cancelled? It has seen KeyboardInterrupt then. RuntimeError in a driver."""
         if _core.current_task() is None:
             raise RuntimeError(_ONLY_IN_WORKERS)
-        return False
+        return _cancelled.is_current_task()
 
     def get(self) -> dict[str, Any]:
         """What is known, in one dict."""
@@ -137,19 +138,20 @@ class RuntimeContext:
         raise RuntimeError(_ONLY_IN_ACTORS)
 
     @property
-    def job_id(self) -> str:
+    def job_id(self) -> JobID:
         """Deprecated: use get_job_id()."""
-        return self.get_job_id()
+        return JobID(self.get_job_id())
 
     @property
-    def node_id(self) -> str:
+    def node_id(self) -> NodeID:
         """Deprecated: use get_node_id()."""
-        return self.get_node_id()
+        return NodeID(self.get_node_id())
 
     @property
-    def task_id(self) -> str | None:
+    def task_id(self) -> TaskID | None:
         """Deprecated: use get_task_id()."""
-        return self.get_task_id()
+        text = self.get_task_id()
+        return TaskID(text) if text else None
 
     @property
     def actor_id(self) -> str | None:

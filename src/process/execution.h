@@ -25,6 +25,7 @@ struct Execution {
   ChannelId channel{};         // From which the task came,
   uint64_t tag = 0;            // and its claim tag there.
   uint64_t number = 0;         // Counts the tasks executed here.
+  bool retiring = false;       // No task after this one.
   bool blocked = false;        // The task waits in get; its CPUs were given back.
   uint64_t yield_parcels = 0;  // Counts the parcels of items.
   int signal = 0;              // By which the thread is interrupted; 0: not at all.

@@ -125,6 +125,9 @@ class Runtime {
   // kTimeout: nobody wants more items; kInterrupted: as the gate says.
   virtual Waited yield_item(ClaimedTask& task, PackedValues item, std::vector<StoreWrite> stored,
                             Gate& gate) = 0;
+  // After the task that executes, next_task() is kExit as soon as the results are out and no task
+  // that was submitted here is pending.
+  virtual void retire() = 0;
   // The thread that executes tasks is sent `signal` when its task is cancelled. In the handler, or
   // later on that thread, take_cancellation() tells once whether the task that runs is the one
   // meant; with `recursive` its own tasks are cancelled by then.

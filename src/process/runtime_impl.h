@@ -40,7 +40,6 @@ class RuntimeImpl final : public Runtime {
   ~RuntimeImpl() override;
 
   Result<void> start(Gate& gate);
-
   bool alive_here() const override;
   NodeId node() const override { return node_; }
   ProcessId process() const override { return process_; }
@@ -53,7 +52,6 @@ class RuntimeImpl final : public Runtime {
   uint32_t shape(const ResourceSet& resources) override;
   Result<void> submit(const Submission& submission, PackedValues arguments,
                       std::span<Object*> returns) override;
-
   Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,
                                                    PackedValues arguments,
                                                    std::span<Object*> returns) override;
@@ -80,6 +78,7 @@ class RuntimeImpl final : public Runtime {
                    std::vector<StoreWrite> stored) override;
   Waited yield_item(ClaimedTask& task, PackedValues item, std::vector<StoreWrite> stored,
                     Gate& gate) override;
+  void retire() override;
   void interrupt_with(int signal) override { execution_.signal = signal; }
   bool take_cancellation() override;
 
@@ -211,6 +210,7 @@ class RuntimeImpl final : public Runtime {
   void satisfy(Waiter& waiter);
 
   // worker.cc
+  bool may_exit() const;
   bool take_task(ClaimedTask& task);
   Result<bool> take_from(InboundChannel& channel, ClaimedTask& task);
   Result<void> on_function_frame(InboundChannel& channel, std::span<const std::byte> frame);

@@ -37,7 +37,10 @@ void relax() { __builtin_ia32_pause(); }
 bool RuntimeImpl::satisfied(const Waiter& waiter) const {
   if (waiter.for_notified) return !notifications_.ready.empty() || !disconnected_.empty();
   if (waiter.for_room != nullptr) return may_yield(*waiter.for_room);
-  if (waiter.for_task) return !tasks_ready_.empty() || exit_asked_ || !disconnected_.empty();
+  if (waiter.for_task) {
+    return !tasks_ready_.empty() || exit_asked_ || !disconnected_.empty() ||
+           (execution_.retiring && may_exit());
+  }
   return waiter.remaining <= 0;
 }
 

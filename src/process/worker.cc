@@ -24,6 +24,7 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
   while (true) {
     pump();
     if (exit_asked_ || !disconnected_.empty()) return NextTask::kExit;
+    if (execution_.retiring && may_exit()) return NextTask::kExit;
     if (take_task(task)) {
       execution_.running = true;
       execution_.channel = ChannelId{task.channel};
@@ -37,6 +38,18 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
     const Waited waited = wait_for(waiter, std::nullopt, gate, lock, task_credit_);
     if (waited == Waited::kInterrupted) return NextTask::kInterrupted;
   }
+}
+
+void RuntimeImpl::retire() {
+  Locked lock(*this);
+  execution_.retiring = true;
+}
+
+// Somebody may still need what this process is about to send, or what its tasks return.
+bool RuntimeImpl::may_exit() const {
+  if (unfinished_ != 0 || uplink_->waiting()) return false;
+  return std::ranges::none_of(inbound_,
+                              [](const auto& entry) { return entry.second->results.waiting(); });
 }
 
 bool RuntimeImpl::take_task(ClaimedTask& task) {

@@ -264,6 +264,7 @@ void make_module(nb::module_& module) {
   module.def("timeline", timeline);
   module.def("next_log_lines", next_log_lines);
   module.def("next_notified", next_notified);
+  module.def("retire", [] { session().runtime->retire(); });
   module.def("interrupt_with", [](int signal) { session().runtime->interrupt_with(signal); });
   module.def("debug_state",
              [] { return open_session == nullptr ? "" : open_session->runtime->debug_state(); });

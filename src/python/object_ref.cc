@@ -80,7 +80,7 @@ PyObject* ref_is_nil(PyObject* self, PyObject*) {
 PyObject* ref_task_id(PyObject* self, PyObject*) {
   ObjectId first = as_ref(self)->id;
   first.index -= as_ref(self)->return_index;
-  return task_hex(first);
+  return call_hook("task_id", Owned(Py_BuildValue("(N)", task_hex(first))));
 }
 
 PyObject* ref_job_id(PyObject*, PyObject*) {
@@ -88,7 +88,12 @@ PyObject* ref_job_id(PyObject*, PyObject*) {
   if (session == nullptr) return nullptr;
   char text[16];
   std::snprintf(text, sizeof text, "%08x", static_cast<unsigned>(number(session->runtime->job())));
-  return PyUnicode_FromString(text);
+  return call_hook("job_id", Owned(Py_BuildValue("(s)", text)));
+}
+
+PyObject* ref_on_completed(PyObject* self, PyObject* callback) {
+  const Owned done(call_hook("on_completed", Owned(PyTuple_Pack(2, self, callback))));
+  return done ? Py_NewRef(self) : nullptr;
 }
 
 PyObject* ref_reduce(PyObject* self, PyObject*) { return reduce_ref(self); }
@@ -117,6 +122,7 @@ PyMethodDef ref_methods[] = {
     {"task_id", ref_task_id, METH_NOARGS, "The task that makes the value, hexadecimal."},
     {"job_id", ref_job_id, METH_NOARGS, "The job that this process works for, hexadecimal."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
+    {"_on_completed", ref_on_completed, METH_O, "Calls back with the value, or the error."},
     {"as_future", ref_as_future, METH_NOARGS, "An asyncio.Future of the value."},
     {"__reduce__", ref_reduce, METH_NOARGS, nullptr},
     {"__copy__", ref_itself, METH_NOARGS, nullptr},

@@ -243,3 +243,22 @@ def test_ten_thousand_short_tasks_at_random_moments() -> None:
                 cancelled += 1
     assert untouched > 0 and cancelled > 0
     wait_until(all_free, "all CPUs free")
+
+
+def test_a_cancelled_task_is_not_retried(tmp_path: Path) -> None:
+    @ray.remote(retry_exceptions=True, max_retries=5)
+    def stubborn(path: str) -> None:
+        with open(path, "a") as file:
+            file.write("x")
+        try:
+            time.sleep(1000)
+        except KeyboardInterrupt:
+            assert ray.get_runtime_context().is_canceled()
+            raise ValueError("of its own") from None
+
+    ref = stubborn.remote(str(tmp_path / "a"))
+    wait_until(started(tmp_path / "a"), "started")
+    ray.cancel(ref)
+    with pytest.raises(ValueError, match="of its own"):
+        ray.get(ref, timeout=30)
+    assert (tmp_path / "a").read_text() == "x"

@@ -266,3 +266,15 @@ def test_an_argument_that_failed_is_the_only_item() -> None:
 def test_what_does_not_yield_is_no_stream(mode: str) -> None:
     with pytest.raises(ValueError):
         ray.remote(num_returns=mode)(lambda: 1).remote()
+
+
+def test_retried_exceptions_leave_out_what_was_sent(tmp_path: Path) -> None:
+    @ray.remote(retry_exceptions=[ValueError], max_retries=2)
+    def fails_once(path: str) -> Any:
+        yield 1
+        if not os.path.exists(path):
+            Path(path).touch()
+            raise ValueError("first")
+        yield 2
+
+    assert [ray.get(ref) for ref in fails_once.remote(str(tmp_path / "failed"))] == [1, 2]

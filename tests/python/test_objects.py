@@ -544,3 +544,11 @@ def test_a_forked_child_may_read_arrays_of_the_store() -> None:
         os._exit(7 if int(array[-1]) == 299_999 else 1)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_ids_have_bytes_and_digits(shared_session: None) -> None:
+    ref = ray.put(1)
+    task = ref.task_id()
+    assert len(task.hex()) == 48 and bytes.fromhex(task.hex()) == task.binary()
+    assert len(ref.job_id().hex()) == 8 and not ref.job_id().is_nil()
+    assert task == ref.task_id() and hash(task) == hash(ref.task_id())

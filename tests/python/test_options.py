@@ -166,9 +166,3 @@ def test_actors_say_that_they_are_missing() -> None:
 def test_several_gpus_are_whole_ones() -> None:
     with pytest.raises(ValueError, match=r"2\.5"):
         ray.remote(num_gpus=2.5)(plain)
-
-
-@pytest.mark.mobula_only
-def test_max_calls_warns_that_it_is_ignored() -> None:
-    with pytest.warns(UserWarning, match="max_calls"):
-        ray.remote(max_calls=3)(plain)

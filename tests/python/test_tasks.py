@@ -11,6 +11,7 @@ from typing import Any
 
 import meeting
 import mobula as ray
+import numpy as np
 import pytest
 from mobula import exceptions
 
@@ -432,6 +433,7 @@ def test_functions_and_classes_of_the_script_itself(run_script: RunScript) -> No
     text = """
 import sys
 import mobula as ray
+import numpy as np
 
 LIMIT = 10
 
@@ -466,6 +468,7 @@ def test_a_module_beside_the_script(run_script: RunScript, tmp_path: Path) -> No
     text = """
 import beside, package
 import mobula as ray
+import numpy as np
 
 @ray.remote
 def both(x):
@@ -497,8 +500,46 @@ def test_workers_have_the_drivers_working_directory(run_script: RunScript, tmp_p
     text = """
 import os
 import mobula as ray
+import numpy as np
 print(ray.get(ray.remote(os.getcwd and (lambda: os.getcwd())).remote()))
 """
     folder = tmp_path / "here"
     folder.mkdir()
     assert run_script(text, cwd=folder).stdout == f"{folder}\n"
+
+
+def test_max_calls_ends_the_worker(shared_session: None) -> None:
+    @ray.remote(max_calls=2)
+    def pid() -> int:
+        return os.getpid()
+
+    pids = [ray.get(pid.remote()) for _ in range(6)]
+    assert [pids.count(p) for p in dict.fromkeys(pids)] == [2, 2, 2]
+    # Many at once: what waits for a worker that ends goes elsewhere.
+    many = ray.get([pid.remote() for _ in range(60)])
+    assert max(many.count(p) for p in set(many)) <= 2
+
+
+def test_a_gpu_is_left_clean(shared_session: None) -> None:
+    @ray.remote(num_gpus=1)
+    def pid() -> int:
+        return os.getpid()
+
+    assert len({ray.get(pid.remote()) for _ in range(3)}) == 3
+    kept = pid.options(num_gpus=0.5).remote()
+    assert ray.get(kept) > 0
+
+
+def test_max_calls_loses_no_results(shared_session: None) -> None:
+    @ray.remote(max_calls=1)
+    def large(i: int) -> Any:
+        return np.full(300_000, i)
+
+    @ray.remote(max_calls=1)
+    def nested(i: int) -> Any:
+        return [ray.put(np.full(200_000, i)), ray.put(i)]
+
+    for i, array in enumerate(ray.get([large.remote(i) for i in range(8)])):
+        assert array[0] == i and len(array) == 300_000
+    for i, (array_ref, small_ref) in enumerate(ray.get([nested.remote(i) for i in range(4)])):
+        assert ray.get(array_ref)[0] == i and ray.get(small_ref) == i

@@ -75,7 +75,7 @@ def test_map_unordered_reads_no_more_than_it_may(tmp_path: Path) -> None:
 
 def test_map_unordered_checks_what_it_is_given() -> None:
     with pytest.raises(ValueError):
-        util.map_unordered(double, [1], backpressure_size=1, chunk_size=10)
+        util.map_unordered(double, [1], backpressure_size=0)
     with pytest.raises(TypeError):
         util.map_unordered(len, [1])
 

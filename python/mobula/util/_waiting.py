@@ -30,8 +30,9 @@ def as_completed(
 ) -> Iterator[Any]:
     """The values of `refs` as they become ready, or the refs themselves (`yield_obj_refs`).
 
-    chunk_size: how many are waited for and fetched at a time; those that are ready are given without
-    waiting for a chunk to be full. kwargs: those of `wait`. Raises what a task raised, at its turn.
+    chunk_size: how many are fetched at a time; those that are ready are given without waiting for a
+    chunk to be full. kwargs: those of `wait`; after its timeout the wait begins anew. Raises what a
+    task raised, at its turn.
     """
     _check(chunk_size, kwargs)
     return _completed(list(refs), chunk_size, yield_obj_refs, kwargs)
@@ -48,12 +49,6 @@ def _completed(
                 pending, num_returns=min(chunk_size - 1, len(pending)), timeout=0
             )
             ready += more
-        if not ready:
-            from mobula import exceptions
-
-            raise exceptions.GetTimeoutError(
-                f"as_completed: none of {len(pending)} objects was ready in time."
-            )
         yield from _values(ready, as_refs)
 
 
@@ -73,17 +68,15 @@ def map_unordered(
 ) -> Iterator[Any]:
     """`fn.remote(item)` for each of `items`; the values, or refs, as they become ready.
 
-    backpressure_size: at most so many tasks are under way at a time (None: all at once); at least
-    chunk_size. `items` may be endless: it is read as tasks end. kwargs: those of `wait`.
-    ValueError: backpressure_size is less than chunk_size. TypeError: `fn` is no remote function.
+    backpressure_size: at most so many tasks are under way at a time (None: all at once).
+    `items` may be endless: it is read as tasks end. kwargs: those of `wait`.
+    ValueError: a size below 1. TypeError: `fn` is no remote function.
     """
     _check(chunk_size, kwargs)
     if not hasattr(fn, "remote"):
         raise TypeError(f"map_unordered() takes a remote function, not {fn!r}")
-    if backpressure_size is not None and backpressure_size < chunk_size:
-        raise ValueError(
-            f"backpressure_size ({backpressure_size}) must be at least chunk_size ({chunk_size})"
-        )
+    if backpressure_size is not None and backpressure_size < 1:
+        raise ValueError(f"backpressure_size must be at least 1, not {backpressure_size}")
     return _mapped(fn, iter(items), (backpressure_size, chunk_size), yield_obj_refs, kwargs)
 
 
@@ -103,9 +96,5 @@ def _mapped(
                 pending, num_returns=min(chunk_size - 1, len(pending)), timeout=0
             )
             ready += more
-        if not ready:
-            from mobula import exceptions
-
-            raise exceptions.GetTimeoutError("map_unordered: no task has ended in time.")
         pending += [fn.remote(item) for item in islice(items, len(ready))]
         yield from _values(ready, as_refs)
