@@ -12,67 +12,91 @@ from typing import TYPE_CHECKING, Any
 from mobula.util import scheduling_strategies as strategies
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_KEY = re.compile(rf"^([A-Za-z0-9]([-A-Za-z0-9.]{{0,251}}[A-Za-z0-9])?/)?{_NAME}$")
-_VALUE = re.compile(rf"^({_NAME})?$")
-_SELECTOR = re.compile(r"^(?P<no>!)?(in\((?P<list>[^()]*)\)|(?P<one>[^()]*))$")
+_KEY = re.compile(rf"([A-Za-z0-9]([-A-Za-z0-9.]{{0,251}}[A-Za-z0-9])?/)?{_NAME}")
+_SELECTOR = re.compile(rf"!?(in\( *{_NAME} *(, *{_NAME} *)*\)|{_NAME})|")
 
 
 class Placement:
-    """What is asked of a node: every alternative is a text for people and its conditions."""
+    """What is asked of a node: labels that it must have, and perhaps which one it is."""
 
-    def __init__(self) -> None:
-        self._alternatives: list[tuple[str, dict[str, Any]]] = []
-        self.node_id: str | None = None
+    def __init__(
+        self,
+        alternatives: Sequence[Mapping[str, str]],
+        hard: Mapping[str, Any],
+        node_id: str | None,
+    ) -> None:
+        """alternatives: label selectors, one of which must fit; empty: no matter. hard: label to In,
+        NotIn, Exists or DoesNotExist, all of which must fit. node_id: None: no matter."""
+        self._alternatives = [(_text(one), parse_selector(one)) for one in alternatives]
+        self._hard = hard
+        self._node_id = node_id
 
-    def add(self, text: str, conditions: dict[str, Any]) -> None:
-        """One more alternative: label to In, NotIn, Exists or DoesNotExist."""
-        self._alternatives.append((text, conditions))
+    def missing(self, labels: Mapping[str, str]) -> dict[str, float]:
+        """Resources to ask for besides: none if the labels of the node fit, else such as no node
+        has, with names that say what does not fit."""
+        missing = {}
+        if self._alternatives and not any(_fit(want, labels) for _, want in self._alternatives):
+            missing[" or ".join(text for text, _ in self._alternatives)] = 1.0
+        if not _fit(self._hard, labels):
+            text = ", ".join(f"{key}: {want!r}" for key, want in self._hard.items())
+            missing[f"label({text})"] = 1.0
+        return missing
 
-    def missing(self, labels: Mapping[str, str], node_id: str) -> dict[str, float]:
-        """Resources to ask for besides: none if the node meets the request, else one that says why
-        it does not."""
-        if self.node_id is not None and self.node_id != node_id:
-            return {f"node({self.node_id})": 1.0}
-        if not self._alternatives:
-            return {}
-        for _, conditions in self._alternatives:
-            if all(want.matches(labels.get(key)) for key, want in conditions.items()):
-                return {}
-        return {" or ".join(text for text, _ in self._alternatives): 1.0}
+    def impossible(self, node_id: str) -> str:
+        """Why the task can never run, if it is bound to a node other than this, the only one; ""
+        otherwise."""
+        if self._node_id in (None, node_id):
+            return ""
+        return (
+            f"NodeAffinitySchedulingStrategy with soft=False names the node {self._node_id}, which "
+            f"does not exist. There is {node_id}."
+        )
+
+
+def _fit(conditions: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    return all(want.matches(labels.get(key)) for key, want in conditions.items())
 
 
 def of_options(options: Mapping[str, Any]) -> Placement | None:
     """None: anywhere. ValueError, TypeError: no such selector or strategy."""
-    placement = Placement()
-    selector = options.get("label_selector")
-    if selector:
-        placement.add(_text(selector), parse_selector(selector))
-    for other in options.get("fallback_strategy") or []:
-        if not isinstance(other, dict) or set(other) - {"label_selector"}:
-            raise ValueError(
-                f"fallback_strategy is a list of {{'label_selector': ...}}, but it has {other!r}"
-            )
-        selector = other.get("label_selector") or {}
-        placement.add(_text(selector), parse_selector(selector))
+    alternatives = [options.get("label_selector") or {}]
+    alternatives += [_fallback(one) for one in options.get("fallback_strategy") or []]
+    hard: Mapping[str, Any] = {}
+    node_id = None
     strategy = options.get("scheduling_strategy")
     if isinstance(strategy, strategies.NodeAffinitySchedulingStrategy):
-        if not strategy.soft:
-            placement.node_id = strategy.node_id
+        node_id = None if strategy.soft else strategy.node_id
     elif isinstance(strategy, strategies.NodeLabelSchedulingStrategy):
-        if strategy.hard:
-            text = ", ".join(f"{key}: {want!r}" for key, want in strategy.hard.items())
-            placement.add(f"label({text})", strategy.hard)
+        hard = strategy.hard
     elif not isinstance(strategy, (str, type(None))):
         raise TypeError(
-            "scheduling_strategy is 'DEFAULT', 'SPREAD' or one of mobula.util.scheduling_strategies, "
-            f"not {strategy!r}"
+            "The type of keyword 'scheduling_strategy' must be 'DEFAULT', 'SPREAD' or one of "
+            f"mobula.util.scheduling_strategies, but it is {type(strategy).__name__}: {strategy!r}"
         )
-    if placement.node_id is None and not placement._alternatives:
+    placement = Placement(alternatives, hard, node_id)
+    if len(alternatives) == 1 and not alternatives[0] and not hard and node_id is None:
         return None
     return placement
+
+
+def _fallback(options: Any) -> Mapping[str, str]:
+    """The label selector of one of the option dicts of fallback_strategy."""
+    if not isinstance(options, dict):
+        raise ValueError(f"Each element of fallback_strategy is a dict, but one is {options!r}")
+    if not options:
+        raise ValueError("A dict in fallback_strategy is empty")
+    others = sorted(set(options) - {"label_selector"}, key=repr)
+    if others:
+        raise ValueError(
+            f"Unsupported option in fallback_strategy: {others[0]!r}. There is 'label_selector' only"
+        )
+    selector = options["label_selector"]
+    if not isinstance(selector, dict):
+        raise ValueError(f"label_selector in fallback_strategy is a dict, not {selector!r}")
+    return selector
 
 
 def _text(selector: Mapping[str, str]) -> str:
@@ -86,20 +110,20 @@ def parse_selector(selector: Mapping[Any, Any]) -> dict[str, Any]:
     for key, value in selector.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"A label selector is made of strings, but it has {key!r}: {value!r}")
-        if not _KEY.match(key):
+        if not _KEY.fullmatch(key):
             raise ValueError(
                 f"Invalid label key {key!r}: letters, digits, '-', '_' and '.', beginning and ending "
                 "with a letter or digit, at most 63; an optional prefix ends with '/'"
             )
-        found = _SELECTOR.match(value)
-        values = None
-        if found:
-            listed = found["list"]
-            values = [found["one"]] if listed is None else [v.strip() for v in listed.split(",")]
-        if found is None or values is None or not all(_VALUE.match(v) for v in values):
+        if not _SELECTOR.fullmatch(value):
             raise ValueError(
                 f"Invalid label selector value {value!r}: it is 'v', '!v', 'in(a,b)' or '!in(a,b)', of "
                 "values as labels have them"
             )
-        conditions[key] = strategies.NotIn(*values) if found["no"] else strategies.In(*values)
+        wanted = value.removeprefix("!")
+        values = [wanted]
+        if wanted.startswith("in("):
+            values = [one.strip() for one in wanted[len("in(") : -1].split(",")]
+        kind = strategies.NotIn if value.startswith("!") else strategies.In
+        conditions[key] = kind(*values)
     return conditions

@@ -72,10 +72,17 @@ class RemoteFunction(Generic[P, R]):
     def _submitter(self, options: _options.TaskOptions) -> Any:
         if options.placement is None:
             return self._plain_submitter(options, options.resources)
-        return _PlacedSubmitter(
-            options.placement,
-            lambda missing: self._plain_submitter(options, {**options.resources, **missing}),
-        )
+        return _PlacedSubmitter(options.placement, functools.partial(self._placed, options))
+
+    def _placed(self, options: _options.TaskOptions, missing: dict[str, float], why: str) -> Any:
+        """A submitter of tasks that need `missing` besides; if `why` is given, they fail with it."""
+        if not why:
+            return self._plain_submitter(options, {**options.resources, **missing})
+        name = options.name or str(getattr(self._function, "__name__", self._function))
+        source = _core.FunctionSource(_Unschedulable(self._function, why), name)
+        if options.num_returns != _options.STREAMING:
+            return _core.Submitter(source, {}, options.num_returns, 0)
+        return _GeneratorSubmitter(_core.Submitter(source, {}, 1, 0, True, options.ahead_max))
 
     def _plain_submitter(
         self, options: _options.TaskOptions, resources: Mapping[str, float]
@@ -161,7 +168,7 @@ class _PlacedSubmitter:
     __slots__ = ("_make", "_placement", "_session", "_submit")
 
     def __init__(
-        self, placement: _placement.Placement, make: Callable[[dict[str, float]], Any]
+        self, placement: _placement.Placement, make: Callable[[dict[str, float], str], Any]
     ) -> None:
         self._placement = placement
         self._make = make
@@ -173,10 +180,23 @@ class _PlacedSubmitter:
 
         if self._session == 0 or self._session != _core.session_number():
             context = runtime_context.get_runtime_context()
-            missing = self._placement.missing(context.get_node_labels(), context.get_node_id())
-            self._submit = self._make(missing)
+            missing = self._placement.missing(context.get_node_labels())
+            self._submit = self._make(missing, self._placement.impossible(context.get_node_id()))
             self._session = _core.session_number()
         return self._submit(*args, **kwargs)
+
+
+class _Unschedulable:
+    """Stands for a function that can never run where it must."""
+
+    def __init__(self, function: Callable[..., Any], why: str) -> None:
+        functools.update_wrapper(self, function)
+        self._why = why
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from mobula import exceptions
+
+        raise exceptions.TaskUnschedulableError(self._why)
 
 
 class _GeneratorSubmitter:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+_HEX = re.compile("([0-9a-f]{2})+")
 
 
 class NodeAffinitySchedulingStrategy:
     """On the node with this id; with `soft` on another one if there is no such node.
 
+    A hard one to a node that does not exist makes the task fail with TaskUnschedulableError.
     ValueError: `node_id` is no hexadecimal text."""
 
     def __init__(
@@ -17,14 +21,12 @@ class NodeAffinitySchedulingStrategy:
         _spill_on_unavailable: bool = False,
         _fail_on_unavailable: bool = False,
     ) -> None:
-        if not isinstance(node_id, str) or not node_id:
-            raise ValueError(f"Invalid node_id {node_id!r}: it must be a hexadecimal text")
-        try:
-            int(node_id, 16)
-        except ValueError:
+        if not isinstance(node_id, str) or not _HEX.fullmatch(node_id):
             raise ValueError(
                 f"Invalid node_id {node_id!r}: it must be a hexadecimal text, as nodes() shows it"
-            ) from None
+            )
+        if _spill_on_unavailable and not soft:
+            raise ValueError("_spill_on_unavailable is for soft=True only")
         self.node_id = node_id
         self.soft = soft
         self._spill_on_unavailable = _spill_on_unavailable
@@ -45,7 +47,7 @@ class In(_Operator):
     """The label has one of these values."""
 
     def __init__(self, *values: str) -> None:
-        self.values = list(_texts(values))
+        self.values = _texts(type(self).__name__, values)
 
     def matches(self, value: str | None) -> bool:
         return value in self.values
@@ -58,7 +60,7 @@ class NotIn(_Operator):
     """The label has none of these values, or is not there."""
 
     def __init__(self, *values: str) -> None:
-        self.values = list(_texts(values))
+        self.values = _texts(type(self).__name__, values)
 
     def matches(self, value: str | None) -> bool:
         return value not in self.values
@@ -87,11 +89,13 @@ class DoesNotExist(_Operator):
         return "DoesNotExist()"
 
 
-def _texts(values: tuple[Any, ...]) -> tuple[str, ...]:
+def _texts(operator: str, values: tuple[Any, ...]) -> list[str]:
+    if not values:
+        raise ValueError(f"{operator} needs at least one value, as in {operator}('a', 'b')")
     for value in values:
         if not isinstance(value, str):
-            raise ValueError(f"Values of labels are strings, but one is {value!r}")
-    return values
+            raise ValueError(f"Values of labels are strings, but one of {operator} is {value!r}")
+    return list(values)
 
 
 class NodeLabelSchedulingStrategy:
