@@ -10,6 +10,8 @@ namespace mobula::process {
 namespace {
 
 constexpr auto kAnswerWithin = std::chrono::seconds(60);
+// How often a waiting thread looks whether it is to stop: signals do not wake it.
+constexpr auto kLookForInterrupt = std::chrono::milliseconds(100);
 
 std::vector<std::pair<std::string, double>> amounts(const wire::ResourceList* list) {
   std::vector<std::pair<std::string, double>> read;
@@ -50,26 +52,32 @@ void RuntimeImpl::on_answer(const wire::fb::Answer& message, std::vector<shm::Fd
 }
 
 // Waits without both locks. The question leaves the table in any case.
-// `refused`: the code of the daemon's own "no".
+// `refused`: the code of the daemon's own "no". kCancelled: the gate says stop.
 Result<void> RuntimeImpl::wait_for_answer(uint64_t request, Question& question, Locked& lock,
                                           Gate& gate, ErrorCode refused) {
   lock.unlock();
-  gate.release();
-  {
-    std::unique_lock<std::mutex> wait(lock_);
-    answered_.wait_for(wait, kAnswerWithin,
-                       [&] { return question.done || !disconnected_.empty(); });
-    questions_.erase(request);
-    if (!question.done) {
-      refused = ErrorCode::kUnavailable;
-      question.error =
-          disconnected_.empty() ? "the node daemon did not answer for a minute" : disconnected_;
+  const Instant give_up = monotonic_now() + kAnswerWithin;
+  const auto over = [&] { return question.done || !disconnected_.empty(); };
+  bool stop = false;
+  bool answered = false;
+  while (!answered && !stop && monotonic_now() < give_up) {
+    gate.release();
+    {
+      std::unique_lock<std::mutex> wait(lock_);
+      answered = answered_.wait_for(wait, kLookForInterrupt, over);
     }
+    gate.acquire();
+    stop = !answered && gate.interrupted();
   }
-  gate.acquire();
   lock.lock();
-  if (!question.error.empty()) return fail(refused, question.error);
-  return {};
+  questions_.erase(request);
+  if (question.done) {
+    if (!question.error.empty()) return fail(refused, question.error);
+    return {};
+  }
+  if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
+  if (stop) return fail(ErrorCode::kCancelled, "interrupted");
+  return fail(ErrorCode::kUnavailable, "the node daemon did not answer for a minute");
 }
 
 Result<Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate) {

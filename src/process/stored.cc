@@ -199,7 +199,13 @@ void RuntimeImpl::on_segment_granted(const wire::fb::SegmentGranted& message,
                                      std::vector<shm::Fd>& fds) {
   Locked lock(*this);
   const auto found = questions_.find(message.request());
-  if (found == questions_.end()) return;
+  if (found == questions_.end()) {
+    // Whoever asked was interrupted.
+    uplink_->send([&](wire::Builder& builder) {
+      return wire::fb::CreateSegmentReturn(builder, message.segment());
+    });
+    return ring_daemon_later();
+  }
   if (fds.empty()) return answer_question(message.request(), "a segment without its descriptor");
   found->second->segment = message.segment();
   found->second->segment_bytes = message.bytes();
