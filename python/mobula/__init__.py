@@ -18,6 +18,7 @@ from typing import Any
 
 from mobula import _core, _hooks, _timeline, exceptions, job_config, util
 from mobula._core import ObjectRef, get, put, wait
+from mobula._executor import Executor
 from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
 from mobula._logging_config import LoggingConfig
 from mobula._remote import RemoteFunction, remote
@@ -88,6 +89,7 @@ def get_gpu_ids() -> list[int | str]:
 
 __all__ = [
     "DynamicObjectRefGenerator",
+    "Executor",
     "LoggingConfig",
     "ObjectID",
     "ObjectRef",

@@ -1,0 +1,159 @@
+"""`mobula.Executor`: tasks behind the interface of `concurrent.futures`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_SHUT_DOWN = "cannot schedule new futures after shutdown"
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return function(*args, **kwargs)
+
+
+def _call_each(function: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
+    return [function(*args) for args in chunk]
+
+
+class _Work:
+    def __init__(self, task: Any, arguments: tuple[Any, ...]) -> None:
+        self.task = task
+        self.arguments = arguments
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+
+class Executor(concurrent.futures.Executor):
+    """A `concurrent.futures.Executor` whose calls are tasks.
+
+        with mobula.Executor() as executor:
+            print(list(executor.map(math.sqrt, range(4))))
+
+    max_workers: at most so many calls are under way at a time; without it, what fits the resources.
+    options: of the tasks, such as num_cpus=2.
+
+    A future is RUNNING once its call is a task; `cancel` works before. The exceptions of futures are
+    those that the calls raised. Starts a session if there is none. Any thread may use it.
+    """
+
+    def __init__(self, max_workers: int | None = None, **options: Any) -> None:
+        import mobula
+
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if not mobula.is_initialized():
+            mobula.init()
+        self._max = max_workers
+        self._tasks = tuple(
+            mobula.remote(**options)(function) if options else mobula.remote(function)
+            for function in (_call, _call_each)
+        )
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._waiting: deque[_Work] = deque()
+        self._running = 0
+        self._is_shut_down = False
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> concurrent.futures.Future[Any]:
+        """`fn(*args, **kwargs)` in a worker. RuntimeError: after shutdown()."""
+        return self._submit(_Work(self._tasks[0], (fn, args, kwargs)))
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **more: Any,
+    ) -> Iterator[Any]:
+        """`map(fn, *iterables)`, in order; everything is submitted at once.
+
+        chunksize: calls a task. TimeoutError: a result is not there `timeout` seconds after this call.
+        """
+        if more:
+            raise TypeError(f"unexpected keyword argument(s): {', '.join(sorted(more))}")
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        end = None if timeout is None else time.monotonic() + timeout
+        calls = zip(*iterables)  # noqa: B905  # The shortest ends it, as with map().
+        chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
+        futures = deque(self._submit(_Work(self._tasks[1], (fn, chunk))) for chunk in chunks)
+        return _in_order(futures, end)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Takes no more calls. wait: until all have ended. cancel_futures: those not yet tasks."""
+        with self._lock:
+            self._is_shut_down = True
+            dropped = list(self._waiting) if cancel_futures else []
+            if cancel_futures:
+                self._waiting.clear()
+        for work in dropped:
+            work.future.cancel()
+        if wait:
+            with self._lock:
+                self._idle.wait_for(lambda: self._running == 0 and not self._waiting)
+
+    def _submit(self, work: _Work) -> concurrent.futures.Future[Any]:
+        with self._lock:
+            if self._is_shut_down:
+                raise RuntimeError(_SHUT_DOWN)
+            self._waiting.append(work)
+        self._start_some()
+        return work.future
+
+    def _start_some(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting or (self._max is not None and self._running >= self._max):
+                    self._idle.notify_all()
+                    return
+                work = self._waiting.popleft()
+                self._running += 1
+            if not work.future.set_running_or_notify_cancel():
+                self._ended()
+                continue
+            try:
+                ref = work.task.remote(*work.arguments)
+            except Exception as error:  # Arguments that cannot be pickled fail their own call.
+                work.future.set_exception(error)
+                self._ended()
+                continue
+            ref.future().add_done_callback(lambda done, work=work: self._finish(work, done))
+
+    def _finish(self, work: _Work, done: concurrent.futures.Future[Any]) -> None:
+        from mobula import exceptions
+
+        error = done.exception()
+        # The slot is free before anybody sees the result and submits again.
+        self._ended()
+        if error is None:
+            work.future.set_result(done.result())
+        elif isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, BaseException):
+            error.cause.__cause__ = error  # With the traceback of the worker.
+            work.future.set_exception(error.cause)
+        else:
+            work.future.set_exception(error)
+        self._start_some()
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._running -= 1
+
+
+def _in_order(futures: deque[concurrent.futures.Future[Any]], end: float | None) -> Iterator[Any]:
+    try:
+        while futures:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            yield from futures.popleft().result(left)
+    finally:
+        for future in futures:
+            future.cancel()

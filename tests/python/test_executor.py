@@ -1,0 +1,112 @@
+"""`mobula.Executor` is a `concurrent.futures.Executor`."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import operator
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import mobula
+import pytest
+from leftovers import wait_until
+
+pytestmark = [pytest.mark.mobula_only, pytest.mark.usefixtures("shared_session")]
+
+
+@pytest.fixture
+def executor() -> Iterator[mobula.Executor]:
+    with mobula.Executor() as made:
+        yield made
+
+
+def wait_for_file(path: str) -> str:
+    wait_until(lambda: os.path.exists(path), path)
+    return path
+
+
+def test_it_is_an_executor_whose_calls_run_elsewhere(executor: mobula.Executor) -> None:
+    assert isinstance(executor, concurrent.futures.Executor)
+    assert executor.submit(os.getpid).result() != os.getpid()
+    assert executor.submit(int, "ff", base=16).result() == 255
+
+
+def test_map_keeps_the_order_and_ends_with_the_shortest(executor: mobula.Executor) -> None:
+    assert list(executor.map(math.sqrt, [0, 1, 4, 9])) == [0, 1, 2, 3]
+    assert list(executor.map(pow, range(10), [2] * 7, chunksize=3)) == [i**2 for i in range(7)]
+    assert list(executor.map(pow, [], [])) == []
+    with pytest.raises(ValueError, match="chunksize"):
+        executor.map(math.sqrt, [1], chunksize=0)
+
+
+def test_an_error_is_the_one_that_was_raised_with_the_remote_traceback(
+    executor: mobula.Executor,
+) -> None:
+    future = executor.submit(operator.truediv, 1, 0)
+    error = future.exception()
+    assert type(error) is ZeroDivisionError
+    assert isinstance(error.__cause__, mobula.exceptions.RayTaskError)
+    with pytest.raises(ZeroDivisionError):
+        list(executor.map(operator.truediv, [1, 1], [1, 0]))
+
+
+def test_what_cannot_be_pickled_fails_its_own_future(executor: mobula.Executor) -> None:
+    bad = executor.submit(print, threading.Lock())
+    good = executor.submit(abs, -1)
+    assert isinstance(bad.exception(), TypeError)
+    assert good.result() == 1
+
+
+def test_max_workers_bounds_what_is_under_way_and_the_rest_can_be_cancelled(
+    tmp_path: Path,
+) -> None:
+    executor = mobula.Executor(max_workers=1, num_cpus=0)
+    gate = str(tmp_path / "gate")
+    first = executor.submit(wait_for_file, gate)
+    second = executor.submit(wait_for_file, gate)
+    assert first.running() and not second.running()
+    assert second.cancel() and not first.cancel()
+    Path(gate).touch()
+    assert first.result() == gate
+    executor.shutdown()
+    assert second.cancelled()
+
+
+def test_shutdown_waits_and_can_drop_what_waits(tmp_path: Path) -> None:
+    executor = mobula.Executor(max_workers=1)
+    gate = str(tmp_path / "gate")
+    first = executor.submit(wait_for_file, gate)
+    waiting = [executor.submit(abs, i) for i in range(3)]
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert all(future.cancelled() for future in waiting)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+    Path(gate).touch()
+    executor.shutdown()
+    assert first.done()
+
+
+def test_a_late_result_of_map_is_a_timeout(tmp_path: Path) -> None:
+    with mobula.Executor() as executor:
+        gate = str(tmp_path / "gate")
+        results = executor.map(wait_for_file, [gate], timeout=0.05)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            next(results)
+        Path(gate).touch()
+
+
+def test_as_completed_and_wait_of_the_standard_library_work(executor: mobula.Executor) -> None:
+    futures = [executor.submit(abs, -i) for i in range(200)]
+    done = {future.result() for future in concurrent.futures.as_completed(futures)}
+    assert done == set(range(200))
+    assert not concurrent.futures.wait(futures).not_done
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match="max_workers"):
+        mobula.Executor(max_workers=0)
+    with pytest.raises(ValueError, match="no_such_option"):
+        mobula.Executor(no_such_option=1)
