@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mobula._sessions_here import address_of
 from mobula._version import __version__
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ class Context(Mapping[str, Any]):
 
     def __init__(self, session: _core.SessionInfo, nodes: list[_core.NodeRecord]) -> None:
         node = next((n for n in nodes if n["node_id"] == session["node_id"]), None)
+        address = address_of(session["session_directory"])
         self.address_info: dict[str, Any] = {
             "node_ip_address": node["address"] if node else "",
             "redis_address": None,
@@ -27,8 +29,8 @@ class Context(Mapping[str, Any]):
             "webui_url": "",
             "session_dir": session["session_directory"],
             "metrics_export_port": -1,
-            "gcs_address": None,
-            "address": None,
+            "gcs_address": address,
+            "address": address,
             "dashboard_agent_listen_port": -1,
             "node_id": session["node_id"],
         }

@@ -78,6 +78,8 @@ SYSTEM_ERROR_INTERNAL: int
 
 class ConnectOptions(TypedDict, total=False):
     is_driver: bool  # default True
+    is_observer: bool  # default False: only asks, has no job
+    token: str  # of a session that this process did not start
     python: str  # interpreter of a driver's workers
     working_directory: str
     sys_path: Sequence[str]
@@ -91,8 +93,9 @@ def connect(fd: int, options: ConnectOptions) -> None:
     daemon's welcome, at most 30 s. ConnectionError: the daemon refused or is gone. RuntimeError:
     connected already."""
 
-def disconnect() -> None:
-    """Ends the job and the session: workers go, their last output arrives, at most about 10 s. Refs
+def disconnect() -> bool:
+    """Ends the job and the session: workers go, their last output arrives, at most about 10 s. False:
+    the daemon goes on, for other drivers. Refs
     of the session are dead afterwards; arrays that lie in the store stay readable. Does nothing
     without a session and in a forked child."""
 

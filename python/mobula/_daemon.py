@@ -1,119 +1,303 @@
-"""Starts and ends the private node daemon of a driver.
+"""Starts node daemons, and ends them.
 
-The daemon is the packaged executable `mobula node`, connected with this process by a socket pair only.
-It ends when the connection does, and removes its session directory; `PrivateDaemon.stop` waits for
-that, and does both itself if the daemon cannot any more.
+A daemon is the packaged executable `mobula node`. A private one is connected with the driver that
+started it by a socket pair, ends when its last driver has left, and removes its session directory;
+`PrivateDaemon.stop` waits for that where it can, and does both itself if the daemon cannot any more. A
+standing one (`mobula start`) ends when it is told to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
+
+from mobula import _sessions_here
 
 EXECUTABLE = Path(__file__).parent / "bin" / "mobula"
 
 _END_SECONDS = 15.0  # For a daemon whose driver has left; it takes milliseconds.
+_READY_SECONDS = 30.0
 _LOG_TAIL_BYTES = 4000
 
 
-class PrivateDaemon:
-    """The daemon process of this driver. Use from one thread at a time."""
+class Daemon(Protocol):
+    """The daemon of this driver's session."""
 
-    def __init__(self, process: subprocess.Popen[bytes], driver_end: socket.socket, folder: Path):
-        self.pid = process.pid
+    session_directory: Path
+
+    def take_socket(self) -> int:
+        """The descriptor of the driver's end. It is the caller's from now on."""
+
+    def stop(self, ends: bool = True) -> None:
+        """The session of this driver is over: its connection is closed, or is closed here. `ends`: the
+        daemon ends, too. Does nothing in a forked child."""
+
+    def last_words(self) -> str:
+        """The end of the daemon's log, for an error message; "" if there is none."""
+
+
+class _Connection:
+    """This process's end of a socket with a daemon."""
+
+    def __init__(self, driver_end: socket.socket, folder: Path) -> None:
         self.session_directory = folder
-        self._process = process
         self._socket: socket.socket | None = driver_end
         self._owner = os.getpid()
 
     def take_socket(self) -> int:
-        """The descriptor of the driver's end. It is the caller's from now on."""
         if self._socket is None:
             raise RuntimeError("the socket was taken before")
         descriptor = self._socket.detach()
         self._socket = None
         return descriptor
 
-    def stop(self) -> None:
-        """Waits for the end of the daemon, whose connection must be closed or is closed here. Leaves
-        nothing of it behind. Does nothing in a forked child."""
+    def _close(self) -> bool:
+        """False in a forked child."""
         if os.getpid() != self._owner:
-            return
+            return False
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        try:
-            self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.send_signal(signal.SIGKILL)  # Its children die with it.
-            self._process.wait()
-        shutil.rmtree(self.session_directory, ignore_errors=True)
+        return True
 
     def last_words(self) -> str:
-        """The end of the daemon's log, for an error message; "" if there is none."""
-        try:
-            text = (self.session_directory / "daemon.log").read_bytes()
-        except OSError:
-            return ""
-        return text[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
+        return _log_tail(self.session_directory)
+
+
+class PrivateDaemon(_Connection):
+    """The daemon that this driver started. Use from one thread at a time."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        driver_end: socket.socket,
+        folder: Path,
+        link: Path | None,
+    ) -> None:
+        super().__init__(driver_end, folder)
+        self.pid = process.pid
+        self._process = process
+        self._link = link
+
+    def stop(self, ends: bool = True) -> None:
+        """Waits for the end of the daemon, and leaves nothing of it behind. Not if it goes on for
+        other drivers: whoever of them comes last ends it."""
+        if not self._close():
+            return
+        if ends:
+            _end(self._process, self.session_directory, self._link)
+        else:
+            # It is our child: collected here when it has ended, if we are still there.
+            threading.Thread(target=self._process.wait, name="mobula-collect", daemon=True).start()
+
+
+class JoinedDaemon(_Connection):
+    """A daemon that somebody else has started."""
+
+    def __init__(self, record: _sessions_here.SessionRecord) -> None:
+        super().__init__(_sessions_here.connect(record), record.directory)
+        self.record = record
+
+    def stop(self, ends: bool = True) -> None:
+        """Waits for the end of the daemon if it ends. It removes everything itself."""
+        if not self._close() or not ends:
+            return
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(self.record.pid)
+            try:
+                if _sessions_here.is_alive(
+                    self.session_directory
+                ):  # Else it is another's number now.
+                    select.select([pidfd], [], [], _END_SECONDS)
+            finally:
+                os.close(pidfd)
+        _sessions_here.remove_if_dead(self.session_directory)  # Nothing, unless it was killed.
 
 
 def start_private_daemon(
     *,
     resources: Mapping[str, float],
     object_store_memory: int,
+    labels: Mapping[str, str] | None = None,
     temp_dir: str | os.PathLike[str] | None = None,
     log_level: str | None = None,
 ) -> PrivateDaemon:
     """Starts a daemon for this process. Its welcome, or its refusal, comes over the socket.
 
-    resources: amounts by name. object_store_memory: bytes. temp_dir: where the session directory is
-    made; $XDG_RUNTIME_DIR or the system's folder for temporary files by default. log_level: debug,
-    info, warning or error; $MOBULA_LOG_LEVEL or info by default. ConnectionError: it could not be
-    started.
+    resources: amounts by name. object_store_memory: bytes. labels: of the node. temp_dir: where the
+    session directory is made; $XDG_RUNTIME_DIR or the system's folder for temporary files by default.
+    log_level: debug, info, warning or error; $MOBULA_LOG_LEVEL or info by default. ConnectionError: it
+    could not be started.
     """
-    root = _session_root(temp_dir)
-    folder = Path(tempfile.mkdtemp(prefix="mobula-", dir=root))  # 0700
+    place = _Place(_sessions_here.PRIVATE, temp_dir)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [
-        str(EXECUTABLE),
-        "node",
-        f"--driver-fd={theirs.fileno()}",
+    with theirs:
+        try:
+            process = place.start(
+                [
+                    f"--driver-fd={theirs.fileno()}",
+                    *_arguments(resources, object_store_memory, labels, log_level),
+                ],
+                theirs.fileno(),
+            )
+        except BaseException:
+            ours.close()
+            raise
+    _sessions_here.sweep()
+    return PrivateDaemon(process, ours, place.directory, place.link)
+
+
+def start_standing_daemon(
+    *,
+    resources: Mapping[str, float],
+    object_store_memory: int,
+    labels: Mapping[str, str] | None = None,
+    temp_dir: str | os.PathLike[str] | None = None,
+    log_level: str | None = None,
+) -> tuple[_sessions_here.SessionRecord, subprocess.Popen[bytes]]:
+    """Starts a daemon that outlives this process, and waits until drivers can join it. Arguments as
+    for `start_private_daemon`. ConnectionError: it could not be started."""
+    place = _Place(_sessions_here.STANDING, temp_dir)
+    ready, theirs = os.pipe()
+    try:
+        try:
+            process = place.start(
+                [
+                    f"--ready-fd={theirs}",
+                    *_arguments(resources, object_store_memory, labels, log_level),
+                ],
+                theirs,
+            )
+        finally:
+            os.close(theirs)
+        said = _read_line(ready, _READY_SECONDS)
+    finally:
+        os.close(ready)
+    try:
+        if said != "ready":
+            words = said or "the node daemon ended at once"
+            raise ConnectionError(f"{words}\n{_log_tail(place.directory)}".strip())
+        record = _sessions_here.session_at(str(place.directory))
+    except BaseException:
+        process.kill()
+        _end(process, place.directory, place.link)
+        raise
+    _sessions_here.sweep()
+    return record, process
+
+
+class _Place:
+    """A directory for a new session, locked as long as its daemon lives."""
+
+    def __init__(self, prefix: str, temp_dir: str | os.PathLike[str] | None) -> None:
+        root = _sessions_here.root()
+        folder = root if temp_dir is None else Path(os.path.abspath(temp_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.directory = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))  # 0700
+        self.link: Path | None = None
+        self._lock = -1
+        try:
+            self._lock = _sessions_here.lock_new(self.directory)
+            if folder != root:
+                self.link = root / self.directory.name
+                os.symlink(self.directory, self.link)
+        except BaseException:
+            self._remove()
+            raise
+
+    def start(self, arguments: list[str], descriptor: int) -> subprocess.Popen[bytes]:
+        """The daemon. It inherits `descriptor` and the lock. Once."""
+        command = [
+            str(EXECUTABLE),
+            "node",
+            f"--session-dir={self.directory}",
+            f"--lock-fd={self._lock}",
+            *([f"--session-link={self.link}"] if self.link else []),
+            *arguments,
+        ]
+        try:
+            with open(self.directory / "daemon.log", "ab") as log:
+                return subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(descriptor, self._lock),
+                    start_new_session=True,
+                    cwd="/",
+                )
+        except OSError as error:
+            self._remove()
+            raise ConnectionError(f"cannot start the node daemon {EXECUTABLE}: {error}") from error
+        except BaseException:
+            self._remove()
+            raise
+        finally:
+            os.close(self._lock)
+
+    def _remove(self) -> None:
+        _remove(self.directory, self.link)
+
+
+def _arguments(
+    resources: Mapping[str, float],
+    object_store_memory: int,
+    labels: Mapping[str, str] | None,
+    log_level: str | None,
+) -> list[str]:
+    return [
         f"--resources={json.dumps(dict(resources))}",
+        f"--labels={json.dumps(dict(labels or {}))}",
         f"--object-store-memory={int(object_store_memory)}",
-        f"--session-dir={folder}",
         f"--log-level={log_level or os.environ.get('MOBULA_LOG_LEVEL', 'info')}",
     ]
+
+
+def _read_line(descriptor: int, seconds: float) -> str:
+    """What the daemon says when it is ready; "" if it said nothing in time, or ended."""
+    end = time.monotonic() + seconds
+    text = b""
+    while (left := end - time.monotonic()) > 0:
+        if not select.select([descriptor], [], [], left)[0]:
+            break
+        chunk = os.read(descriptor, 4096)
+        if not chunk:
+            break
+        text += chunk
+    return text.decode(errors="replace")
+
+
+def _end(process: subprocess.Popen[bytes], directory: Path, link: Path | None) -> None:
     try:
-        with theirs, open(folder / "daemon.log", "ab") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                cwd="/",
-            )
-    except OSError as error:
-        ours.close()
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ConnectionError(f"cannot start the node daemon {EXECUTABLE}: {error}") from error
-    return PrivateDaemon(process, ours, folder)
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)  # Its children die with it.
+        process.wait()
+    _remove(directory, link)
 
 
-def _session_root(temp_dir: str | os.PathLike[str] | None) -> str:
-    if temp_dir is not None:
-        os.makedirs(temp_dir, exist_ok=True)
-        return os.fspath(temp_dir)
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime and os.access(runtime, os.W_OK | os.X_OK):
-        return runtime
-    return tempfile.gettempdir()
+def _remove(directory: Path, link: Path | None) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    if link is not None:
+        with contextlib.suppress(OSError):
+            link.unlink()
+
+
+def _log_tail(directory: Path) -> str:
+    try:
+        text = (directory / "daemon.log").read_bytes()
+    except OSError:
+        return ""
+    return text[-_LOG_TAIL_BYTES:].decode(errors="replace").strip()

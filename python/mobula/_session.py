@@ -1,7 +1,8 @@
 """The session of this process: starting it, what it says about itself, and ending it.
 
-A driver has at most one session at a time: a node daemon of its own, the connection to it, and a
-thread that prints what workers print. A worker's session is made by `_worker.py` and ends with it.
+A driver has at most one session at a time: a node daemon, its own or one that it joined, the
+connection to it, and a thread that prints what workers print. A worker's session is made by
+`_worker.py` and ends with it.
 
 Threads: all functions may be called by any; one lock makes init and shutdown exclude each other.
 After os.fork() the child has no session, and nothing here does anything at its exit.
@@ -16,19 +17,18 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from mobula import _core, exceptions
+from mobula import _address, _core, exceptions
 from mobula import job_config as _job_config
 from mobula._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mobula._context import Context
-    from mobula._daemon import PrivateDaemon
+    from mobula._daemon import Daemon
     from mobula._logging_config import LoggingConfig
     from mobula._logs import LogPrinter
-
-_STORE_BYTES_MIN = 75 * 1024 * 1024
+    from mobula._sessions_here import SessionRecord
 
 _NOT_STARTED = "Mobula is not started in this process, or was shut down: call mobula.init() first."
 _TWICE = (
@@ -41,7 +41,7 @@ class _Driver:
     """What a driver's session consists of besides the connection that `_core` holds."""
 
     def __init__(
-        self, daemon: PrivateDaemon, labels: Mapping[str, str], runtime_env: Mapping[str, Any]
+        self, daemon: Daemon, labels: Mapping[str, str], runtime_env: Mapping[str, Any]
     ) -> None:
         self.pid = os.getpid()
         self.daemon = daemon
@@ -119,9 +119,9 @@ def init(
     proxy_server_url: str | None = None,
     **kwargs: Any,
 ) -> Context:
-    """Starts Mobula on this machine, for this process.
+    """Connects this process with Mobula: with a session that exists, or with a new one of its own.
 
-    address: None or "local"; there are no clusters to connect to yet (ConnectionError).
+    address: which session; `_address.py` has the rules. None: that of `mobula start`, or a new one.
     num_cpus, num_gpus, resources: what tasks may use; CPUs and GPUs are counted if not given.
     object_store_memory: bytes; 30 % of the free memory if not given.
     log_to_driver: print here what tasks print (default).
@@ -143,19 +143,19 @@ def init(
             return _context()
         if configure_logging:
             _configure_logging(logging_level, logging_format)
-        _check_address(address)
+        wanted = _address.NodeOptions(
+            num_cpus, num_gpus, resources, labels, object_store_memory, kwargs.get("_temp_dir")
+        )
+        open_daemon = _address.opening(address, wanted)
         job = _job_config.of_init(job_config, namespace, runtime_env, logging_config)
         if enable_resource_isolation:
             raise NotImplementedError("enable_resource_isolation is not supported yet")
         _start(
-            _node_resources(num_cpus, num_gpus, resources),
-            _store_bytes(object_store_memory),
-            _check_labels(labels),
+            open_daemon,
             _check_namespace(job.ray_namespace),
             _check_runtime_env(job.runtime_env),
             job.py_logging_config,
             log_to_driver is not False,
-            kwargs.get("_temp_dir"),
         )
         try:
             return _context()
@@ -179,16 +179,26 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
         if _is_worker or driver is None or driver.pid != os.getpid():
             return
         _driver = None
+        daemon_ends = True
         try:
-            _core.disconnect()
+            daemon_ends = _core.disconnect()
         finally:
-            driver.daemon.stop()
+            driver.daemon.stop(daemon_ends)
             _end_futures()
             if driver.printer is not None:
                 driver.printer.join()
 
 
 atexit.register(shutdown, True)
+
+
+def observe(record: SessionRecord | None) -> None:
+    """This process asks that session and is no driver of it: for `_cli.observing`. None: no more."""
+    global _observed
+    _observed = record
+
+
+_observed: SessionRecord | None = None
 
 
 def _end_futures() -> None:
@@ -202,9 +212,11 @@ _RUNTIME_ENV_VARIABLE = "MOBULA_JOB_RUNTIME_ENV"
 
 
 def driver_labels() -> Mapping[str, str]:
-    """The labels that the driver gave the node; workers have them from it."""
+    """The labels of the node; workers have them from their driver."""
     if _is_worker:
         return _from_driver(_LABELS_VARIABLE)
+    if _observed is not None:
+        return _observed.labels
     return _driver.labels if _driver is not None else {}
 
 
@@ -241,28 +253,24 @@ def _for_workers(
 
 
 def _start(
-    resources: dict[str, float],
-    store_bytes: int,
-    labels: Mapping[str, str],
+    open_daemon: Callable[[], _address.Opened],
     namespace: str,
     runtime_env: Mapping[str, Any],
     logging_config: LoggingConfig | None,
     log_to_driver: bool,
-    temp_dir: str | None,
 ) -> None:
     global _driver
-    from mobula import _daemon, _log_repeats
+    from mobula import _log_repeats
     from mobula._logs import LogPrinter
 
     repeats = _log_repeats.settings_of()
-    daemon = _daemon.start_private_daemon(
-        resources=resources, object_store_memory=store_bytes, temp_dir=temp_dir
-    )
+    daemon, labels, token = open_daemon()
     try:
         _core.connect(
             daemon.take_socket(),
             {
                 "is_driver": True,
+                "token": token,
                 "python": sys.executable,
                 "working_directory": os.getcwd(),
                 "sys_path": _worker_path(),
@@ -334,88 +342,6 @@ def _check_keywords(keywords: Mapping[str, Any]) -> None:
     temp_dir = keywords.get("_temp_dir")
     if temp_dir is not None and not isinstance(temp_dir, (str, os.PathLike)):
         raise TypeError(f"_temp_dir must be a path, not {temp_dir!r}")
-
-
-def _check_address(address: str | None) -> None:
-    if address is not None and not isinstance(address, str):
-        raise TypeError(f"address must be None or a string, not {address!r}")
-    if address in (None, "local"):
-        return
-    if address == "auto":
-        raise ConnectionError(
-            "No running cluster was found. Leave the address out to start Mobula on this machine."
-        )
-    raise ConnectionError(
-        f"Cannot connect to {address!r}: connecting to a running cluster is not supported yet."
-    )
-
-
-def _whole_amount(name: str, value: Any) -> float:
-    is_number = hasattr(value, "__index__") or isinstance(value, float)
-    if isinstance(value, bool) or not is_number:
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    amount = float(value)
-    if amount < 0:
-        raise ValueError(f"{name} must not be negative, but it is {value}")
-    if not amount.is_integer():
-        raise ValueError(f"{name} of a node must be a whole number, but it is {value}")
-    return amount
-
-
-def _node_resources(
-    num_cpus: int | None, num_gpus: int | None, resources: dict[str, float] | None
-) -> dict[str, float]:
-    from mobula import _machine
-
-    if resources is not None and not isinstance(resources, dict):
-        raise TypeError(f"resources must be a dict, not {resources!r}")
-    result: dict[str, float] = {}
-    result["CPU"] = _whole_amount(
-        "num_cpus", _machine.cpu_count() if num_cpus is None else num_cpus
-    )
-    result["GPU"] = _whole_amount(
-        "num_gpus", len(_machine.gpu_ids()) if num_gpus is None else num_gpus
-    )
-    result["memory"] = float(_machine.memory_bytes() - _machine.default_store_bytes())
-    for name, value in (resources or {}).items():
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"Names of resources are non-empty strings, but one is {name!r}")
-        if name in ("CPU", "GPU"):
-            raise ValueError(f"Use num_{name.lower()}s instead of {name!r} in resources")
-        if name in ("memory", "object_store_memory"):
-            raise ValueError(f"{name!r} cannot be a custom resource")
-        result[name] = _whole_amount(f"resource {name}", value)
-    return {name: amount for name, amount in result.items() if amount or name == "CPU"}
-
-
-def _store_bytes(object_store_memory: int | None) -> int:
-    from mobula import _machine
-
-    if object_store_memory is None:
-        return max(_STORE_BYTES_MIN, _machine.default_store_bytes())
-    if isinstance(object_store_memory, bool) or not hasattr(object_store_memory, "__index__"):
-        raise TypeError(f"object_store_memory must be an integer, not {object_store_memory!r}")
-    if object_store_memory < _STORE_BYTES_MIN:
-        raise ValueError(
-            f"object_store_memory is {object_store_memory} bytes, but the least is "
-            f"{_STORE_BYTES_MIN} bytes"
-        )
-    return int(object_store_memory)
-
-
-def _check_labels(labels: dict[str, str] | None) -> dict[str, str]:
-    if labels is None:
-        return {}
-    if not isinstance(labels, dict):
-        raise TypeError(f"labels must be a dict, not {labels!r}")
-    for key, value in labels.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(
-                f"Keys and values of labels are strings, but there is {key!r}: {value!r}"
-            )
-        if key.startswith("ray.io/"):
-            raise ValueError(f"Labels in ray.io/ are reserved: {key!r}")
-    return dict(labels)
 
 
 def _check_namespace(namespace: str | None) -> str:

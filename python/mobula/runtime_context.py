@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-from mobula import _cancelled, _core, _lease, _session
+from mobula import _cancelled, _core, _lease, _session, _sessions_here
 from mobula._ids import JobID, NodeID, TaskID
 
 _ONLY_IN_WORKERS = "This is only there in tasks: the caller is a driver."
@@ -119,8 +119,8 @@ class RuntimeContext:
 
     @property
     def gcs_address(self) -> str:
-        """Empty: a private session has no address."""
-        return ""
+        """The address of the session: what `init(address=...)` takes to join it."""
+        return _sessions_here.address_of(_core.session_info()["session_directory"])
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:

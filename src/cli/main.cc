@@ -17,19 +17,27 @@ int main(int argc, char** argv) {
 
   mobula::node::NodeOptions options;
   std::string resources;
-  CLI::App* node = app.add_subcommand("node", "Run the node daemon of one driver");
-  node->add_option("--driver-fd", options.driver_fd, "The daemon's end of the driver's socket")
-      ->required()
+  CLI::App* node = app.add_subcommand("node", "Run a node daemon (what init() and start do)");
+  node->add_option("--driver-fd", options.driver_fd,
+                   "The daemon's end of its driver's socket; it ends with its last driver")
+      ->check(CLI::NonNegativeNumber);
+  node->add_option("--ready-fd", options.ready_fd, "Without a driver: gets \"ready\", or why not")
+      ->check(CLI::NonNegativeNumber);
+  node->add_option("--lock-fd", options.lock_fd, "Held open: its lock says that the session lives")
       ->check(CLI::NonNegativeNumber);
   node->add_option("--resources", resources, "What tasks may use, as JSON: {\"CPU\": 2}")
       ->required();
+  node->add_option("--labels", options.labels, "Labels of the node, as JSON: {\"zone\": \"a\"}");
   node->add_option("--object-store-memory", options.object_store_bytes,
                    "Size of the object store in bytes")
       ->required();
   node->add_option("--session-dir", options.session_directory,
                    "Folder for logs; it is removed at the end")
       ->required();
+  node->add_option("--session-link", options.session_link,
+                   "Another name of that folder; it is removed, too");
   node->add_option("--log-level", options.log_level, "debug, info, warning or error");
+  options.version = mobula::cli::kVersion;
   CLI11_PARSE(app, argc, argv);
 
   if (version->parsed()) {

@@ -47,14 +47,14 @@ Result<SocketPair> make_packet_pair() {
   return SocketPair{shm::Fd(ends[0]), shm::Fd(ends[1])};
 }
 
-Result<pid_t> peer_pid(const shm::Fd& socket) {
+Result<PeerCredentials> peer_credentials(const shm::Fd& socket) {
   ucred credentials{};
   socklen_t size = sizeof credentials;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0 ||
       credentials.pid <= 0) {
     return fail(ErrorCode::kUnavailable, "the peer's credentials are unknown");
   }
-  return credentials.pid;
+  return PeerCredentials{credentials.pid, credentials.uid};
 }
 
 PacketSocket::PacketSocket(Loop& loop, shm::Fd socket, Callbacks callbacks)

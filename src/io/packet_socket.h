@@ -30,8 +30,12 @@ struct SocketPair {
 // kRetryLater: out of descriptors.
 Result<SocketPair> make_packet_pair();
 
+struct PeerCredentials {
+  pid_t pid = 0;
+  uid_t user = 0;
+};
 // The process at the other end when the connection was made. kUnavailable: the kernel does not know.
-Result<pid_t> peer_pid(const shm::Fd& socket);
+Result<PeerCredentials> peer_credentials(const shm::Fd& socket);
 
 class PacketSocket {
  public:

@@ -156,9 +156,10 @@ TEST_F(PacketSocketTest, sending_to_a_peer_that_is_gone_does_no_harm) {
 TEST(PacketPair, the_peer_is_the_process_that_made_the_pair) {
   const auto pair = make_packet_pair();
   ASSERT_TRUE(pair.has_value());
-  const auto pid = peer_pid(pair->ours);
-  ASSERT_TRUE(pid.has_value());
-  EXPECT_EQ(*pid, ::getpid());
+  const auto peer = peer_credentials(pair->ours);
+  ASSERT_TRUE(peer.has_value());
+  EXPECT_EQ(peer->pid, ::getpid());
+  EXPECT_EQ(peer->user, ::geteuid());
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -44,6 +45,11 @@ uint32_t workers_max() {
   const uint64_t limit = io::descriptor_limit();
   const uint64_t spare = limit > kDescriptorsReserved ? limit - kDescriptorsReserved : 0;
   return static_cast<uint32_t>(std::clamp<uint64_t>(spare / kDescriptorsPerWorker, 1, kWorkersMax));
+}
+
+std::string signal_name(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  return name != nullptr ? std::string("SIG") + name : "signal " + std::to_string(signal);
 }
 
 std::string text_of(const flatbuffers::String* text) { return text ? text->str() : ""; }
@@ -109,6 +115,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
 
 Node::~Node() {
   std::error_code error;
+  if (!options_.session_link.empty()) std::filesystem::remove(options_.session_link, error);
   std::filesystem::remove_all(options_.session_directory, error);
   if (error) {
     log_error(fmt::format("directory={} event=not_removed why=\"{}\"", options_.session_directory,
@@ -128,7 +135,13 @@ Result<void> Node::start() {
   log_info(fmt::format("node={:08x} pid={} event=started resources=\"{}\" store_bytes={}",
                        number(id_), ::getpid(), options_.resources.to_string(),
                        options_.object_store_bytes));
-  return add_driver(shm::Fd(options_.driver_fd));
+  if (!options_.is_standing()) MOBULA_TRY(add_driver(shm::Fd(options_.driver_fd)));
+  const auto listening = listen();
+  if (!listening && options_.is_standing()) return listening;
+  if (!listening) {
+    log_warning(fmt::format("event=nobody_can_join why=\"{}\"", listening.error().message));
+  }
+  return {};
 }
 
 void Node::run() {
@@ -153,21 +166,28 @@ bool Node::prepare_sleep() {
 
 Result<void> Node::add_driver(shm::Fd socket) {
   ::fcntl(socket.get(), F_SETFD, FD_CLOEXEC);  // It came to us through exec.
-  const auto pid = io::peer_pid(socket);
-  MOBULA_TRY(pid);
-  auto pidfd = io::open_pidfd(*pid);
-  MOBULA_TRY(pidfd);
-  const ProcessId id = leases_.scheduler().new_process();
-  const JobId job{next_job_++};
-  jobs_[job].driver = id;
-  Session& session = sessions_.add(id, job, true);
-  session.pid = *pid;
+  const auto peer = io::peer_credentials(socket);
+  MOBULA_TRY(peer);
+  Session& session = sessions_.add(leases_.scheduler().new_process(), JobId{0}, true);
+  session.pid = peer->pid;
   MOBULA_TRY(open_socket(session, std::move(socket)));
-  auto watch =
-      loop_->watch(pidfd->get(), [this, id] { on_driver_gone(id, "the driver has died"); });
+  return add_job(session);
+}
+
+// Every driver has a job of its own.
+Result<void> Node::add_job(Session& session) {
+  auto pidfd = io::open_pidfd(session.pid);
+  MOBULA_TRY(pidfd);
+  auto watch = loop_->watch(pidfd->get(),
+                            [this, id = session.id] { on_driver_gone(id, "the driver has died"); });
   MOBULA_TRY(watch);
-  driver_pidfd_ = std::move(*pidfd);
-  driver_watch_ = std::move(*watch);
+  session.is_driver = true;
+  session.is_guest = false;
+  session.job = JobId{next_job_++};
+  Job& job = jobs_[session.job];
+  job.driver = session.id;
+  job.pidfd = std::move(*pidfd);
+  job.pidfd_watch = std::move(*watch);
   return {};
 }
 
@@ -211,8 +231,9 @@ Result<void> Node::on_hello(Session& session, const wire::fb::Hello& hello) {
                             "they are of different installations",
                             hello.protocol(), wire::kControlProtocol));
   }
+  if (session.is_guest) return on_guest_hello(session, hello);
   const bool is_driver = hello.kind() == wire::fb::ProcessKind::driver;
-  if (is_driver != session.is_driver) {
+  if (is_driver != session.is_driver || hello.kind() == wire::fb::ProcessKind::observer) {
     return fail(ErrorCode::kInvalidArgument, "this socket is for another kind of process");
   }
   if (is_driver) return welcome_driver(session, hello);
@@ -257,19 +278,20 @@ Result<void> Node::welcome_worker(Session& session) {
 }
 
 Result<void> Node::welcome(Session& session) {
-  MOBULA_TRY(objects_.add_process(session.id, session.job));
+  if (!session.is_guest) MOBULA_TRY(objects_.add_process(session.id, session.job));
   MOBULA_TRY(sessions_.share_memory(session));
   session.welcomed = true;
-  const Job& job = jobs_.at(session.job);
+  const auto found = jobs_.find(session.job);
+  const JobSetup setup = found != jobs_.end() ? found->second.setup : JobSetup{};
   const std::vector<int> descriptors = sessions_.welcome_descriptors(session);
   const std::string name = std::filesystem::path(options_.session_directory).filename().string();
   sessions_.send(
       session,
       [&](wire::Builder& builder) {
         return wire::fb::CreateWelcomeDirect(builder, number(id_), number(session.id),
-                                             number(session.job), job.setup.job_namespace.c_str(),
+                                             number(session.job), setup.job_namespace.c_str(),
                                              name.c_str(), options_.session_directory.c_str(),
-                                             job.setup.log_to_driver, options_.object_store_bytes);
+                                             setup.log_to_driver, options_.object_store_bytes);
       },
       descriptors);
   return {};
@@ -295,6 +317,7 @@ void Node::on_record(Session& session, const wire::ToDaemonMessage& message) {
 }
 
 Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) {
+  if (session.is_guest) return on_guest_record(session, record);
   switch (record.body_type()) {
     case UplinkBody::Query:
       queries_.answer(session, *record.body_as_Query());
@@ -331,7 +354,9 @@ void Node::cut_off(Session& session, const std::string& reason) {
   if (std::exchange(session.broken, true)) return;
   log_error(fmt::format("process={} pid={} event=cut_off why=\"{}\"", number(session.id),
                         session.pid, reason));
-  if (session.is_driver) {
+  if (session.is_guest) {
+    loop_->post([this, id = session.id, reason] { on_guest_gone(id, reason); });
+  } else if (session.is_driver) {
     loop_->post([this, id = session.id, reason] { on_driver_gone(id, reason); });
   } else {
     workers_.kill(session.id, reason);
@@ -448,6 +473,7 @@ void Node::bury(Session& session, Obituary obituary) {
 void Node::on_socket_closed(ProcessId process, const std::string& reason) {
   Session* session = sessions_.find(process);
   if (session == nullptr || !session->socket) return;
+  if (session->is_guest) return on_guest_gone(process, reason);
   if (session->is_driver) return on_driver_gone(process, "its connection has ended: " + reason);
   // Most likely it is just ending. Without a socket it is of no use to anybody.
   deadlines_[process] = loop_->at(monotonic_now() + kHangupPatience, [this, process] {
@@ -464,7 +490,7 @@ void Node::on_driver_gone(ProcessId driver, const std::string& reason) {
   log_info(fmt::format("job={} event=driver_gone why=\"{}\"", number(session->job), reason));
   const JobId job = session->job;
   uplinks_.drain(*session);
-  driver_watch_.reset();
+  if (const auto found = jobs_.find(job); found != jobs_.end()) found->second.pidfd_watch.reset();
   bury(*session, {session->pid, {{}, "the driver has ended"}, ""});
   static_cast<void>(leases_.scheduler().process_exited(driver, monotonic_now()));
   end_job(job, "its driver is gone");
@@ -514,8 +540,11 @@ void Node::on_job_empty(JobId id) {
   if (found == jobs_.end()) return;
   found->second.empty = true;
   logs_.tell_dropped(found->second.driver);
-  sessions_.send(found->second.driver,
-                 [](wire::Builder& builder) { return wire::fb::CreateGoodbye(builder); });
+  const bool stays = goes_on_without(id);
+  if (!stays) listener_.reset();  // What it tells the driver must stay true.
+  sessions_.send(found->second.driver, [stays](wire::Builder& builder) {
+    return wire::fb::CreateGoodbye(builder, stays);
+  });
   loop_->post([this, id] { finish_job(id); });
 }
 
@@ -528,19 +557,38 @@ void Node::finish_job(JobId id) {
   queries_.forget_job(id);
   log_info(fmt::format("job={} event=over", number(id)));
   jobs_.erase(found);
-  if (jobs_.empty()) loop_->stop();
+  stop_if_unused();
+}
+
+bool Node::goes_on_without(JobId id) const {
+  if (terminating_) return false;
+  return options_.is_standing() ||
+         std::ranges::any_of(jobs_, [id](const auto& job) { return job.first != id; });
+}
+
+void Node::stop_if_unused() {
+  if (jobs_.empty() && (terminating_ || !options_.is_standing())) loop_->stop();
 }
 
 void Node::on_signal(int signal) {
   if (signal == SIGCHLD) return workers_.collect();
   log_info(fmt::format("event=signal number={}", signal));
   terminating_ = true;
+  listener_.reset();
+  const std::string reason =
+      fmt::format("the node daemon was told to end ({})", signal_name(signal));
   std::vector<JobId> ids;
-  for (const auto& [id, job] : jobs_) ids.push_back(id);
+  for (const auto& [id, job] : jobs_) {
+    ids.push_back(id);
+    sessions_.send(job.driver, [&](wire::Builder& builder) {
+      return wire::fb::CreateExitDirect(builder, reason.c_str());
+    });
+  }
   for (const JobId id : ids) {
-    end_job(id, "the node daemon was told to end");
+    end_job(id, reason);
     finish_job(id);
   }
+  stop_if_unused();
 }
 
 }  // namespace mobula::node

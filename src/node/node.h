@@ -3,8 +3,10 @@
 // order they must learn of what happens to a process.
 //
 // A process:  (worker started | driver's socket) ──Hello──► welcomed ──gone──► buried
+// A guest:    (connection) ──Hello with the token──► driver, with a job of its own | observer ──► gone
 // A job:      Hello of its driver ──Leave, or the driver is gone──► ending ──nothing of it runs──►
-//             Goodbye ──driver closes──► over. A private daemon ends with its last job.
+//             Goodbye ──driver closes──► over. A private daemon ends with its last job, a standing
+//             one when a signal tells it to.
 //
 // Threads: the loop's; run() returns when the node has ended.
 
@@ -14,6 +16,7 @@
 #include <vector>
 
 #include "io/loop.h"
+#include "io/packet_listener.h"
 #include "io/signals.h"
 #include "node/cancels.h"
 #include "node/channels.h"
@@ -41,6 +44,8 @@ class Node final : private io::Poller {
   struct Job {
     ProcessId driver{};
     JobSetup setup;
+    shm::Fd pidfd;  // The driver's.
+    std::unique_ptr<io::Watch> pidfd_watch;
     bool welcomed = false;
     bool ending = false;
     bool empty = false;  // Nothing of it runs any more.
@@ -56,6 +61,7 @@ class Node final : private io::Poller {
   void awake() override { doorbell_->awake(); }
 
   Result<void> add_driver(shm::Fd socket);
+  Result<void> add_job(Session& session);
   Result<void> open_socket(Session& session, shm::Fd socket);
   void on_packet(ProcessId process, std::span<const std::byte> bytes);
   void on_socket_closed(ProcessId process, const std::string& reason);
@@ -64,6 +70,14 @@ class Node final : private io::Poller {
   Result<void> welcome_worker(Session& session);
   Result<void> welcome(Session& session);
   void refuse(Session& session, const std::string& reason);
+
+  // Guests: node_guests.cc.
+  Result<void> listen();
+  void add_guest(shm::Fd socket, pid_t pid);
+  Result<void> on_guest_hello(Session& session, const wire::fb::Hello& hello);
+  Result<bool> on_guest_record(Session& session, const wire::fb::ToDaemon& record);
+  void on_guest_gone(ProcessId guest, const std::string& reason);
+  bool is_observer(const Session& session) const { return session.is_guest && session.welcomed; }
 
   void on_record(Session& session, const wire::ToDaemonMessage& message);
   Result<bool> dispatch(Session& session, const wire::fb::ToDaemon& record);
@@ -84,6 +98,8 @@ class Node final : private io::Poller {
   void finish_job(JobId job);
   void on_signal(int signal);
   void close_socket(Session& session);
+  bool goes_on_without(JobId job) const;
+  void stop_if_unused();
 
   const NodeOptions options_;
   const NodeId id_;
@@ -105,8 +121,9 @@ class Node final : private io::Poller {
   std::map<ProcessId, std::string> failed_starts_;  // How workers ended that never registered.
   std::map<ProcessId, std::unique_ptr<io::Timer>> deadlines_;  // For workers asked to exit.
   std::vector<std::unique_ptr<io::PacketSocket>> closing_;     // Destroyed outside of callbacks.
-  shm::Fd driver_pidfd_;
-  std::unique_ptr<io::Watch> driver_watch_;
+  std::string token_;                                          // Who knows it may join.
+  std::map<ProcessId, std::unique_ptr<io::Timer>> guests_;     // With the deadline for their Hello.
+  std::unique_ptr<io::PacketListener> listener_;
   std::unique_ptr<io::Watch> doorbell_watch_;
   WorkerProcesses workers_;
   std::unique_ptr<io::Signals> signals_;

@@ -31,6 +31,9 @@ struct Session {
   ProcessId id{};
   JobId job{};
   bool is_driver = false;
+  // Came through the listener and has not said yet that it is a driver, or is an observer, which may
+  // only ask. Neither driver nor worker; its job is 0.
+  bool is_guest = false;
   pid_t pid = 0;  // 0: not known yet.
 
   std::unique_ptr<io::PacketSocket> socket;  // Null: closed.

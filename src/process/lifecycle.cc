@@ -124,11 +124,13 @@ Result<void> RuntimeImpl::say_hello() {
   }
   const auto environment = builder.CreateVector(variables);
   const auto job_namespace = builder.CreateString(options_.job_namespace);
-  const auto kind =
-      options_.is_driver ? wire::fb::ProcessKind::driver : wire::fb::ProcessKind::worker;
-  const auto hello = wire::fb::CreateHello(builder, wire::kControlProtocol, kind,
-                                           static_cast<uint32_t>(pid_), 0, python, directory, path,
-                                           environment, options_.log_to_driver, job_namespace);
+  const auto token = builder.CreateString(options_.token);
+  const auto kind = options_.is_observer ? wire::fb::ProcessKind::observer
+                    : options_.is_driver ? wire::fb::ProcessKind::driver
+                                         : wire::fb::ProcessKind::worker;
+  const auto hello = wire::fb::CreateHello(
+      builder, wire::kControlProtocol, kind, static_cast<uint32_t>(pid_), token, python, directory,
+      path, environment, options_.log_to_driver, job_namespace);
   const auto packet = wire::finish_to_daemon(builder, hello);
   if (packet.size() > wire::kControlBytesMax) {
     return fail(ErrorCode::kInvalidArgument,
@@ -285,7 +287,7 @@ void RuntimeImpl::free_everything() {
   drain_dropped();
 }
 
-void RuntimeImpl::leave(Gate& gate) {
+bool RuntimeImpl::leave(Gate& gate) {
   Locked lock(*this);
   if (disconnected_.empty() && !leaving_) {
     leaving_ = true;
@@ -296,10 +298,13 @@ void RuntimeImpl::leave(Gate& gate) {
   gate.release();
   {
     std::unique_lock<std::mutex> wait(lock_);
-    answered_.wait_for(wait, kGoodbyeWithin, [this] { return goodbye_ || !disconnected_.empty(); });
+    answered_.wait_for(wait, kGoodbyeWithin,
+                       [this] { return goodbye_.has_value() || !disconnected_.empty(); });
   }
   gate.acquire();
   disconnect("this process has left (shutdown was called)");
+  const std::lock_guard<std::mutex> again(lock_);
+  return !goodbye_.value_or(false);
 }
 
 }  // namespace mobula::process

@@ -36,6 +36,10 @@ std::string cause_of_death(const wire::fb::PeerDied& message, const std::string&
 void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm::Fd> fds) {
   using wire::fb::DownlinkBody;
   if (on_store_packet(message, fds)) return;
+  if (options_.is_driver && message.body_type() == DownlinkBody::Exit) {
+    const auto* why = message.body_as_Exit()->reason();
+    return disconnect(why != nullptr ? why->str() : "the node daemon ends");
+  }
   Locked lock(*this);
   switch (message.body_type()) {
     case DownlinkBody::ChannelOpened:
@@ -79,7 +83,7 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
       deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
       break;
     case DownlinkBody::Goodbye:
-      goodbye_ = true;
+      goodbye_ = message.body_as_Goodbye()->stays();
       answered_.notify_all();
       break;
     default:

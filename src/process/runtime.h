@@ -142,7 +142,8 @@ class Runtime {
   virtual Result<std::vector<NodeInfo>> nodes(Gate& gate) = 0;
   virtual Result<std::vector<TraceEventOut>> timeline(Gate& gate) = 0;
   // Ends the job: workers go, their last output arrives, then the connection closes. At most ~10 s.
-  virtual void leave(Gate& gate) = 0;
+  // False: the daemon stays, for other drivers.
+  virtual bool leave(Gate& gate) = 0;
 
   // For tests: objects, tasks, channels known here.
   virtual std::string debug_state() = 0;

@@ -87,7 +87,7 @@ class RuntimeImpl final : public Runtime {
   Result<std::vector<std::pair<std::string, double>>> available_resources(Gate& gate) override;
   Result<std::vector<NodeInfo>> nodes(Gate& gate) override;
   Result<std::vector<TraceEventOut>> timeline(Gate& gate) override;
-  void leave(Gate& gate) override;
+  bool leave(Gate& gate) override;
   std::string debug_state() override;
 
  private:
@@ -294,7 +294,7 @@ class RuntimeImpl final : public Runtime {
   std::vector<ObjectId> refs_ahead_;  // Of a value that is about to arrive.
   std::string disconnected_;          // Why, once it happened.
   bool leaving_ = false;
-  bool goodbye_ = false;
+  std::optional<bool> goodbye_;  // Said; does the daemon stay?
   bool exit_asked_ = false;
   uint64_t next_index_ = 1;
   uint64_t next_call_ = 1;

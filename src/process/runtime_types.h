@@ -137,6 +137,10 @@ struct TraceEventOut {
 
 struct RuntimeOptions {
   bool is_driver = true;
+  // Asks the daemon and does nothing else: it has no job. `is_driver` is true, too.
+  bool is_observer = false;
+  // Of a session that this process did not start.
+  std::string token;
   // A worker whose daemon is gone ends at once, with its whole process group.
   bool worker_dies_with_daemon = true;
   // Of a driver's workers.

@@ -83,6 +83,8 @@ void connect_with(int fd, const nb::dict& options) {
     if (options.contains(name)) into = nb::cast<Value>(options[name]);
   };
   read("is_driver", plain.is_driver);
+  read("is_observer", plain.is_observer);
+  read("token", plain.token);
   read("python", plain.python);
   read("working_directory", plain.working_directory);
   read("sys_path", plain.sys_path);
@@ -250,7 +252,9 @@ void make_module(nb::module_& module) {
   module.def("set_hooks", [](nb::handle hooks) { set_hooks(hooks.ptr()); });
   module.def("connect", connect_with);
   module.def("disconnect", [] {
-    if (!disconnect()) throw nb::python_error();
+    bool daemon_ends = false;
+    if (!disconnect(daemon_ends)) throw nb::python_error();
+    return daemon_ends;
   });
   module.def("is_connected", [] { return open_session != nullptr; });
   module.def("session_number", [] { return open_session == nullptr ? 0 : open_session->number; });

@@ -101,13 +101,14 @@ bool connect(int fd, process::RuntimeOptions options) {
   return true;
 }
 
-bool disconnect() {
+bool disconnect(bool& daemon_ends) {
+  daemon_ends = true;
   if (open_session == nullptr) return true;
   Session* session = std::exchange(open_session, nullptr);
   {
     const SessionUse use(session);
     PythonGate gate;
-    use.runtime().leave(gate);
+    daemon_ends = use.runtime().leave(gate);
     session->closed = true;
   }
   return PyErr_Occurred() == nullptr;

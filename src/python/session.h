@@ -73,7 +73,7 @@ void watch_forks();
 
 // What the module offers as connect, disconnect and set_hooks. False with an exception set.
 bool connect(int fd, process::RuntimeOptions options);
-bool disconnect();
+bool disconnect(bool& daemon_ends);
 bool set_hooks(PyObject* hooks);
 
 // Sets the exception that fits and returns nullptr. One that is set already (by a signal handler

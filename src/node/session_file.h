@@ -1,0 +1,31 @@
+#pragma once
+// SessionFile: what the daemon writes into its session's directory for drivers that did not start it:
+// session.json, readable by this user only. python/mobula/_sessions_here.py reads it.
+//
+//   {"format": 1, "kind": "private" | "standing", "pid": ..., "token": ..., "node_id": ...,
+//    "started": seconds since 1970, "version": ..., "resources": {...}, "labels": {...}, ...}
+//
+// The file exists once the daemon can be connected to, and is never seen half written.
+//
+// Threads: none.
+
+#include <string>
+#include <string_view>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "node/options.h"
+
+namespace mobula::node {
+
+constexpr const char* kSessionSocket = "daemon.sock";
+
+// A secret that nobody guesses, in hexadecimal digits. kUnavailable: the kernel gives no random bytes.
+Result<std::string> make_token();
+// In a time that says nothing about where they differ.
+bool same_token(std::string_view one, std::string_view other);
+
+// kUnavailable: it cannot be written; the text says why.
+Result<void> write_session_file(const NodeOptions& options, NodeId node, const std::string& token);
+
+}  // namespace mobula::node
