@@ -59,7 +59,6 @@ class RuntimeImpl final : public Runtime {
   bool take_item(Stream& stream, const Object* item) override;
   void abandon_stream(Stream& stream) override;
   void cancel(Object* object, bool force, bool recursive) override;
-
   Object* put(PackedValues value) override;
   Result<StoreWrite> begin_store(size_t size, Gate& gate) override;
   void abandon_store(StoreWrite& write) override;
@@ -72,7 +71,6 @@ class RuntimeImpl final : public Runtime {
   Result<Pinned> open_stored(const Object& object, Gate& gate) override;
   void unpin(uint64_t pin) override;
   Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) override;
-
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
   void finish_task(ClaimedTask& task, PackedValues results, bool failed,
                    std::vector<StoreWrite> stored) override;
@@ -162,6 +160,7 @@ class RuntimeImpl final : public Runtime {
   uint32_t shape_at_depth(uint32_t request);
   bool resolve_arguments(Task& task);
   void start_task(Task& task);
+  bool make_ready_to_push(OutboundChannel& channel, Task& task, bool function_is_new);
   void push_task(Task& task, tasks::Lease& lease);
   void wake_for(OutboundChannel& channel, const tasks::Lease& lease);
   void announce_lease(OutboundChannel& channel, const tasks::Lease& lease, uint32_t shape);
@@ -222,7 +221,8 @@ class RuntimeImpl final : public Runtime {
   void send_parcel(InboundChannel& channel, CallId parcel, const PackedValues& results,
                    std::span<const StoreWrite> stored);
   void publish_result(InboundChannel& channel, std::span<std::byte> header,
-                      const PackedValues& results, bool parcel);
+                      const PackedValues& results);
+  void send_result_frame(InboundChannel& channel, std::vector<std::byte> frame);
   void drop_result(ClaimedTask& task, const PackedValues& results, std::vector<StoreWrite>& stored);
   void record_trace(const ClaimedTask& task, bool failed);
   std::vector<Object*> receive_refs(std::span<const std::byte> values, uint32_t count);

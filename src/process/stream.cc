@@ -179,7 +179,7 @@ Waited RuntimeImpl::yield_item(ClaimedTask& task, PackedValues item, std::vector
   header.claim_slot = task.claim_slot;
   const bool parcel = hand_over(channel, header.parcel, item, stored);
   if (parcel) header.frame.flags = wire::kResultParcel;
-  publish_result(channel, std::as_writable_bytes(std::span(&header, 1)), item, parcel);
+  publish_result(channel, std::as_writable_bytes(std::span(&header, 1)), item);
   if (task.ahead_max == 0 || may_yield(task)) return Waited::kEnough;
   Waiter waiter;
   waiter.for_room = &task;

@@ -231,7 +231,6 @@ void RuntimeImpl::announce_function(OutboundChannel& channel, Function& function
     channel.functions_sent.resize(function.number + 1);
   }
   channel.functions_sent[function.number] = true;
-  prepare_to_send(function.refs);
   wire::FunctionHeader header{};
   header.frame.kind = wire::FrameKind::kFunction;
   header.function = function.number;
@@ -255,24 +254,31 @@ void RuntimeImpl::wake_for(OutboundChannel& channel, const tasks::Lease& lease) 
   channel.header().wake_at_result.store(channel.results_seen + ahead);
 }
 
+// False: there is no room now. Shares what the task's frame will name; while records of that wait for
+// room in the uplink, the frame waits, too (OWNERSHIP.md R3).
+bool RuntimeImpl::make_ready_to_push(OutboundChannel& channel, Task& task, bool function_is_new) {
+  if (channel.free_slots.empty() || channel.tasks.waiting() || uplink_->waiting()) return false;
+  if (!task.refs.empty()) prepare_to_send(leaving_refs(task));
+  if (function_is_new) prepare_to_send(task.own_function().refs);
+  return !uplink_->waiting();
+}
+
 // Carries out a Push: claim word first, then the frame.
 void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
   const auto found = outbound_.find(lease.channel);
   MOBULA_CHECK(found != outbound_.end());
   OutboundChannel& channel = *found->second;
-  if (channel.free_slots.empty() || channel.tasks.waiting() || uplink_->waiting()) {
+  Function& function = task.own_function();
+  const bool function_is_new =
+      channel.functions_sent.size() <= function.number || !channel.functions_sent[function.number];
+  if (!make_ready_to_push(channel, task, function_is_new)) {
     channel.tasks.flush();
     senders_waiting_ = true;
     dispatcher_.on_push_failed(task);
     return;
   }
-  if (!task.refs.empty()) prepare_to_send(leaving_refs(task));
   if (channel.epoch_announced != lease.epoch) announce_lease(channel, lease, task.shape);
-  Function& function = task.own_function();
-  if (channel.functions_sent.size() <= function.number ||
-      !channel.functions_sent[function.number]) {
-    announce_function(channel, function);
-  }
+  if (function_is_new) announce_function(channel, function);
   task.slot = channel.free_slots.back();
   channel.free_slots.pop_back();
   task.tag = channel.next_tag++;

@@ -306,7 +306,7 @@ void RuntimeImpl::enter_blocked() {
     std::vector<std::byte> frame(sizeof(wire::FrameHeader));
     const wire::FrameHeader header{sizeof header, wire::FrameKind::kBlocked, 0};
     std::memcpy(frame.data(), &header, sizeof header);
-    found->second->results.send(std::move(frame));
+    send_result_frame(*found->second, std::move(frame));
     ring_later(*found->second, true);
   }
 }
@@ -319,7 +319,7 @@ void RuntimeImpl::leave_blocked() {
     std::vector<std::byte> frame(sizeof(wire::FrameHeader));
     const wire::FrameHeader header{sizeof header, wire::FrameKind::kUnblocked, 0};
     std::memcpy(frame.data(), &header, sizeof header);
-    found->second->results.send(std::move(frame));
+    send_result_frame(*found->second, std::move(frame));
     ring_later(*found->second, true);
   }
 }

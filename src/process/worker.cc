@@ -256,7 +256,7 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
   header.run_time_ns = run_time;
   header.num_returns = failed ? 1 : task.num_returns;
   header.claim_slot = task.claim_slot;
-  publish_result(channel, std::as_writable_bytes(std::span(&header, 1)), results, parcel);
+  publish_result(channel, std::as_writable_bytes(std::span(&header, 1)), results);
 }
 
 // What the values carry along becomes the caller's. True if there is a parcel for it.
@@ -273,7 +273,7 @@ bool RuntimeImpl::hand_over(InboundChannel& channel, CallId parcel, const Packed
 
 // Writes header (whose size is set here) and values into the result ring and drops the values' refs.
 void RuntimeImpl::publish_result(InboundChannel& channel, std::span<std::byte> header,
-                                 const PackedValues& results, bool parcel) {
+                                 const PackedValues& results) {
   const size_t size = wire::padded(header.size() + results.bytes.size());
   const auto frame_size = static_cast<uint32_t>(size);
   std::memcpy(header.data(), &frame_size, sizeof frame_size);
@@ -282,20 +282,16 @@ void RuntimeImpl::publish_result(InboundChannel& channel, std::span<std::byte> h
     if (results.bytes.empty()) return;
     std::memcpy(to + header.size(), results.bytes.data(), results.bytes.size());
   };
-  // What the result depends on must be in the uplink first (OWNERSHIP.md R3).
-  const bool must_wait = parcel && uplink_->waiting();
-  std::byte* room = must_wait ? nullptr : channel.results.reserve(size);
+  // What the result depends on must be in the uplink first (OWNERSHIP.md R3): SHAREs and PARCEL, and
+  // CLAIMs of arguments that live on.
+  std::byte* room = uplink_->waiting() ? nullptr : channel.results.reserve(size);
   if (room != nullptr) {
     write(room);
     channel.results.publish();
   } else {
     std::vector<std::byte> frame(size);
     write(frame.data());
-    channel.results.hold(std::move(frame));
-    if (must_wait || !channel.results.flush()) {
-      senders_waiting_ = true;
-      wake_reader_thread();
-    }
+    send_result_frame(channel, std::move(frame));
   }
   ++channel.results_pushed;
   channel.header().results_pushed.store(channel.results_pushed, std::memory_order_relaxed);
@@ -305,6 +301,14 @@ void RuntimeImpl::publish_result(InboundChannel& channel, std::span<std::byte> h
       channel.results_pushed >= channel.header().wake_at_result.load(std::memory_order_relaxed);
   ring_later(channel, wake);
   for (Object* ref : results.refs) release(ref);
+}
+
+// Frames of results stay in order, and none overtakes the records in the uplink.
+void RuntimeImpl::send_result_frame(InboundChannel& channel, std::vector<std::byte> frame) {
+  channel.results.hold(std::move(frame));
+  if (!uplink_->waiting() && channel.results.flush()) return;
+  senders_waiting_ = true;
+  wake_reader_thread();
 }
 
 void RuntimeImpl::drop_result(ClaimedTask& task, const PackedValues& results,
