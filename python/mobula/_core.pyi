@@ -277,6 +277,10 @@ class CurrentTask(TypedDict):
     resources: dict[str, float]  # all of the lease's
     function: Callable[..., Any] | None  # what runs
 
+def set_process_title(name: str) -> None:
+    """`ps` shows this process as $MOBULA_PROCTITLE_PREFIX (by default "mobula::") and this. In a worker
+    the titles of its tasks replace it."""
+
 def current_task() -> CurrentTask | None:
     """The task that this thread executes; None in a driver and in other threads."""
 

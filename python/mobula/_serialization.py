@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
 from mobula import _core
+from mobula._titles import title_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -380,7 +381,7 @@ def decode_failure(described: tuple[Any, ...]) -> TaskFailure:
 
 
 def _format(failure: TaskFailure) -> str:
-    head = f"mobula::{failure.function_name}() (pid={failure.pid})\n"
+    head = f"{title_prefix()}{failure.function_name}() (pid={failure.pid})\n"
     pieces = []
     linecache.checkcache()
     for position, raised in enumerate(failure.chain):

@@ -45,7 +45,9 @@ def main(arguments: list[str]) -> None:
     pinned = [name for name in _THREAD_VARIABLES if name not in os.environ]
     for name in pinned:
         os.environ[name] = "1"
-    from mobula import _worker  # noqa: F401  # With everything that it imports.
+    from mobula import _titles, _worker  # noqa: F401  # With everything that it imports.
+
+    _titles.name_process("zygote", "mobula::zygote")
 
     # Objects made so far are never collected: their pages stay shared with the workers.
     gc.collect()
@@ -126,6 +128,7 @@ def _become_worker(descriptor: int, daemon_pid: int) -> NoReturn:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != daemon_pid:
         os._exit(1)
-    from mobula import _worker
+    from mobula import _titles, _worker
 
+    _titles.name_process("IDLE", "mobula::worker")
     _worker.main(descriptor)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from mobula._titles import title_prefix
+
 
 class RayError(Exception):
     """The base of everything here."""
@@ -49,7 +51,7 @@ class RayTaskError(RayError):
             "function_name": function_name,
             "traceback_str": traceback_str,
             "cause": cause,
-            "proctitle": proctitle or f"mobula::{function_name}()",
+            "proctitle": proctitle or f"{title_prefix()}{function_name}()",
             "pid": pid,
             "ip": ip,
             "actor_repr": actor_repr,

@@ -17,6 +17,7 @@
 #include "python/object_ref.h"
 #include "python/objects.h"
 #include "python/pickling.h"
+#include "python/process_title.h"
 #include "python/session.h"
 #include "python/store_view.h"
 #include "python/stream.h"
@@ -251,6 +252,7 @@ void make_module(nb::module_& module) {
 
   module.def("set_hooks", [](nb::handle hooks) { set_hooks(hooks.ptr()); });
   module.def("connect", connect_with);
+  module.def("set_process_title", [](const std::string& name) { process_title().show(name); });
   module.def("disconnect", [] {
     bool daemon_ends = false;
     if (!disconnect(daemon_ends)) throw nb::python_error();

@@ -12,6 +12,7 @@
 #include "python/decode.h"
 #include "python/encode.h"
 #include "python/object_ref.h"
+#include "python/process_title.h"
 #include "python/serialization_module.h"
 #include "python/submitter.h"
 
@@ -42,6 +43,23 @@ bool is_users(PyObject* exception) {
          PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) == 0;
 }
 
+// The gate of a worker that waits for a task: when it has waited for a while, it looks idle.
+class IdleGate final : public process::Gate {
+ public:
+  explicit IdleGate(const ReceivedFunction*& shown) : shown_(shown) {}
+  void release() override {
+    shown_ = nullptr;
+    process_title().show("IDLE");
+    gate_.release();
+  }
+  void acquire() override { gate_.acquire(); }
+  bool interrupted() override { return gate_.interrupted(); }
+
+ private:
+  const ReceivedFunction*& shown_;
+  PythonGate gate_;
+};
+
 // One worker's loop and what it remembers.
 class Worker {
  public:
@@ -64,6 +82,7 @@ class Worker {
 
   Session& session_;
   PyObject* on_lease_;
+  const ReceivedFunction* shown_ = nullptr;  // In the process's title; null: that it is idle.
   // By the bytes of a function without refs: callers that have it from one another send the same.
   std::unordered_map<std::string, DecodedFunction*> by_bytes_;
 };
@@ -121,7 +140,8 @@ PyObject* keyword_tuple(DecodedFunction& function, std::string_view bytes, uint3
 bool Worker::run() {
   process::Runtime& runtime = *session_.runtime;
   ClaimedTask task;
-  PythonGate gate;
+  IdleGate gate(shown_);
+  process_title().show("IDLE");
   while (true) {
     switch (runtime.next_task(task, gate)) {
       case process::NextTask::kExit:
@@ -138,6 +158,10 @@ bool Worker::execute(ClaimedTask& task) {
   if (task.lease_changed && !start_lease(*task.lease)) return false;
   Encoder encoder(session_);
   running = &task;
+  if (task.function != shown_) {
+    shown_ = task.function;
+    process_title().show(task.function->name);
+  }
   Owned result(call(task));
   bool failed = !result;
   if (task.streaming) {
