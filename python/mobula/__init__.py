@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mobula import _core, _hooks, _timeline, exceptions, job_config, util
+from mobula import _core, _hooks, _timeline, actor, exceptions, job_config, util
 from mobula._core import ObjectRef, get, put, wait
 from mobula._executor import Executor
 from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
@@ -24,6 +24,7 @@ from mobula._logging_config import LoggingConfig
 from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
 from mobula._version import __version__
+from mobula.actor import get_actor, kill, method
 from mobula.runtime_context import get_runtime_context
 
 _hooks.install()
@@ -96,16 +97,20 @@ __all__ = [
     "ObjectRefGenerator",
     "RemoteFunction",
     "__version__",
+    "actor",
     "available_resources",
     "cancel",
     "cluster_resources",
     "exceptions",
     "get",
+    "get_actor",
     "get_gpu_ids",
     "get_runtime_context",
     "init",
     "is_initialized",
     "job_config",
+    "kill",
+    "method",
     "nodes",
     "put",
     "remote",

@@ -39,6 +39,19 @@ class Hooks(Protocol):
     def await_ref(self, ref: ObjectRef[Any]) -> Any:
         """The iterator behind `await ref`."""
 
+    def become_actor(self) -> bool:
+        """Makes the actor that this worker is. True: the extension executes its calls, one after the
+        other; False: they were executed, or there is no actor."""
+
+    def actor_method(self, description: Any, group: int) -> Callable[..., Any]:
+        """What is called for a method of this actor."""
+
+    def current_call(self) -> ActorCall | None:
+        """The call that the current asyncio task executes."""
+
+    def pending_calls_error(self, name: str, actor: ObjectRef[Any], limit: str) -> BaseException:
+        """Too many calls of an actor are pending."""
+
     def task_error(self, failure: Any) -> BaseException:
         """`failure` is a `mobula._serialization.TaskFailure`."""
 
@@ -72,6 +85,9 @@ SYSTEM_ERROR_OBJECT_STORE_FULL: int
 SYSTEM_ERROR_NODE_DIED: int
 SYSTEM_ERROR_RUNTIME_ENV_SETUP: int
 SYSTEM_ERROR_TASK_UNSCHEDULABLE: int
+SYSTEM_ERROR_ACTOR_DIED: int
+SYSTEM_ERROR_ACTOR_UNAVAILABLE: int
+SYSTEM_ERROR_ACTOR_UNSCHEDULABLE: int
 SYSTEM_ERROR_INTERNAL: int
 
 # ---- session ---------------------------------------------------------------------------------
@@ -191,8 +207,12 @@ class FunctionSource:
     """A Python function that can be sent to workers. It is pickled on first use and defined once per
     session, however many Submitters share it."""
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
-        """`name` is what people see: the qualified name."""
+    def __init__(
+        self, function: Callable[..., Any], name: str, method: Any = None, group: int = 0
+    ) -> None:
+        """`name` is what people see: the qualified name. Of an actor's method, `method` is sent instead
+        of the function, which only says what calls must look like; `group` is the number of its
+        concurrency group."""
     @property
     def function(self) -> Callable[..., Any]: ...
     @property
@@ -212,11 +232,16 @@ class Submitter:
         max_retries: int = 3,
         streaming: bool = False,
         ahead_max: int = 0,
+        actor: ObjectRef[Any] = ...,
+        any_order: bool = False,
+        concurrent: bool = False,
+        pending_max: int = -1,
     ) -> None:
         """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
         is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
         "CPU" and "GPU" like any other name; zeros may be left out. Amounts are
-        rounded to 1/10,000. max_retries -1: without limit."""
+        rounded to 1/10,000. max_retries -1: without limit. Of a method, `actor` is its actor's handle
+        object, and `resources` is empty."""
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Stream:
@@ -283,6 +308,85 @@ def set_process_title(name: str) -> None:
 
 def current_task() -> CurrentTask | None:
     """The task that this thread executes; None in a driver and in other threads."""
+
+# ---- actors ----------------------------------------------------------------------------------
+
+def create_actor(
+    handle: ObjectRef[Any],
+    spec: ObjectRef[Any],
+    class_name: str,
+    name: str,
+    namespace: str,
+    resources: Mapping[str, float],
+    cpus_for_life: float,
+    max_restarts: int,
+    detached: bool,
+    get_if_exists: bool,
+    /,
+) -> ObjectRef[Any]:
+    """Makes the actor that `handle` names. With a name it waits until it is clear whose that is, and
+    gives the handle object of the actor that has it. KeyError: the name is taken."""
+
+def find_actor(name: str, namespace: str, /) -> ObjectRef[Any] | None:
+    """The handle object of a named actor."""
+
+def list_actors(namespace: str, /) -> list[tuple[str, str]]:
+    """(name, namespace) of named actors; "": of all namespaces."""
+
+def kill_actor(actor: ObjectRef[Any], no_restart: bool, /) -> None: ...
+def actor_id(actor: ObjectRef[Any], /) -> str:
+    """32 hexadecimal digits."""
+
+class ActorIdentity(TypedDict):
+    actor_id: str
+    restarts: int
+    class_name: str
+    name: str
+    namespace: str
+
+def actor_identity() -> ActorIdentity:
+    """Of this process, which is an actor (None in others)."""
+
+def actor_ref(spec: bool, /) -> ObjectRef[Any]:
+    """What this actor is made from, or its own handle object."""
+
+def actor_made(groups: int, /) -> None:
+    """This actor was made; it has so many concurrency groups."""
+
+def actor_failed(text: str, /) -> None:
+    """It could not be made."""
+
+def actor_exiting(reason: str, /) -> None:
+    """It is about to end and not to come back."""
+
+def run_calls(group: int, /) -> None:
+    """Executes calls of a concurrency group until the end; several threads may. SystemExit."""
+
+class ActorCall:
+    """A call that an event loop executes."""
+
+    streaming: bool
+    waits: bool
+    """`yield_item` may wait for the consumer."""
+    key: tuple[int, int]
+    def begin(self) -> Any:
+        """Calls the method. What is to be awaited, or iterated over; None: the call is over."""
+    def finish(self, value: Any, /) -> None: ...
+    def fail(self, error: BaseException, /) -> None: ...
+    def yield_item(self, item: Any, /) -> bool:
+        """False: nobody wants more."""
+
+def take_call(group: int, /) -> ActorCall | bool | None:
+    """None: there is none now; False: there will be none."""
+
+def wait_for_call(group: int, /) -> bool:
+    """Waits until there may be one; False: there will be none."""
+
+def next_cancelled_call() -> tuple[int, int] | None:
+    """Waits for a call to be cancelled that a thread or event loop executes: its key. None: the end."""
+
+def is_cancelled() -> bool:
+    """Was the actor's call that runs here cancelled?"""
 
 # ---- serialization ---------------------------------------------------------------------------
 

@@ -49,6 +49,30 @@ class _Hooks:
 
         return _futures.await_ref(ref)
 
+    def become_actor(self) -> bool:
+        from mobula import _actor_worker
+
+        return _actor_worker.become()
+
+    def actor_method(self, description: Any, group: int) -> Any:
+        from mobula import _actor_worker
+
+        return _actor_worker.method(description, group)
+
+    def current_call(self) -> Any:
+        from mobula import _actor_worker
+
+        return _actor_worker.current_call()
+
+    def pending_calls_error(self, name: str, actor: Any, limit: str) -> BaseException:
+        from mobula import exceptions
+
+        return exceptions.PendingCallsLimitExceeded(
+            f"The task {name} could not be submitted to Actor({_core.actor_id(actor)}) because more "
+            f"than {limit} tasks are queued on the actor. This limit can be adjusted with the "
+            "`max_pending_calls` actor option."
+        )
+
     def task_error(self, failure: Any) -> BaseException:
         from mobula import _failures
 
@@ -97,6 +121,13 @@ def _system_errors(exceptions: types.ModuleType) -> dict[int, Callable[[str], Ba
         _core.SYSTEM_ERROR_NODE_DIED: exceptions.NodeDiedError,
         _core.SYSTEM_ERROR_RUNTIME_ENV_SETUP: exceptions.RuntimeEnvSetupError,
         _core.SYSTEM_ERROR_TASK_UNSCHEDULABLE: exceptions.TaskUnschedulableError,
+        _core.SYSTEM_ERROR_ACTOR_DIED: _of_actor(exceptions, exceptions.ActorDiedError),
+        _core.SYSTEM_ERROR_ACTOR_UNAVAILABLE: _of_actor(
+            exceptions, exceptions.ActorUnavailableError
+        ),
+        _core.SYSTEM_ERROR_ACTOR_UNSCHEDULABLE: _of_actor(
+            exceptions, exceptions.ActorUnschedulableError
+        ),
     }
 
 
@@ -105,6 +136,18 @@ def _cancelled(exceptions: types.ModuleType) -> Callable[[str], BaseException]:
         task_id, _, sentence = text.rpartition("\0")
         error: BaseException = exceptions.TaskCancelledError(task_id or None, sentence)
         return error
+
+    return make
+
+
+def _of_actor(exceptions: types.ModuleType, kind: type) -> Callable[[str], BaseException]:
+    def make(text: str) -> BaseException:
+        actor_id, in_constructor, sentence = text.split("\0", 2)
+        if kind is exceptions.ActorDiedError:
+            return exceptions.ActorDiedError(actor_id, sentence, in_constructor == "1")  # type: ignore[no-any-return]
+        if kind is exceptions.ActorUnavailableError:
+            return exceptions.ActorUnavailableError(sentence, actor_id)  # type: ignore[no-any-return]
+        return exceptions.ActorUnschedulableError(sentence)  # type: ignore[no-any-return]
 
     return make
 

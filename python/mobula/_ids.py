@@ -36,6 +36,12 @@ class JobID(_Id):
     __slots__ = ()
 
 
+class ActorID(_Id):
+    """32 digits."""
+
+    __slots__ = ()
+
+
 class NodeID(_Id):
     """As `nodes()` shows it."""
 

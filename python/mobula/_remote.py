@@ -287,15 +287,15 @@ class _Decorator:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
 
-    def __call__(self, function: Callable[P, R]) -> RemoteFunction[P, R]:
+    def __call__(self, function: Callable[P, R]) -> Any:
         return _make(function, self._options)
 
 
-def _make(function: Any, options: dict[str, Any]) -> RemoteFunction[Any, Any]:
+def _make(function: Any, options: dict[str, Any]) -> Any:
     if isinstance(function, type):
-        raise NotImplementedError(
-            f"Actors are not supported yet: @remote on class {function.__name__}"
-        )
+        from mobula import actor
+
+        return actor.make_class(function, options)
     if not hasattr(function, "__code__"):
         raise TypeError("The @remote decorator must be applied to a Python function or a class.")
     return RemoteFunction(function, options)

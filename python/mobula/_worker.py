@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 # _serialization, with cloudpickle, is for the extension: imported here, the zygote does it once.
-from mobula import _cancelled, _core, _serialization, _session  # noqa: F401
+from mobula import _actor_worker, _cancelled, _core, _serialization, _session  # noqa: F401
 from mobula._lease import Lease
 
 if TYPE_CHECKING:
@@ -92,13 +92,22 @@ class _Output(io.TextIOWrapper):
     def _follow(self) -> None:
         if not self._follows:
             return
-        task = _core.current_task()
-        if task is not None and task["function_name"] != self._named.name:
+        name = _output_name()
+        if name is not None and name != self._named.name:
             self.flush()
-            self._named.name = task["function_name"]
+            self._named.name = name
 
     def _stop_following(self) -> None:
         self._follows = False
+
+
+def _output_name() -> str | None:
+    """Whose output it is that is written now."""
+    actor = _actor_worker.this_actor()
+    if actor is not None:
+        return actor.class_name
+    task = _core.current_task()
+    return task["function_name"] if task is not None else None
 
 
 def _reseed() -> None:
@@ -154,8 +163,12 @@ def main(socket_fd: int) -> NoReturn:
             _logging_config.apply_from_environment()
         _core.run_worker(Lease().start)
         code = 0
+        _actor_worker.finish()
     except SystemExit as error:
         code = _exit_code(error)
+        if _actor_worker.this_actor() is not None:
+            _actor_worker.note_exit(error)
+            _actor_worker.finish()
     except ConnectionError:
         code = 1  # The daemon has gone; it is not there to be told either.
     except BaseException:

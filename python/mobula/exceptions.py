@@ -399,11 +399,15 @@ class ActorUnavailableError(RayActorError):
     """The actor cannot be reached now; it may come back."""
 
     def __init__(self, error_message: str, actor_id: Any = None) -> None:
-        super().__init__(actor_id, f"The actor is unavailable: {error_message}")
+        super().__init__(
+            actor_id,
+            f"The actor {actor_id or ''} is unavailable: {error_message} The task may or may not "
+            "have been executed on the actor.",
+        )
+        self._error_message = error_message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        prefix = "The actor is unavailable: "
-        return type(self), (self.error_msg[len(prefix) :], self.actor_id)
+        return type(self), (self._error_message, self.actor_id)
 
 
 class ActorAlreadyExistsError(ValueError, RayError):

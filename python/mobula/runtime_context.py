@@ -6,8 +6,8 @@ import json
 import os
 from typing import Any
 
-from mobula import _cancelled, _core, _lease, _session, _sessions_here
-from mobula._ids import JobID, NodeID, TaskID
+from mobula import _actor_worker, _cancelled, _core, _lease, _session, _sessions_here
+from mobula._ids import ActorID, JobID, NodeID, TaskID
 
 _ONLY_IN_WORKERS = "This is only there in tasks: the caller is a driver."
 _ONLY_IN_ACTORS = "This method is only available in an actor."
@@ -51,12 +51,14 @@ class RuntimeContext:
         return f"{module}.{name}" if module else str(name)
 
     def get_actor_id(self) -> str | None:
-        """None: there are no actors yet."""
-        return None
+        """The actor that the caller is: 32 digits. None if it is none."""
+        actor = _actor_worker.this_actor()
+        return actor.actor_id if actor else None
 
     def get_actor_name(self) -> str | None:
-        """None: there are no actors yet."""
-        return None
+        """The name of the actor that the caller is, or "". None if it is none."""
+        actor = _actor_worker.this_actor()
+        return actor.name if actor else None
 
     def get_placement_group_id(self) -> str | None:
         """None: there are no placement groups yet."""
@@ -67,7 +69,11 @@ class RuntimeContext:
         task = _core.current_task()
         if task is None:
             raise RuntimeError(_ONLY_IN_WORKERS)
-        return {name: amount for name, amount in task["resources"].items() if amount}
+        resources = {**task["resources"]}
+        actor = _actor_worker.this_actor()
+        if actor is not None:  # Some of them only to be made.
+            resources["CPU"] = actor.cpus_for_life
+        return {name: amount for name, amount in resources.items() if amount}
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """The accelerators of the task, by kind; texts."""
@@ -93,7 +99,7 @@ class RuntimeContext:
         """Was the task cancelled? It has seen KeyboardInterrupt then. RuntimeError in a driver."""
         if _core.current_task() is None:
             raise RuntimeError(_ONLY_IN_WORKERS)
-        return _cancelled.is_current_task()
+        return _cancelled.is_current_task() or _core.is_cancelled()
 
     def get(self) -> dict[str, Any]:
         """What is known, in one dict."""
@@ -129,13 +135,21 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> Any:
-        """RuntimeError: there are no actors yet."""
-        raise RuntimeError(_ONLY_IN_ACTORS)
+        """A handle to the actor that the caller is. RuntimeError if it is none."""
+        if _actor_worker.this_actor() is None:
+            raise RuntimeError(_ONLY_IN_ACTORS)
+        from mobula.actor import ActorHandle
+
+        ref = _core.actor_ref(False)
+        return ActorHandle(ref, _core.get(ref))
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """RuntimeError: there are no actors yet."""
-        raise RuntimeError(_ONLY_IN_ACTORS)
+        """Did this actor's process die before, and was it started again? RuntimeError elsewhere."""
+        actor = _actor_worker.this_actor()
+        if actor is None:
+            raise RuntimeError(_ONLY_IN_ACTORS)
+        return actor.restarts > 0
 
     @property
     def job_id(self) -> JobID:
@@ -154,9 +168,10 @@ class RuntimeContext:
         return TaskID(text) if text else None
 
     @property
-    def actor_id(self) -> str | None:
+    def actor_id(self) -> ActorID | None:
         """Deprecated: use get_actor_id()."""
-        return None
+        text = self.get_actor_id()
+        return ActorID(text) if text else None
 
 
 def node_labels() -> dict[str, str]:

@@ -7,8 +7,8 @@ namespace mobula::node {
 
 namespace {
 
-std::optional<uint32_t> free_bit(const Session& session) {
-  for (uint32_t bit = 0; bit < shm::kBellBits; ++bit) {
+std::optional<uint32_t> free_bit(const Session& session, uint32_t from = 0) {
+  for (uint32_t bit = from; bit < shm::kBellBits; ++bit) {
     if (!session.bell_bits[bit]) return bit;
   }
   return std::nullopt;
@@ -26,7 +26,9 @@ Result<ChannelId> Channels::open(ProcessId caller_id, ProcessId callee_id) {
     return fail(ErrorCode::kUnavailable, "a process of the channel is gone");
   }
   const auto caller_bit = free_bit(*caller);
-  const auto callee_bit = free_bit(*callee);
+  const bool is_own = caller == callee;  // An actor that calls itself.
+  const auto callee_bit =
+      is_own && caller_bit ? free_bit(*callee, *caller_bit + 1) : free_bit(*callee);
   if (!caller_bit || !callee_bit) {
     return fail(ErrorCode::kRetryLater, "a process has no room for another channel");
   }

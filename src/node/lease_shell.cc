@@ -133,6 +133,7 @@ void LeaseShell::set_timer() {
 }
 
 void LeaseShell::carry_out(const scheduler::GrantLease& grant) {
+  if (callbacks_.granted_to_actor(grant)) return;
   const auto open = [&]() -> Result<ChannelId> {
     if (!channels_.exists(grant.owner, grant.worker)) {
       MOBULA_TRY(callbacks_.before_channel(grant.owner, grant.worker));

@@ -26,6 +26,8 @@ class LeaseShell {
     std::function<void(const scheduler::StopWorker&)> stop_worker;
     std::function<void(const scheduler::StartFailed&)> start_failed;
     std::function<void(ProcessId owner, const std::string&)> infeasible;
+    // True if the lease is taken care of: no channel is made.
+    std::function<bool(const scheduler::GrantLease&)> granted_to_actor;
     // Before the two learn of their channel. An error: make none.
     std::function<Result<void>(ProcessId, ProcessId)> before_channel;
   };

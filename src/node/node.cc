@@ -30,6 +30,7 @@ constexpr uint64_t kDescriptorsPerWorker = 6;
 constexpr uint64_t kWorkersMax = 500;
 constexpr size_t kFailedStartsMax = 64;
 constexpr auto kExitPatience = std::chrono::seconds(5);
+constexpr auto kActorExitPatience = std::chrono::seconds(30);
 constexpr auto kHangupPatience = std::chrono::seconds(1);
 constexpr auto kGrace = std::chrono::milliseconds(200);
 
@@ -82,6 +83,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
                  loop_->post([this, process] { sessions_.remove(process); });
                }),
       leases_(*loop_, sessions_, channels_, options.resources, workers_max()),
+      actors_(*loop_, sessions_, channels_, leases_, objects_),
       uplinks_(sessions_, objects_,
                {.on_record =
                     [this](Session& session, const wire::ToDaemonMessage& message) {
@@ -102,15 +104,19 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       {.start_worker = [this](const auto& start) { start_worker(start); },
        .stop_worker = [this](const auto& stop) { stop_worker(stop); },
        .start_failed = [this](const auto& failed) { on_start_failed(failed); },
-       .infeasible =
-           [this](ProcessId owner, const std::string& text) {
-             const Session* session = sessions_.find(owner);
-             if (session == nullptr || session->is_driver) return;
-             const auto job = jobs_.find(session->job);
-             if (job != jobs_.end()) logs_.tell(job->second.driver, text);
-           },
+       .infeasible = [this](ProcessId owner,
+                            const std::string& text) { tell_infeasible(owner, text); },
+       .granted_to_actor = [this](const auto& grant) { return actors_.on_granted(grant); },
        .before_channel = [this](ProcessId one,
                                 ProcessId other) { return objects_.before_channel(one, other); }});
+  actors_.set_callbacks(
+      {.kill = [this](ProcessId worker,
+                      const std::string& reason) { workers_.kill(worker, reason); },
+       .ask_to_exit =
+           [this](ProcessId worker) {
+             ask_to_exit(worker, "nobody has a handle to the actor", kActorExitPatience);
+           }});
+  objects_.tell_dropped([this](ObjectId object) { actors_.on_unreachable(object); });
 }
 
 Node::~Node() {
@@ -334,6 +340,7 @@ Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) 
   }
   auto handled = leases_.on_record(session, record);
   if (handled && !*handled) handled = cancels_.on_record(session, record);
+  if (handled && !*handled) handled = actors_.on_record(session, record);
   if (handled && !*handled) handled = objects_.on_record(session, record);
   if (handled && !*handled) handled = store_.on_record(session, record);
   return handled;
@@ -400,12 +407,28 @@ void Node::stop_worker(const scheduler::StopWorker& stop) {
                                             "who it worked for is gone", "its job has ended"};
     return workers_.kill(stop.worker, kReasons[static_cast<size_t>(stop.reason)]);
   }
-  sessions_.send(stop.worker, [](wire::Builder& builder) {
-    return wire::fb::CreateExitDirect(builder, "it was idle");
+  ask_to_exit(stop.worker, "it was idle", kExitPatience);
+}
+
+void Node::ask_to_exit(ProcessId worker, const char* why, Duration patience) {
+  sessions_.send(
+      worker, [why](wire::Builder& builder) { return wire::fb::CreateExitDirect(builder, why); });
+  deadlines_[worker] = loop_->at(monotonic_now() + patience, [this, worker] {
+    workers_.kill(worker, "it did not exit when it was asked to");
   });
-  deadlines_[stop.worker] = loop_->at(monotonic_now() + kExitPatience, [this, id = stop.worker] {
-    workers_.kill(id, "it did not exit when it was asked to");
-  });
+}
+
+void Node::tell_infeasible(ProcessId owner, const std::string& text) {
+  const Session* session = sessions_.find(owner);
+  const ObjectId actor = actors_.on_infeasible(owner, text);
+  JobId job{};
+  if (!actor.is_nil()) {
+    job = actors_.job_of(actor);
+  } else if (session != nullptr && !session->is_driver) {
+    job = session->job;
+  }
+  const auto found = jobs_.find(job);
+  if (found != jobs_.end()) logs_.tell(found->second.driver, text);
 }
 
 void Node::on_start_failed(const scheduler::StartFailed& failed) {
@@ -446,9 +469,11 @@ void Node::on_worker_ended(ProcessId worker, const Death& death) {
     failed_starts_[worker] = "The last one: " + death.cause + (tail.empty() ? "" : "\n" + tail);
     if (failed_starts_.size() > kFailedStartsMax) failed_starts_.erase(failed_starts_.begin());
   }
-  if (session != nullptr) bury(*session, {session->pid, death, std::move(tail)});
   static_cast<void>(leases_.scheduler().process_exited(worker, monotonic_now()));
   leases_.changed();
+  const std::string last_words = tail.empty() ? "" : "\nIts last lines on stderr:\n" + tail;
+  actors_.on_worker_died(worker, death.cause + "." + last_words);
+  if (session != nullptr) bury(*session, {session->pid, death, std::move(tail)});
   if (job != jobs_.end() && job->second.grace && workers_.count(job->first) == 0) {
     end_grace(job->first);
   }
@@ -460,6 +485,7 @@ void Node::bury(Session& session, Obituary obituary) {
   close_socket(session);
   channels_.forget(id);
   leases_.forget(id);
+  actors_.on_process_gone(id);
   queries_.keep_trace(session);
   session.uplink.reset();
   session.bell_fd.reset();
@@ -507,6 +533,7 @@ void Node::end_job(JobId id, const std::string& reason) {
     found->second.empty = true;
     return;
   }
+  actors_.on_job_ended(id, "its job has ended: " + reason);
   objects_.on_job_ended(id, "The job has ended: " + reason + ".");
   const Session* driver = sessions_.find(found->second.driver);
   if (driver != nullptr && driver->socket) return ask_workers_to_exit(id, found->second);

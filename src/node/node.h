@@ -18,6 +18,7 @@
 #include "io/loop.h"
 #include "io/packet_listener.h"
 #include "io/signals.h"
+#include "node/actor_shell.h"
 #include "node/cancels.h"
 #include "node/channels.h"
 #include "node/lease_shell.h"
@@ -86,6 +87,8 @@ class Node final : private io::Poller {
 
   void start_worker(const scheduler::StartWorker& start);
   void stop_worker(const scheduler::StopWorker& stop);
+  void ask_to_exit(ProcessId worker, const char* why, Duration patience);
+  void tell_infeasible(ProcessId owner, const std::string& text);
   void on_start_failed(const scheduler::StartFailed& failed);
   void on_worker_started(ProcessId worker, pid_t pid);
   void on_worker_ended(ProcessId worker, const Death& death);
@@ -112,6 +115,7 @@ class Node final : private io::Poller {
   StoreShell store_;
   ObjectShell objects_;
   LeaseShell leases_;
+  ActorShell actors_;
   Uplinks uplinks_;
   LogPump logs_;
   Queries queries_;

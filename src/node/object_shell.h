@@ -45,6 +45,19 @@ class ObjectShell {
   void begin_pass() { directory_.begin_pass(); }
   void complete_pass();
 
+  // A holder that is no process keeps `objects` until on_process_died() of it.
+  Result<void> hold(ProcessId holder, std::span<const ObjectId> objects) {
+    return directory_.on_claim(holder, objects);
+  }
+  Result<void> let_go(ProcessId holder, std::span<const ObjectId> objects) {
+    return directory_.on_release(holder, objects);
+  }
+  // `on_dropped` hears of the end of what is watched.
+  void watch(ObjectId object) { directory_.watch(object); }
+  void tell_dropped(std::function<void(ObjectId)> on_dropped) {
+    on_dropped_ = std::move(on_dropped);
+  }
+
   // Its uplink was read to the end. PeerDied goes out before this returns.
   void on_process_died(ProcessId process, Obituary obituary);
   void on_job_ended(JobId job, const std::string& reason);
@@ -70,6 +83,7 @@ class ObjectShell {
   void carry_out(const objects::OwedReady& owed);
   void carry_out(const objects::Buried& buried);
   void carry_out(const objects::JobCollected& collected);
+  void carry_out(const objects::Dropped& dropped) { on_dropped_(dropped.object); }
   void carry_out(const objects::AdoptExtent& adopt) { store_.adopt(adopt.location); }
   void carry_out(const objects::FreeExtent& free) { store_.free_extent(free.location); }
 
@@ -77,6 +91,7 @@ class ObjectShell {
   StoreShell& store_;
   objects::ObjectDirectory directory_;
   const std::function<void(ProcessId)> on_buried_;
+  std::function<void(ObjectId)> on_dropped_ = [](ObjectId) {};
   std::map<ProcessId, std::vector<ObjectId>> refs_ahead_;  // Of a record that is yet to come.
   std::map<ProcessId, Obituary> obituaries_;               // Of the dead that are not buried.
 };

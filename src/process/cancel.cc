@@ -53,11 +53,17 @@ void RuntimeImpl::cancel_task(Task& task, bool force, bool recursive) {
       withhold(task);
       break;
     case tasks::TaskState::kQueued:
-      dispatcher_.withdraw(task);
+      if (task.calls != nullptr) {
+        withhold(task);
+        task.calls->queue.withdraw(task);
+      } else {
+        dispatcher_.withdraw(task);
+      }
       break;
     case tasks::TaskState::kInFlight: {
-      OutboundChannel& channel = *outbound_.at(task.lease->channel);
-      if (!channel.claim(task.slot).move(task.tag, shm::ClaimState::kRevoked)) {
+      OutboundChannel& channel = *task.channel;
+      if (task.slot == kNoSlot ||
+          !channel.claim(task.slot).move(task.tag, shm::ClaimState::kRevoked)) {
         task.cancelled = true;
         uplink_->send([&](wire::Builder& builder) {
           return wire::fb::CreateCancel(builder, number(channel.peer), task.tag, force, recursive);
@@ -66,7 +72,11 @@ void RuntimeImpl::cancel_task(Task& task, bool force, bool recursive) {
         return;
       }
       release_slot(channel, task);
-      dispatcher_.on_lost(task);
+      if (task.calls != nullptr) {
+        task.calls->queue.on_done(task);
+      } else {
+        dispatcher_.on_lost(task);
+      }
       break;
     }
   }
@@ -98,6 +108,17 @@ void RuntimeImpl::cancel_children(bool recursive) {
 void RuntimeImpl::on_cancel_task(const wire::fb::CancelTask& message) {
   const bool runs = execution_.running && execution_.tag == message.claim_tag() &&
                     execution_.channel == ChannelId{message.channel()};
+  if (role_ != nullptr) {
+    // Nothing is interrupted in an actor: the call may ask, and event loops are told.
+    const ActorRole::CallKey key{message.channel(), message.claim_tag()};
+    const bool elsewhere = role_->running.contains(key);
+    if (!runs && !elsewhere) return;
+    if (!role_->cancelled.insert(key).second) return;
+    if (runs && message.recursive()) cancel_children(true);
+    if (elsewhere) role_->cancelled_news.push_back(key);
+    answered_.notify_all();
+    return;
+  }
   if (!runs) return;
   if (message.force()) {
     if (message.recursive()) cancel_children(true);

@@ -52,7 +52,9 @@ struct OutboundChannel final : ChannelEnd {
   uint64_t results_seen = 0;
   std::vector<bool> functions_sent;  // By function number.
   uint32_t epoch_announced = 0;
-  std::vector<uint32_t> gpus;  // Of the current lease.
+  std::vector<uint32_t> gpus;                   // Of the current lease.
+  ActorCalls* calls = nullptr;                  // The actor at the other end.
+  std::unordered_map<uint64_t, Task*> started;  // Calls that gave their slots back, by tag.
 };
 
 struct InboundChannel final : ChannelEnd {

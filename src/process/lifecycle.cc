@@ -68,7 +68,7 @@ Result<std::unique_ptr<Runtime>> Runtime::connect(shm::Fd socket, RuntimeOptions
   return runtime;
 }
 
-RuntimeImpl::RuntimeImpl(shm::Fd socket, RuntimeOptions options)
+RuntimeState::RuntimeState(shm::Fd socket, RuntimeOptions options)
     : socket_(std::move(socket)),
       options_(std::move(options)),
       pid_(::getpid()),
@@ -77,6 +77,9 @@ RuntimeImpl::RuntimeImpl(shm::Fd socket, RuntimeOptions options)
         const auto found = known_.find(id);
         return found != known_.end() && found->second->count.load() > 0;
       }) {}
+
+RuntimeImpl::RuntimeImpl(shm::Fd socket, RuntimeOptions options)
+    : RuntimeState(std::move(socket), std::move(options)) {}
 
 Result<void> RuntimeImpl::start(Gate& gate) {
   MOBULA_TRY(say_hello());
@@ -254,8 +257,15 @@ void RuntimeImpl::fail_everything(std::span<const std::byte> error) {
   std::vector<Task*> tasks;
   for (Task* task = live_tasks_; task != nullptr; task = task->live_next) tasks.push_back(task);
   for (Task* task : tasks) {
-    if (task->state == tasks::TaskState::kQueued) dispatcher_.withdraw(*task);
-    if (task->state == tasks::TaskState::kInFlight) dispatcher_.on_lost(*task);
+    const bool queued = task->state == tasks::TaskState::kQueued;
+    if (task->calls != nullptr) {
+      task->calls->queue.set_reach(actors::Reach::kDead);
+      if (queued) task->calls->queue.withdraw(*task);
+      if (task->state == tasks::TaskState::kInFlight) task->calls->queue.on_done(*task);
+    } else {
+      if (queued) dispatcher_.withdraw(*task);
+      if (task->state == tasks::TaskState::kInFlight) dispatcher_.on_lost(*task);
+    }
     task->unresolved = ~uint32_t{0} / 2;  // Never startable again.
   }
   std::vector<Object*> foreign;
@@ -269,7 +279,10 @@ void RuntimeImpl::fail_everything(std::span<const std::byte> error) {
   for (Task* task : tasks) {
     for (Object* object : task->returns) object->dependents.clear();
   }
-  for (auto& [id, channel] : outbound_) channel->slots.fill(nullptr);
+  for (auto& [id, channel] : outbound_) {
+    channel->slots.fill(nullptr);
+    channel->started.clear();
+  }
   for (Task* task : tasks) fail_task(*task, error);
 }
 

@@ -41,6 +41,7 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
     return disconnect(why != nullptr ? why->str() : "the node daemon ends");
   }
   Locked lock(*this);
+  if (on_actor_packet(message)) return;
   switch (message.body_type()) {
     case DownlinkBody::ChannelOpened:
       on_channel_opened(*message.body_as_ChannelOpened(), std::move(fds));
@@ -80,6 +81,11 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
       break;
     case DownlinkBody::Exit:
       exit_asked_ = true;
+      answered_.notify_all();
+      for (Waiter* waiter : parked_) {
+        waiter->word.store(1);
+        deferred().words.push_back(&waiter->word);
+      }
       deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
       break;
     case DownlinkBody::Goodbye:
@@ -169,7 +175,11 @@ void RuntimeImpl::on_peer_died(const wire::fb::PeerDied& message) {
       size_t budget = 1024;
       if (drain_results(channel, budget)) break;
     }
-    lose_tasks(channel, message);
+    if (channel.calls != nullptr) {
+      lose_calls(channel, message);
+    } else {
+      lose_tasks(channel, message);
+    }
     dispatcher_.on_channel_gone(id);
     std::erase(results_ready_, &channel);
     auto node = outbound_.extract(id);
@@ -278,7 +288,7 @@ void RuntimeImpl::on_infeasible(const wire::fb::Infeasible& message) {
     infeasible_[message.shape()] = message.message()->str();
     std::vector<Task*> tasks;
     for (Task* task = live_tasks_; task != nullptr; task = task->live_next) {
-      const bool queued = task->state == tasks::TaskState::kQueued;
+      const bool queued = task->state == tasks::TaskState::kQueued && task->calls == nullptr;
       if (queued && task->shape == message.shape()) tasks.push_back(task);
     }
     for (Task* task : tasks) {

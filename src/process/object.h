@@ -26,6 +26,7 @@ namespace mobula::process {
 struct Object;
 struct WaitNode;
 struct Task;
+struct ActorCalls;
 
 // A wire value (ValueHeader, refs, payload) in private memory. Small ones need no allocation.
 class StoredValue {
@@ -79,7 +80,8 @@ struct Object {
   WaitNode* waiters = nullptr;    // Threads in get/wait.
   std::vector<Task*> dependents;  // Tasks of ours that wait for the value.
   Object* next_dropped = nullptr;
-  bool in_ref_table = false;  // The ref table knows it: shared, foreign, or part of a parcel.
+  ActorCalls* calls = nullptr;  // Of an actor's handle object, once it was called; owned.
+  bool in_ref_table = false;    // The ref table knows it: shared, foreign, or part of a parcel.
 
   bool is_ready() const { return ready.load(std::memory_order_acquire); }
   void retain() { count.fetch_add(1, std::memory_order_relaxed); }

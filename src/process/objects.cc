@@ -100,6 +100,7 @@ void RuntimeImpl::free_object(Object& object) {
     MOBULA_CHECK(gone->waiters == nullptr && gone->dependents.empty());
     for (Object* inner : gone->inner) release(inner);
     if (gone->sharing != Sharing::kPrivate) known_.erase(gone->id);
+    if (gone->calls != nullptr) forget_calls(*gone);
     if (gone->in_ref_table) refs_.on_count_zero(gone->id, records);
     free_stored_bytes(*gone);
     delete gone;

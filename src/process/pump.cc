@@ -70,6 +70,7 @@ void RuntimeImpl::collect_news() {
         results_ready_.push_back(outbound);
       } else {
         tasks_ready_.push_back(static_cast<InboundChannel*>(channel));
+        if (role_ != nullptr && !parked_.empty()) wake_for_calls();
       }
     }
   }
@@ -86,6 +87,7 @@ size_t RuntimeImpl::pump() {
       channel.listed = false;
       std::erase(results_ready_, &channel);
     }
+    if (channel.calls != nullptr) send_calls(*channel.calls);
   }
   if (senders_waiting_) flush_senders();
   settle();
@@ -130,8 +132,22 @@ bool RuntimeImpl::drain_results(OutboundChannel& channel, size_t& budget) {
 }
 
 void RuntimeImpl::release_slot(OutboundChannel& channel, Task& task) {
+  if (task.slot == kNoSlot) {
+    channel.started.erase(task.tag);
+    return;
+  }
   channel.slots[task.slot] = nullptr;
   channel.free_slots.push_back(task.slot);
+}
+
+// nullptr: there is no such task.
+Task* RuntimeImpl::find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag) {
+  Task* task = channel.slots[slot];
+  if (task != nullptr && task->tag == tag) [[likely]] {
+    return task;
+  }
+  const auto found = channel.started.find(tag);
+  return found == channel.started.end() ? nullptr : found->second;
 }
 
 Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
@@ -141,8 +157,8 @@ Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
   if (header->claim_slot >= shm::kClaimSlots) {
     return fail(ErrorCode::kInvalidArgument, "result with an impossible claim slot");
   }
-  Task* task = channel.slots[header->claim_slot];
-  if (task == nullptr || task->tag != header->claim_tag || task->call != header->call) {
+  Task* task = find_in_flight(channel, header->claim_slot, header->claim_tag);
+  if (task == nullptr || task->call != header->call) {
     return fail(ErrorCode::kInvalidArgument, "result of a task that is not in flight");
   }
   const bool failed = (header->frame.flags & wire::kResultFailed) != 0;
@@ -155,8 +171,25 @@ Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
   release_slot(channel, *task);
   const auto run_time =
       Duration(static_cast<int64_t>(std::min<uint64_t>(header->run_time_ns, uint64_t{1} << 50)));
-  dispatcher_.on_result(*task, run_time, monotonic_now());
+  if (task->calls != nullptr) {
+    task->calls->queue.on_done(*task);
+    if (task->cancelled) fail_cancelled(*task);
+  } else {
+    dispatcher_.on_result(*task, run_time, monotonic_now());
+  }
   return complete_returns(channel, *task, *header, values);
+}
+
+// The call was cancelled while it ran: whatever it returned, that is what its refs say. The values that
+// have come are nobody's.
+void RuntimeImpl::fail_cancelled(Task& task) {
+  const std::vector<std::byte> error = cancelled_error(task);
+  for (Object*& object : task.returns) {
+    complete(*object, error, {});
+    object->producer = nullptr;
+    release(object);
+    object = new_object();
+  }
 }
 
 Result<void> RuntimeImpl::complete_returns(OutboundChannel& channel, Task& task,
@@ -248,7 +281,7 @@ void RuntimeImpl::carry_out() {
     for (tasks::TaskNode* node : carrying_.revoke) {
       Task& task = static_cast<Task&>(*node);
       if (task.state != tasks::TaskState::kInFlight) continue;
-      OutboundChannel& channel = *outbound_.at(task.lease->channel);
+      OutboundChannel& channel = *task.channel;
       if (!channel.claim(task.slot).move(task.tag, shm::ClaimState::kRevoked)) continue;
       release_slot(channel, task);
       dispatcher_.on_revoked(task);
@@ -287,6 +320,8 @@ void RuntimeImpl::flush_senders() {
     const bool was_waiting = channel->tasks.waiting();
     if (!channel->tasks.flush()) {
       senders_waiting_ = true;
+    } else if (channel->calls != nullptr) {
+      send_calls(*channel->calls);
     } else if (channel->free_slots.empty()) {
       senders_waiting_ = true;
       continue;

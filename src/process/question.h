@@ -23,6 +23,9 @@ struct Question {
     uint32_t process;
   };
   std::vector<Trace> traces;
+  // Of actors.
+  ObjectId actor;
+  std::vector<std::pair<std::string, std::string>> names;
   // Of segment requests.
   uint32_t segment = 0;
   uint64_t segment_bytes = 0;

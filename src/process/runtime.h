@@ -50,7 +50,9 @@ class Runtime {
 
   // ---- tasks
   // `pickled`: one value. The refs it captures are kept for the life of the process.
-  virtual Function* define_function(std::string_view name, PackedValues pickled) = 0;
+  // `group`: of an actor's method, one more than the number of its concurrency group.
+  virtual Function* define_function(std::string_view name, PackedValues pickled,
+                                    uint16_t group = 0) = 0;
   // The number of a resource request; equal requests get equal numbers.
   virtual uint32_t shape(const ResourceSet& resources) = 0;
   // Returns at once. Fills `returns` (num_returns entries) with objects, each with one count for the
@@ -58,6 +60,41 @@ class Runtime {
   // kUnavailable: disconnected; nothing was submitted and `arguments` were dropped.
   virtual Result<void> submit(const Submission& submission, PackedValues arguments,
                               std::span<Object*> returns) = 0;
+
+  // ---- actors
+  // Makes an actor whose handle object is `creation.handle`. With a name it waits for the answer: an
+  // object with a count for the caller, another one than the handle if such an actor exists and that is
+  // what was asked for. kInvalidArgument: the name is taken.
+  virtual Result<Object*> create_actor(const ActorCreation& creation, Gate& gate) = 0;
+  // The handle object of a named actor, with a count for the caller; nullptr: there is none.
+  virtual Result<Object*> find_actor(const std::string& name, const std::string& name_space,
+                                     Gate& gate) = 0;
+  // (name, namespace) of every named actor; of one namespace if it is not empty.
+  virtual Result<std::vector<std::pair<std::string, std::string>>> list_actors(
+      const std::string& name_space, Gate& gate) = 0;
+  virtual void kill_actor(Object* actor, bool no_restart) = 0;
+
+  // ---- an actor's own side
+  // After NextTask::kActor.
+  virtual ActorIdentity actor_identity() = 0;
+  virtual LeaseInfo actor_lease() = 0;
+  // An object of any process, which something keeps alive while this call lasts, with a count.
+  virtual Object* adopt_object(ObjectId id) = 0;
+  // It was made, and has so many concurrency groups. Calls come now.
+  virtual void actor_made(uint32_t groups) = 0;
+  // Its constructor raised; `error` is one value or empty. The daemon ends this process.
+  virtual void actor_failed(const std::string& text, std::span<const std::byte> error) = 0;
+  // It is about to end of its own will.
+  virtual void actor_exiting(const std::string& reason) = 0;
+  // Waits for a call of this group (from 0) and starts it. Several threads may do so.
+  virtual NextTask next_call(uint32_t group, ClaimedTask& task, Gate& gate) = 0;
+  // The same without waiting: kNone.
+  virtual NextTask take_call(uint32_t group, ClaimedTask& task) = 0;
+  // Waits, without the interpreter's lock, for a running call to be cancelled. False: the end.
+  virtual bool next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) = 0;
+  virtual bool is_cancelled(const ClaimedTask& call) = 0;
+  // Waits, without the interpreter's lock, until there is a call of the group, or the end (false).
+  virtual bool wait_for_call(uint32_t group) = 0;
 
   // A generator (submission.streaming). `returns` has one entry, which is ready when all items are.
   virtual Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,

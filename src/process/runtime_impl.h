@@ -6,35 +6,18 @@
 //   objects.cc    put, counts, sharing           queries.cc questions to the daemon
 //   stored.cc     the object store              cancel.cc  cancelling tasks
 //   stream.cc     items of generator tasks      notify.cc  telling of ready objects
+//   actors.cc     actors and calls of them      actor_role.cc  being one
 //
-// Threads: see runtime.h. `lock_` guards every member below "guarded by lock_". What must happen
-//          outside the lock (wake-up calls) is collected in Deferred and done by Locked's destructor.
+// What it remembers is in runtime_state.h.
+//
+// Threads: see runtime.h. What must happen outside the lock (wake-up calls) is collected in Deferred
+//          and done by Locked's destructor.
 
-#include <array>
-#include <condition_variable>
-#include <deque>
-#include <map>
-#include <mutex>
-#include <thread>
-#include <unordered_map>
-
-#include "core/objects/ref_table.h"
-#include "core/tasks/dispatcher.h"
-#include "process/channel.h"
-#include "process/execution.h"
-#include "process/notifications.h"
-#include "process/question.h"
-#include "process/runtime.h"
-#include "process/store_client.h"
-#include "process/uplink.h"
-#include "process/waiter.h"
-#include "shm/home.h"
-#include "shm/trace.h"
-#include "wire/control.h"
+#include "process/runtime_state.h"
 
 namespace mobula::process {
 
-class RuntimeImpl final : public Runtime {
+class RuntimeImpl final : public Runtime, private RuntimeState {
  public:
   RuntimeImpl(shm::Fd socket, RuntimeOptions options);
   ~RuntimeImpl() override;
@@ -48,7 +31,7 @@ class RuntimeImpl final : public Runtime {
   std::string job_namespace() const override { return options_.job_namespace; }
   std::string disconnected_reason() const override;
 
-  Function* define_function(std::string_view name, PackedValues pickled) override;
+  Function* define_function(std::string_view name, PackedValues pickled, uint16_t group) override;
   uint32_t shape(const ResourceSet& resources) override;
   Result<void> submit(const Submission& submission, PackedValues arguments,
                       std::span<Object*> returns) override;
@@ -59,6 +42,25 @@ class RuntimeImpl final : public Runtime {
   bool take_item(Stream& stream, const Object* item) override;
   void abandon_stream(Stream& stream) override;
   void cancel(Object* object, bool force, bool recursive) override;
+
+  Result<Object*> create_actor(const ActorCreation& creation, Gate& gate) override;
+  Result<Object*> find_actor(const std::string& name, const std::string& name_space,
+                             Gate& gate) override;
+  Result<std::vector<std::pair<std::string, std::string>>> list_actors(
+      const std::string& name_space, Gate& gate) override;
+  void kill_actor(Object* actor, bool no_restart) override;
+  ActorIdentity actor_identity() override;
+  LeaseInfo actor_lease() override;
+  Object* adopt_object(ObjectId id) override;
+  void actor_made(uint32_t groups) override;
+  void actor_failed(const std::string& text, std::span<const std::byte> error) override;
+  void actor_exiting(const std::string& reason) override;
+  NextTask next_call(uint32_t group, ClaimedTask& task, Gate& gate) override;
+  NextTask take_call(uint32_t group, ClaimedTask& task) override;
+  bool wait_for_call(uint32_t group) override;
+  bool next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) override;
+  bool is_cancelled(const ClaimedTask& call) override;
+
   Object* put(PackedValues value) override;
   Result<StoreWrite> begin_store(size_t size, Gate& gate) override;
   void abandon_store(StoreWrite& write) override;
@@ -154,7 +156,42 @@ class RuntimeImpl final : public Runtime {
   void tell_consumed(const Stream& stream);
   bool may_yield(const ClaimedTask& task) const;
 
+  // actors.cc
+  Result<void> check_pending(const Submission& submission, const PackedValues& arguments);
+  Result<void> launch_call(Task& task, const Submission& submission);
+  ActorCalls& calls_of(Object& actor, const Submission& submission);
+  void start_call(Task& task);
+  void send_calls(ActorCalls& calls);
+  bool push_call(Task& task, ActorCalls& calls);
+  void reclaim_started(OutboundChannel& channel);
+  void lose_calls(OutboundChannel& channel, const wire::fb::PeerDied& message);
+  void fail_waiting_calls(ActorCalls& calls, std::span<const std::byte> error);
+  void forget_calls(Object& object);
+  static std::vector<std::byte> actor_error(wire::SystemErrorCode code, ObjectId actor,
+                                            bool in_constructor, std::string_view text);
+  static std::vector<std::byte> unavailable_error(ObjectId actor, const std::string& text);
+  bool on_actor_packet(const wire::fb::ToProcess& message);
+  void on_actor_reached(const wire::fb::ActorReached& message);
+  void on_actor_lost(const wire::fb::ActorLost& message);
+  void on_actor_dead(const wire::fb::ActorDead& message);
+  void on_actor_answer(const wire::fb::ActorAnswer& message);
+  ActorCalls* known_calls(const wire::fb::ObjectId* actor);
+  Result<Object*> wait_for_actor(uint64_t request, Question& question, Locked& lock, Gate& gate);
+
+  // actor_role.cc
+  void on_actor_become(const wire::fb::ActorBecome& message);
+  bool take_stashed(uint32_t group, ClaimedTask& task);
+  bool take_of_group(uint32_t group, ClaimedTask& task);
+  bool has_call(uint32_t group) const;
+  Result<uint32_t> group_of(const InboundChannel& channel, std::span<const std::byte> frame) const;
+  void stash(InboundChannel& channel, std::span<const std::byte> frame, uint32_t group);
+  NextTask exit_or(NextTask otherwise) const;
+  void wake_for_calls();
+  void note_running(ClaimedTask& task);
+
   // submit.cc
+  const Object* failed_argument(const Task& task) const;
+  void send_task_frame(Task& task, OutboundChannel& channel, uint32_t epoch);
   Task* make_task(const Submission& submission, PackedValues arguments, std::span<Object*> returns);
   void launch(Task& task);
   uint32_t shape_at_depth(uint32_t request);
@@ -162,7 +199,7 @@ class RuntimeImpl final : public Runtime {
   void start_task(Task& task);
   bool make_ready_to_push(OutboundChannel& channel, Task& task, bool function_is_new);
   void push_task(Task& task, tasks::Lease& lease);
-  void wake_for(OutboundChannel& channel, const tasks::Lease& lease);
+  void wake_for(OutboundChannel& channel, uint64_t in_flight);
   void announce_lease(OutboundChannel& channel, const tasks::Lease& lease, uint32_t shape);
   void start_startable();
   void announce_function(OutboundChannel& channel, Function& function);
@@ -183,11 +220,13 @@ class RuntimeImpl final : public Runtime {
                                 std::span<const std::byte> values);
   void close_parcel(ProcessId callee, CallId parcel, std::span<Object* const> objects,
                     std::vector<std::vector<ObjectId>> refs);
+  void fail_cancelled(Task& task);
   void cut_off(ChannelEnd& channel, const std::string& reason);
   void settle();
   void carry_out();
   void tell_shape(uint32_t shape, uint32_t target);
-  void release_slot(OutboundChannel& channel, Task& task);
+  static void release_slot(OutboundChannel& channel, Task& task);
+  static Task* find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag);
   void flush_senders();
   void ring_later(ChannelEnd& channel, bool wake);
   void ring_daemon_later();
@@ -200,6 +239,7 @@ class RuntimeImpl final : public Runtime {
                   SpinCredit& credit);
   Looked look_for_news(SpinCredit& credit, Gate& gate, bool& released);
   void publish_wake_positions(const Waiter& waiter);
+  void publish_wake_position(const Waiter& waiter, OutboundChannel& channel);
   bool sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline, Locked& lock,
                      SpinCredit& credit);
   Duration sleep_limit(std::optional<Instant> deadline, Instant now) const;
@@ -210,8 +250,8 @@ class RuntimeImpl final : public Runtime {
 
   // worker.cc
   bool may_exit() const;
-  bool take_task(ClaimedTask& task);
-  Result<bool> take_from(InboundChannel& channel, ClaimedTask& task);
+  bool take_task(ClaimedTask& task, uint32_t group = 0);
+  Result<bool> take_from(InboundChannel& channel, ClaimedTask& task, uint32_t group);
   Result<void> on_function_frame(InboundChannel& channel, std::span<const std::byte> frame);
   Result<bool> on_task_frame(InboundChannel& channel, std::span<const std::byte> frame,
                              ClaimedTask& task);
@@ -264,84 +304,6 @@ class RuntimeImpl final : public Runtime {
   Result<Question> ask(wire::fb::QueryKind kind, Gate& gate);
   Result<void> wait_for_answer(uint64_t request, Question& question, Locked& lock, Gate& gate,
                                ErrorCode refused);
-
-  // ---- constant after start()
-  shm::Fd socket_;
-  RuntimeOptions options_;
-  const int pid_;
-  shm::Mapping bell_memory_;
-  shm::Mapping home_memory_;
-  shm::Mapping daemon_bell_memory_;
-  shm::Fd daemon_event_;
-  shm::BellPage* bell_ = nullptr;
-  shm::DaemonBell* daemon_bell_ = nullptr;
-  NodeId node_{};
-  ProcessId process_{};
-  JobId job_{};
-  std::string session_directory_;
-  uint32_t depth_ = 1;  // Of the tasks that are submitted here; a worker's changes with the lease.
-
-  mutable std::mutex lock_;
-  // ---- guarded by lock_
-  std::unique_ptr<Uplink> uplink_;
-  tasks::Dispatcher dispatcher_;
-  tasks::Effects effects_;
-  tasks::Effects carrying_;            // Being carried out; kept for its memory.
-  std::vector<Task*> startable_;       // Their last argument has arrived.
-  std::vector<Object*> unreferenced_;  // Their last count was dropped.
-  bool freeing_ = false;
-  objects::RefTable refs_;
-  std::vector<ObjectId> refs_ahead_;  // Of a value that is about to arrive.
-  std::string disconnected_;          // Why, once it happened.
-  bool leaving_ = false;
-  std::optional<bool> goodbye_;  // Said; does the daemon stay?
-  bool exit_asked_ = false;
-  uint64_t next_index_ = 1;
-  uint64_t next_call_ = 1;
-  std::vector<std::unique_ptr<Function>> functions_;
-  std::vector<ResourceSet> requests_;  // What the binding knows as shape n is at n - 1.
-  std::vector<ShapeKey> shapes_;       // The dispatcher's shape n is at n - 1.
-  std::map<std::pair<uint32_t, uint32_t>, uint32_t> shape_numbers_;  // By request and depth.
-  std::vector<bool> shapes_told_;
-  std::map<uint32_t, std::string> infeasible_;  // Shapes whose tasks fail, and why.
-  std::map<ChannelId, std::unique_ptr<OutboundChannel>> outbound_;
-  std::map<ChannelId, std::unique_ptr<InboundChannel>> inbound_;
-  std::array<ChannelEnd*, shm::kBellBits> by_bit_{};
-  std::vector<OutboundChannel*> results_ready_;
-  std::deque<InboundChannel*> tasks_ready_;
-  std::vector<std::pair<Instant, std::unique_ptr<ChannelEnd>>> retired_;
-  std::unordered_map<ObjectId, Object*, ObjectIdHash> known_;  // Shared and foreign objects.
-  std::map<LeaseId, std::vector<uint32_t>> lease_gpus_;
-  Task* live_tasks_ = nullptr;  // Submitted and not done; linked by live_previous, live_next.
-  uint64_t unfinished_ = 0;     // How many they are.
-  uint64_t waits_ = 0;          // Entries into wait(), for the reader thread.
-  bool senders_waiting_ = false;
-  Waiter* reader_ = nullptr;  // Whoever polls for all.
-  std::vector<Waiter*> parked_;
-  std::map<uint64_t, Question*> questions_;
-  uint64_t next_question_ = 1;
-  std::multimap<SegmentId, Question*> openings_;
-  std::unique_ptr<StoreClient> store_;
-  std::condition_variable answered_;
-  std::deque<LogLine> log_lines_;
-  uint64_t log_lines_lost_ = 0;
-  std::condition_variable log_arrived_;
-  Notifications notifications_;
-  Execution execution_;  // Of a worker, like all that follows.
-  const InboundChannel* lease_of_last_ = nullptr;
-  std::unique_ptr<shm::TraceWriter> trace_;
-  std::unordered_map<std::string, uint32_t> trace_names_;
-
-  // ---- their own synchronization
-  std::atomic<Object*> dropped_{nullptr};
-  std::atomic<bool> stop_{false};
-  std::atomic<uint32_t> reader_word_{0};  // The reader thread sleeps on it for good.
-  std::atomic<bool> reader_asleep_{false};
-  SpinCredit get_credit_;  // Of the thread that reads; races are harmless, values are bounded.
-  SpinCredit task_credit_;
-
-  std::thread link_thread_;
-  std::thread reader_thread_;
 };
 
 }  // namespace mobula::process

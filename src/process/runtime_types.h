@@ -44,13 +44,41 @@ struct Stream;
 // A function that this process's tasks run; made once, lives as long as the runtime.
 struct Function;
 
+// The process that this worker is, if it is an actor.
+struct ActorIdentity {
+  ObjectId actor;
+  ObjectId spec;
+  uint32_t restarts = 0;
+  std::string class_name;
+  std::string name;
+  std::string name_space;
+};
+
+// What is needed to make an actor. `handle` and `spec` are objects of the caller's.
+struct ActorCreation {
+  Object* handle = nullptr;
+  Object* spec = nullptr;
+  std::string class_name;
+  std::string name;  // Empty: none.
+  std::string name_space;
+  ResourceSet resources;
+  ResourceAmount cpus_for_life = 0;
+  int32_t restarts_max = 0;
+  bool detached = false;
+  bool get_if_exists = false;
+};
+
 struct Submission {
   Function* function = nullptr;
   uint32_t shape = 0;  // From Runtime::shape().
   uint32_t num_returns = 1;
-  int32_t retries_max = 3;  // After system failures; -1: without limit.
-  bool streaming = false;   // A generator, with one return: None, or its error.
-  uint32_t ahead_max = 0;   // Of a generator: items it may be ahead of its consumer; 0: any number.
+  int32_t retries_max = 3;   // After system failures; -1: without limit.
+  bool streaming = false;    // A generator, with one return: None, or its error.
+  Object* actor = nullptr;   // A call of this actor (its handle object); `shape` means nothing.
+  bool any_order = false;    // Calls whose arguments are missing let others pass.
+  bool concurrent = false;   // The actor executes several calls at a time.
+  int64_t pending_max = -1;  // Calls of it that may be pending here; -1: any number.
+  uint32_t ahead_max = 0;  // Of a generator: items it may be ahead of its consumer; 0: any number.
 };
 
 // The lease a worker's task runs under.
@@ -64,6 +92,7 @@ struct LeaseInfo {
 
 // A function that a caller sent to this worker. `decoded` is the binding's, opaque.
 struct ReceivedFunction {
+  uint32_t group = 0;  // Of a method: one more than its concurrency group; 0: no method.
   std::string name;
   StoredValue value;
   std::vector<Object*> refs;  // Of `value`.
@@ -91,10 +120,12 @@ struct ClaimedTask {
   uint64_t channel = 0;
   uint16_t claim_slot = 0;
   uint32_t function_number = 0;
+  uint64_t parent_number = 0;  // Of what it submits.
   Instant started{};
 };
 
-enum class NextTask { kTask, kExit, kInterrupted };
+// kNone: only for those that do not wait. kActor: this worker is an actor from now on.
+enum class NextTask { kTask, kExit, kInterrupted, kActor, kNone };
 
 // A region of the object store that the caller fills, outside any lock, and then seals.
 struct StoreWrite {

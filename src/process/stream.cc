@@ -29,13 +29,18 @@ Result<std::shared_ptr<Stream>> RuntimeImpl::submit_generator(const Submission& 
                                                               std::span<Object*> returns) {
   MOBULA_CHECK(submission.streaming && submission.num_returns == 1);
   Locked lock(*this);
+  MOBULA_TRY(check_pending(submission, arguments));
   Task* task = make_task(submission, std::move(arguments), returns);
   if (task == nullptr) return fail(ErrorCode::kUnavailable, disconnected_);
   auto stream = std::make_shared<Stream>();
   stream->ahead_max = submission.ahead_max & ~wire::kStreaming;
   stream->task = task;
   task->stream = stream;
-  launch(*task);
+  if (submission.actor != nullptr) {
+    MOBULA_TRY(launch_call(*task, submission));
+  } else {
+    launch(*task);
+  }
   return stream;
 }
 
@@ -74,7 +79,7 @@ void RuntimeImpl::tell_consumed(const Stream& stream) {
   const Task* task = stream.task;
   if (task == nullptr || task->state != tasks::TaskState::kInFlight) return;
   if (stream.ahead_max == 0 && !stream.abandoned) return;
-  OutboundChannel& channel = *outbound_.at(task->lease->channel);
+  OutboundChannel& channel = *task->channel;
   channel.claim(task->slot).consumed.store(stream.abandoned ? kAbandoned : stream.taken);
   ring_later(channel, true);
 }
@@ -93,9 +98,8 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
   if (header->claim_slot >= shm::kClaimSlots) {
     return fail(ErrorCode::kInvalidArgument, "item with an impossible claim slot");
   }
-  Task* task = channel.slots[header->claim_slot];
-  if (task == nullptr || task->tag != header->claim_tag || task->call != header->call ||
-      !task->stream) {
+  Task* task = find_in_flight(channel, header->claim_slot, header->claim_tag);
+  if (task == nullptr || task->call != header->call || !task->stream) {
     return fail(ErrorCode::kInvalidArgument, "item of a generator that is not in flight");
   }
   const auto values = frame.subspan(sizeof(wire::YieldHeader));

@@ -21,11 +21,13 @@ void pad(std::vector<std::byte>& to) { to.resize(wire::padded(to.size())); }
 
 }  // namespace
 
-Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickled) {
+Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickled,
+                                       uint16_t group) {
   Locked lock(*this);
   auto function = std::make_unique<Function>();
   function->number = static_cast<uint32_t>(functions_.size() + 1);
   function->name = name;
+  function->group = group;
   function->pickled = std::move(pickled.bytes);
   function->refs = std::move(pickled.refs);
   functions_.push_back(std::move(function));
@@ -54,8 +56,10 @@ uint32_t RuntimeImpl::shape_at_depth(uint32_t request) {
 Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues arguments,
                                  std::span<Object*> returns) {
   Locked lock(*this);
+  MOBULA_TRY(check_pending(submission, arguments));
   Task* task = make_task(submission, std::move(arguments), returns);
   if (task == nullptr) return fail(ErrorCode::kUnavailable, disconnected_);
+  if (submission.actor != nullptr) return launch_call(*task, submission);
   launch(*task);
   return {};
 }
@@ -72,7 +76,7 @@ Task* RuntimeImpl::make_task(const Submission& submission, PackedValues argument
   auto* task = new Task();
   task->call = CallId{next_call_++};
   task->function = submission.function;
-  task->shape = shape_at_depth(submission.shape);
+  if (submission.actor == nullptr) task->shape = shape_at_depth(submission.shape);
   task->arguments = std::move(arguments.bytes);
   task->refs = std::move(arguments.refs);
   task->value_count = arguments.value_count;
@@ -125,22 +129,25 @@ bool RuntimeImpl::resolve_arguments(Task& task) {
   return task.unresolved == 0;
 }
 
+// All arguments are known. The first one that is an error, or nullptr.
+const Object* RuntimeImpl::failed_argument(const Task& task) const {
+  if (!task.has_references) return nullptr;
+  size_t offset = 0;
+  size_t ref_at = 0;
+  for (uint32_t i = 0; i < task.value_count; ++i) {
+    const auto value = wire::read_value(task.arguments, offset);
+    const Object* object =
+        value->header.kind == wire::ValueKind::kReference ? task.refs.at(ref_at) : nullptr;
+    if (object != nullptr && wire::is_error(object->value.kind())) return object;
+    ref_at += value->header.ref_count;
+  }
+  return nullptr;
+}
+
 // All arguments are known. A task whose argument is an error fails with it, unrun.
 void RuntimeImpl::start_task(Task& task) {
-  if (task.has_references) {
-    size_t offset = 0;
-    size_t ref_at = 0;
-    for (uint32_t i = 0; i < task.value_count; ++i) {
-      const auto value = wire::read_value(task.arguments, offset);
-      const Object* object =
-          value->header.kind == wire::ValueKind::kReference ? task.refs.at(ref_at) : nullptr;
-      if (object != nullptr && wire::is_error(object->value.kind())) {
-        fail_dependent(task, *object);
-        return;
-      }
-      ref_at += value->header.ref_count;
-    }
-  }
+  if (task.calls != nullptr) return start_call(task);
+  if (const Object* failed = failed_argument(task)) return fail_dependent(task, *failed);
   if (const auto found = infeasible_.find(task.shape); found != infeasible_.end()) {
     fail_task(task, system_error(wire::SystemErrorCode::kTaskUnschedulable, found->second));
     return;
@@ -233,6 +240,7 @@ void RuntimeImpl::announce_function(OutboundChannel& channel, Function& function
   channel.functions_sent[function.number] = true;
   wire::FunctionHeader header{};
   header.frame.kind = wire::FrameKind::kFunction;
+  header.frame.flags = function.group;
   header.function = function.number;
   header.name_size = static_cast<uint32_t>(function.name.size());
   std::vector<std::byte> frame;
@@ -246,11 +254,10 @@ void RuntimeImpl::announce_function(OutboundChannel& channel, Function& function
 
 // A thread that sleeps on the bell published the results it wants to be woken for before this task was
 // on its way. Called before the task's frame is visible, so before its result can be.
-void RuntimeImpl::wake_for(OutboundChannel& channel, const tasks::Lease& lease) {
+void RuntimeImpl::wake_for(OutboundChannel& channel, uint64_t in_flight) {
   if (bell_->sleeping.load(std::memory_order_relaxed) == 0) return;
   // A waiter may want this very result; the reader thread only keeps the worker busy.
-  const uint64_t ahead =
-      reader_ != nullptr ? 1 : std::max<uint64_t>(1, lease.in_flight.size() * 3 / 4);
+  const uint64_t ahead = reader_ != nullptr ? 1 : std::max<uint64_t>(1, in_flight * 3 / 4);
   channel.header().wake_at_result.store(channel.results_seen + ahead);
 }
 
@@ -263,7 +270,7 @@ bool RuntimeImpl::make_ready_to_push(OutboundChannel& channel, Task& task, bool 
   return !uplink_->waiting();
 }
 
-// Carries out a Push: claim word first, then the frame.
+// Carries out a Push.
 void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
   const auto found = outbound_.find(lease.channel);
   MOBULA_CHECK(found != outbound_.end());
@@ -279,15 +286,22 @@ void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
   }
   if (channel.epoch_announced != lease.epoch) announce_lease(channel, lease, task.shape);
   if (function_is_new) announce_function(channel, function);
+  wake_for(channel, lease.in_flight.size());
+  send_task_frame(task, channel, lease.epoch);
+}
+
+// There is a free slot, and room to begin with. The claim word first, then the frame.
+void RuntimeImpl::send_task_frame(Task& task, OutboundChannel& channel, uint32_t epoch) {
+  const Function& function = task.own_function();
   task.slot = channel.free_slots.back();
   channel.free_slots.pop_back();
   task.tag = channel.next_tag++;
   channel.slots[task.slot] = &task;
+  task.channel = &channel;
   if (task.stream) {
     channel.claim(task.slot).consumed.store(task.stream->abandoned ? kNever : task.stream->taken);
   }
   channel.claim(task.slot).queue(task.tag);
-  wake_for(channel, lease);
 
   std::vector<std::byte> substituted;
   if (task.has_references) substituted = substituted_arguments(task);
@@ -299,7 +313,7 @@ void RuntimeImpl::push_task(Task& task, tasks::Lease& lease) {
   header.call = task.call;
   header.first_return = task.first_return;
   header.function = function.number;
-  header.lease_epoch = lease.epoch;
+  header.lease_epoch = epoch;
   header.value_count = task.value_count;
   header.keyword_count = task.keyword_count;
   header.num_returns = task.stream ? wire::kStreaming | task.stream->ahead_max
@@ -373,6 +387,7 @@ void RuntimeImpl::free_task(Task& task) {
   if (task.live_next != nullptr) task.live_next->live_previous = task.live_previous;
   (task.live_previous != nullptr ? task.live_previous->live_next : live_tasks_) = task.live_next;
   for (Object* ref : task.refs) release(ref);
+  if (task.calls != nullptr) release(task.calls->actor);
   delete &task;
 }
 

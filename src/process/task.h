@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/resources.h"
+#include "core/actors/call_queue.h"
 #include "core/tasks/task_list.h"
 #include "process/object.h"
 #include "process/stream.h"
@@ -17,10 +18,17 @@ namespace mobula::process {
 
 struct Function : tasks::FunctionState {
   uint32_t number = 0;
+  uint16_t group = 0;  // Of a method: one more than its concurrency group.
   std::string name;
   std::vector<std::byte> pickled;  // One wire value.
   std::vector<Object*> refs;       // Captured refs, kept for the life of the process.
 };
+
+struct ActorCalls;
+struct OutboundChannel;
+
+// In Task::slot: it has started, and needs none any more.
+constexpr uint16_t kNoSlot = 0xFFFF;
 
 // A resource request at the nesting depth of the task that makes it.
 struct ShapeKey {
@@ -29,7 +37,7 @@ struct ShapeKey {
 };
 
 // Its return objects each have one count of the task until it is done.
-struct Task : tasks::TaskNode {
+struct Task : actors::CallNode {
   CallId call{};
   std::vector<std::byte> arguments;  // Wire values; kReference ones are substituted when sent.
   std::vector<Object*> refs;         // Every ref named in them, pinned until the result is in.
@@ -43,9 +51,11 @@ struct Task : tasks::TaskNode {
   uint16_t slot = 0;
   uint16_t attempt = 0;
   bool has_references = false;
-  bool cancelled = false;          // It had started when it was cancelled: no more retries.
-  uint64_t parent = 0;             // The number of the task that submitted it here; 0: none.
-  std::shared_ptr<Stream> stream;  // Of a generator.
+  bool cancelled = false;              // It had started when it was cancelled: no more retries.
+  uint64_t parent = 0;                 // The number of the task that submitted it here; 0: none.
+  std::shared_ptr<Stream> stream;      // Of a generator.
+  ActorCalls* calls = nullptr;         // A call of an actor, which it holds.
+  OutboundChannel* channel = nullptr;  // Valid in flight.
   Task* live_previous = nullptr;
   Task* live_next = nullptr;
 

@@ -38,7 +38,7 @@ bool RuntimeImpl::satisfied(const Waiter& waiter) const {
   if (waiter.for_notified) return !notifications_.ready.empty() || !disconnected_.empty();
   if (waiter.for_room != nullptr) return may_yield(*waiter.for_room);
   if (waiter.for_task) {
-    return !tasks_ready_.empty() || exit_asked_ || !disconnected_.empty() ||
+    return has_call(waiter.group) || exit_asked_ || !disconnected_.empty() ||
            (execution_.retiring && may_exit());
   }
   return waiter.remaining <= 0;
@@ -235,6 +235,10 @@ Duration RuntimeImpl::sleep_limit(std::optional<Instant> deadline, Instant now) 
 void RuntimeImpl::publish_wake_positions(const Waiter& waiter) {
   const bool any = waiter.wants_first || !parked_.empty();
   for (auto& [id, channel] : outbound_) {
+    if (channel->calls != nullptr) {
+      publish_wake_position(waiter, *channel);
+      continue;
+    }
     const tasks::Lease* lease = dispatcher_.lease_of(id);
     if (lease == nullptr || lease->in_flight.empty()) {
       channel->header().wake_at_result.store(shm::kNeverWake, std::memory_order_relaxed);
@@ -302,6 +306,7 @@ void RuntimeImpl::enter_blocked() {
   execution_.blocked = true;
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateBlocked(builder); });
   ring_daemon_later();
+  if (role_ != nullptr) return;  // What is queued behind this call can run nowhere else.
   if (const auto found = inbound_.find(execution_.channel); found != inbound_.end()) {
     std::vector<std::byte> frame(sizeof(wire::FrameHeader));
     const wire::FrameHeader header{sizeof header, wire::FrameKind::kBlocked, 0};
@@ -315,6 +320,7 @@ void RuntimeImpl::leave_blocked() {
   execution_.blocked = false;
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateUnblocked(builder); });
   ring_daemon_later();
+  if (role_ != nullptr) return;
   if (const auto found = inbound_.find(execution_.channel); found != inbound_.end()) {
     std::vector<std::byte> frame(sizeof(wire::FrameHeader));
     const wire::FrameHeader header{sizeof header, wire::FrameKind::kUnblocked, 0};

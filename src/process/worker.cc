@@ -25,6 +25,13 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
     pump();
     if (exit_asked_ || !disconnected_.empty()) return NextTask::kExit;
     if (execution_.retiring && may_exit()) return NextTask::kExit;
+    if (role_ != nullptr && std::exchange(role_->is_new, false)) {
+      execution_.running = true;
+      execution_.channel = ChannelId{};
+      execution_.tag = 0;
+      ++execution_.number;
+      return NextTask::kActor;
+    }
     if (take_task(task)) {
       execution_.running = true;
       execution_.channel = ChannelId{task.channel};
@@ -52,10 +59,10 @@ bool RuntimeImpl::may_exit() const {
                               [](const auto& entry) { return entry.second->results.waiting(); });
 }
 
-bool RuntimeImpl::take_task(ClaimedTask& task) {
+bool RuntimeImpl::take_task(ClaimedTask& task, uint32_t group) {
   while (!tasks_ready_.empty()) {
     InboundChannel& channel = *tasks_ready_.front();
-    const Result<bool> taken = channel.gone ? Result<bool>(false) : take_from(channel, task);
+    const Result<bool> taken = channel.gone ? Result<bool>(false) : take_from(channel, task, group);
     if (taken.has_value() && *taken) {
       // Other callers' turn next.
       if (tasks_ready_.size() > 1) {
@@ -72,7 +79,7 @@ bool RuntimeImpl::take_task(ClaimedTask& task) {
 }
 
 // False: the ring is empty.
-Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task) {
+Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task, uint32_t group) {
   while (true) {
     const auto frame = channel.tasks.next();
     MOBULA_TRY(frame);
@@ -87,6 +94,14 @@ Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task) 
         MOBULA_TRY(on_function_frame(channel, *frame));
         break;
       case wire::FrameKind::kTask: {
+        if (role_ != nullptr && !role_->groups.empty()) {
+          const Result<uint32_t> its_group = group_of(channel, *frame);
+          MOBULA_TRY(its_group);
+          if (*its_group != group) {
+            stash(channel, *frame, *its_group);
+            break;
+          }
+        }
         const Result<bool> started = on_task_frame(channel, *frame, task);
         MOBULA_TRY(started);
         if (*started) return true;
@@ -136,6 +151,7 @@ Result<void> RuntimeImpl::on_function_frame(InboundChannel& channel,
   function->name.assign(reinterpret_cast<const char*>(frame.data()) + sizeof(wire::FunctionHeader),
                         header->name_size);
   function->value.assign(value->whole);
+  function->group = header->frame.flags;
   for (uint32_t i = 0; i < value->header.ref_count; ++i) {
     function->refs.push_back(known_object(value->ref(i)));
   }
@@ -183,15 +199,20 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
   task.yielded = 0;
   task.attempt = header->attempt;
   task.first_return = header->first_return;
-  task.lease = &channel.lease;
-  task.lease_changed = std::exchange(channel.lease_changed, false) || lease_of_last_ != &channel;
-  lease_of_last_ = &channel;
+  if (role_ != nullptr) {
+    task.lease = &role_->lease;
+    task.lease_changed = false;
+  } else {
+    task.lease = &channel.lease;
+    task.lease_changed = std::exchange(channel.lease_changed, false) || lease_of_last_ != &channel;
+    lease_of_last_ = &channel;
+    depth_ = channel.lease.depth + 1;
+  }
   task.call = header->call;
   task.claim_tag = header->claim_tag;
   task.channel = number(channel.id);
   task.claim_slot = header->claim_slot;
   task.function_number = header->function;
-  depth_ = channel.lease.depth + 1;
   task.refs = receive_refs(task.values, task.value_count);
   if (!task.refs.empty()) {
     std::vector<ObjectId> ids;
@@ -232,6 +253,10 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
   execution_.running = false;
   drain_dropped();
   record_trace(task, failed);
+  if (role_ != nullptr) {
+    role_->running.erase({task.channel, task.claim_tag});
+    if (!role_->cancelled.empty()) role_->cancelled.erase({task.channel, task.claim_tag});
+  }
   const auto found = inbound_.find(ChannelId{task.channel});
   if (found == inbound_.end() || found->second->gone) {  // The caller is dead: nobody wants it.
     drop_result(task, results, stored);

@@ -12,6 +12,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "python/actor.h"
 #include "python/decode.h"
 #include "python/encode.h"
 #include "python/object_ref.h"
@@ -55,6 +56,7 @@ PyMethodDef methods[] = {
     {"notify", notify, METH_VARARGS, nullptr},
     {"is_ready", is_ready, METH_O, nullptr},
     {"take_cancellation", take_cancellation, METH_NOARGS, nullptr},
+    {"is_cancelled", is_cancelled, METH_NOARGS, nullptr},
     {"current_task", current_task, METH_NOARGS, nullptr},
     {"load_ref", load_ref_method, METH_O, nullptr},
     {"dumps", dumps_method, METH_O, nullptr},
@@ -225,6 +227,9 @@ void add_system_error_numbers(nb::module_& module) {
       {"SYSTEM_ERROR_NODE_DIED", Code::kNodeDied},
       {"SYSTEM_ERROR_RUNTIME_ENV_SETUP", Code::kRuntimeEnvSetup},
       {"SYSTEM_ERROR_TASK_UNSCHEDULABLE", Code::kTaskUnschedulable},
+      {"SYSTEM_ERROR_ACTOR_DIED", Code::kActorDied},
+      {"SYSTEM_ERROR_ACTOR_UNAVAILABLE", Code::kActorUnavailable},
+      {"SYSTEM_ERROR_ACTOR_UNSCHEDULABLE", Code::kActorUnschedulable},
       {"SYSTEM_ERROR_INTERNAL", Code::kInternal}};
   for (const auto& [name, code] : numbers) module.attr(name) = static_cast<uint32_t>(code);
 }
@@ -244,6 +249,7 @@ void make_module(nb::module_& module) {
   nb::set_leak_warnings(false);  // At exit the interpreter keeps what it pleases.
   if (!init_ref_type() || !init_store_view_type() || !init_submitter_types() ||
       !init_stream_type() || PyModule_AddFunctions(module.ptr(), methods) != 0 ||
+      PyModule_AddFunctions(module.ptr(), actor_methods) != 0 || !init_actor_call_type() ||
       !add_types(module) || !init_pickling(nb::object(module.attr("load_ref")).ptr())) {
     throw nb::python_error();
   }

@@ -25,6 +25,8 @@ using process::Object;
 struct SourceObject {
   PyObject_HEAD PyObject* function;
   PyObject* name;
+  PyObject* method;  // Of an actor: what is sent instead of the function. Or null.
+  uint16_t group;    // Then one more than the number of its concurrency group.
   Signature* signature;
   process::Function* defined;  // In session number `session`.
   uint64_t session;
@@ -40,11 +42,13 @@ std::unordered_map<PyObject*, std::string>& pickled_functions() {
 }
 
 PyObject* source_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
-  static const char* names[] = {"function", "name", nullptr};
+  static const char* names[] = {"function", "name", "method", "group", nullptr};
   PyObject* function;
   PyObject* name;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OU", const_cast<char**>(names), &function,
-                                   &name)) {
+  PyObject* method = nullptr;
+  unsigned short group = 0;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OU|OH", const_cast<char**>(names),
+                                   &function, &name, &method, &group)) {
     return nullptr;
   }
   if (!PyCallable_Check(function)) {
@@ -57,6 +61,10 @@ PyObject* source_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords
   SourceObject* source = as_source(self);
   source->function = Py_NewRef(function);
   source->name = Py_NewRef(name);
+  if (method != nullptr) {
+    source->method = Py_NewRef(method);
+    source->group = static_cast<uint16_t>(group + 1);
+  }
   source->signature = signature.release();
   return self;
 }
@@ -77,6 +85,7 @@ void source_dealloc(PyObject* self) {
   if (source->weak_refs != nullptr) PyObject_ClearWeakRefs(self);
   source_clear(self);
   Py_CLEAR(source->name);
+  Py_CLEAR(source->method);
   delete source->signature;
   Py_TYPE(self)->tp_free(self);
 }
@@ -95,7 +104,9 @@ bool define(SourceObject* source, Session& session) {
   if (name == nullptr) return false;
   Encoder encoder(session);
   const auto known = pickled_functions().find(source->function);
-  if (known != pickled_functions().end()) {
+  if (source->method != nullptr) {
+    if (!encoder.add_function(source->method)) return false;
+  } else if (known != pickled_functions().end()) {
     encoder.add_encoded(std::as_bytes(std::span(known->second)));
   } else if (!encoder.add_function(source->function)) {
     if (encoder.value_bytes() > kFunctionBytesMax) {
@@ -109,7 +120,7 @@ bool define(SourceObject* source, Session& session) {
     return false;
   }
   const std::string_view text(name, static_cast<size_t>(size));
-  source->defined = session.runtime->define_function(text, encoder.take());
+  source->defined = session.runtime->define_function(text, encoder.take(), source->group);
   source->session = session.number;
   return true;
 }
@@ -120,6 +131,7 @@ struct SubmitterObject {
   PyObject_HEAD vectorcallfunc call;
   SourceObject* source;
   ResourceSet* resources;
+  PyObject* actor;  // The ref of its handle object, if it is a method. Or null.
   process::Submission submission;
   uint64_t session;  // In which `submission` is filled in.
   PyObject* weak_refs;
@@ -165,9 +177,20 @@ bool prepare(SubmitterObject* self, Session& session) {
   SourceObject* source = self->source;
   if (source->session != session.number && !define(source, session)) return false;
   self->submission.function = source->defined;
-  self->submission.shape = session.runtime->shape(*self->resources);
+  if (self->actor != nullptr) {
+    self->submission.actor = as_ref(self->actor)->object;
+  } else {
+    self->submission.shape = session.runtime->shape(*self->resources);
+  }
   self->session = session.number;
   return true;
+}
+
+PyObject* raise_submit_error(const SubmitterObject* self, const Error& error) {
+  if (self->actor == nullptr || error.code != ErrorCode::kRetryLater) return raise_error(error);
+  return raise_from_hook(
+      "pending_calls_error",
+      Owned(Py_BuildValue("(OOs)", self->source->name, self->actor, error.message.c_str())));
 }
 
 PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_count,
@@ -183,6 +206,7 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
   Session* open = require_session();
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
+  if (self->actor != nullptr && !check_session(as_ref(self->actor), *open)) return nullptr;
   if (self->session != open->number && !prepare(self, *open)) return nullptr;
   Encoder encoder(*open);
   if (!encode_arguments(self->source, arguments, count, names, encoder)) return nullptr;
@@ -193,47 +217,34 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
                                    self->submission.num_returns);
   if (self->submission.streaming) {
     auto items = use.runtime().submit_generator(self->submission, encoder.take(), returns);
-    if (!items.has_value()) return raise_error(items.error());
+    if (!items.has_value()) return raise_submit_error(self, items.error());
     return make_stream(*open, std::move(*items), returns[0]);
   }
   const Result<void> submitted = use.runtime().submit(self->submission, encoder.take(), returns);
   if (!submitted.has_value()) [[unlikely]] {
-    return raise_error(submitted.error());
+    return raise_submit_error(self, submitted.error());
   }
   return make_refs(*open, returns);
 }
 
-// {"CPU": 1, ...} in fixed point; zeros are left out.
-std::unique_ptr<ResourceSet> read_resources(PyObject* mapping) {
-  auto resources = std::make_unique<ResourceSet>();
-  const Owned items(PyMapping_Items(mapping));
-  if (!items) return nullptr;
-  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items.get()); ++i) {
-    const char* name;
-    double amount;
-    if (!PyArg_ParseTuple(PyList_GET_ITEM(items.get(), i), "sd", &name, &amount)) return nullptr;
-    if (!(amount >= 0) || amount > 1e12) {
-      PyErr_Format(PyExc_ValueError, "an impossible amount of resource %s", name);
-      return nullptr;
-    }
-    const ResourceAmount fixed = std::llround(amount * static_cast<double>(kResourceUnit));
-    if (fixed != 0) resources->set(name, fixed);
-  }
-  return resources;
-}
-
 PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
-  static const char* names[] = {"source",    "resources", "num_returns", "max_retries",
-                                "streaming", "ahead_max", nullptr};
+  static const char* names[] = {"source",     "resources",   "num_returns", "max_retries",
+                                "streaming",  "ahead_max",   "actor",       "any_order",
+                                "concurrent", "pending_max", nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
   int max_retries = 3;
   int streaming = 0;
   int ahead_max = 0;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipi", const_cast<char**>(names),
+  PyObject* actor = nullptr;
+  int any_order = 0;
+  int concurrent = 0;
+  long long pending_max = -1;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppL", const_cast<char**>(names),
                                    &function_source_type, &source, &mapping, &num_returns,
-                                   &max_retries, &streaming, &ahead_max)) {
+                                   &max_retries, &streaming, &ahead_max, &ref_type, &actor,
+                                   &any_order, &concurrent, &pending_max)) {
     return nullptr;
   }
   if (num_returns < 0 || max_retries < -1 || ahead_max < 0) {
@@ -253,9 +264,13 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   self->call = submit;
   self->source = as_source(Py_NewRef(source));
   self->resources = resources.release();
+  self->actor = Py_XNewRef(actor);
   self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
                                          .retries_max = max_retries,
                                          .streaming = streaming != 0,
+                                         .any_order = any_order != 0,
+                                         .concurrent = concurrent != 0,
+                                         .pending_max = pending_max,
                                          .ahead_max = static_cast<uint32_t>(ahead_max)};
   return object;
 }
@@ -271,6 +286,7 @@ void submitter_dealloc(PyObject* object) {
   SubmitterObject* self = as_submitter(object);
   if (self->weak_refs != nullptr) PyObject_ClearWeakRefs(object);
   Py_CLEAR(self->source);
+  Py_CLEAR(self->actor);
   delete self->resources;
   Py_TYPE(object)->tp_free(object);
 }
@@ -282,6 +298,24 @@ PyTypeObject submitter_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 
 void remember_pickled(PyObject* function, const char* value, size_t size) {
   pickled_functions().try_emplace(function, value, size);
+}
+
+std::unique_ptr<ResourceSet> read_resources(PyObject* mapping) {
+  auto resources = std::make_unique<ResourceSet>();
+  const Owned items(PyMapping_Items(mapping));
+  if (!items) return nullptr;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items.get()); ++i) {
+    const char* name;
+    double amount;
+    if (!PyArg_ParseTuple(PyList_GET_ITEM(items.get(), i), "sd", &name, &amount)) return nullptr;
+    if (!(amount >= 0) || amount > 1e12) {
+      PyErr_Format(PyExc_ValueError, "an impossible amount of resource %s", name);
+      return nullptr;
+    }
+    const ResourceAmount fixed = std::llround(amount * static_cast<double>(kResourceUnit));
+    if (fixed != 0) resources->set(name, fixed);
+  }
+  return resources;
 }
 
 bool init_submitter_types() {

@@ -7,6 +7,9 @@
 //
 // Threads: with the GIL only.
 
+#include <memory>
+
+#include "base/resources.h"
 #include "python/owned.h"
 
 namespace mobula::python {
@@ -15,6 +18,9 @@ extern PyTypeObject function_source_type;
 extern PyTypeObject submitter_type;
 
 bool init_submitter_types();
+
+// {"CPU": 1, ...} in fixed point; zeros are left out. nullptr with an exception set.
+std::unique_ptr<ResourceSet> read_resources(PyObject* mapping);
 
 // A worker calls it for each function that it has decoded, so that a function that goes on to other
 // workers travels as the same bytes. `value` is one wire value without refs.

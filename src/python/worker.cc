@@ -9,12 +9,14 @@
 #include <unordered_map>
 #include <vector>
 
+#include "python/actor.h"
 #include "python/decode.h"
 #include "python/encode.h"
 #include "python/object_ref.h"
 #include "python/process_title.h"
 #include "python/serialization_module.h"
 #include "python/submitter.h"
+#include "python/worker_loop.h"
 
 namespace mobula::python {
 
@@ -22,14 +24,6 @@ namespace {
 
 using process::ClaimedTask;
 using process::ReceivedFunction;
-
-// What ReceivedFunction::decoded points to. Kept as long as the process, like the functions.
-struct DecodedFunction {
-  Owned callable;
-  Owned name;
-  std::string keyword_bytes;  // Of the last call, and the tuple made from them.
-  Owned keyword_names;
-};
 
 thread_local const ClaimedTask* running = nullptr;
 
@@ -60,56 +54,6 @@ class IdleGate final : public process::Gate {
   PythonGate gate_;
 };
 
-// One worker's loop and what it remembers.
-class Worker {
- public:
-  Worker(Session& session, PyObject* on_lease) : session_(session), on_lease_(on_lease) {}
-
-  // True: the daemon ended this worker. False: an exception is set that ends it.
-  bool run();
-
- private:
-  bool execute(ClaimedTask& task);
-  bool start_lease(const process::LeaseInfo& lease);
-  DecodedFunction* decode_function(ReceivedFunction& function);
-  PyObject* call(const ClaimedTask& task);
-  bool send_items(ClaimedTask& task, Owned generator);
-  bool send_error_item(ClaimedTask& task);
-  bool encode_items(ClaimedTask& task, PyObject* generator, Encoder& encoder);
-  bool encode_result(ClaimedTask& task, Owned result, Encoder& encoder);
-  bool encode_results(ClaimedTask& task, Owned result, Encoder& encoder);
-  bool fail_task(ClaimedTask& task, Encoder& encoder);
-
-  Session& session_;
-  PyObject* on_lease_;
-  const ReceivedFunction* shown_ = nullptr;  // In the process's title; null: that it is idle.
-  // By the bytes of a function without refs: callers that have it from one another send the same.
-  std::unordered_map<std::string, DecodedFunction*> by_bytes_;
-};
-
-// The arguments of one call, in the order of vectorcall.
-class Arguments {
- public:
-  ~Arguments() { clear(); }
-  // Arguments of a failed or finished call go before its results are published.
-  void clear() {
-    for (size_t i = 0; i < size_; ++i) Py_CLEAR(data()[i]);
-    size_ = 0;
-  }
-  void reserve(size_t count) {
-    if (count > kFew) many_.resize(count);
-  }
-  void add(PyObject* value) { data()[size_++] = value; }
-  PyObject** data() { return many_.empty() ? few_.data() : many_.data(); }
-  size_t size() const { return size_; }
-
- private:
-  static constexpr size_t kFew = 8;
-  std::array<PyObject*, kFew> few_;
-  std::vector<PyObject*> many_;
-  size_t size_ = 0;
-};
-
 // The tuple of keyword names that a kKeywordNames payload stands for.
 PyObject* keyword_tuple(DecodedFunction& function, std::string_view bytes, uint32_t count) {
   if (function.keyword_names && function.keyword_bytes == bytes &&
@@ -137,6 +81,8 @@ PyObject* keyword_tuple(DecodedFunction& function, std::string_view bytes, uint3
   return function.keyword_names.get();
 }
 
+}  // namespace
+
 bool Worker::run() {
   process::Runtime& runtime = *session_.runtime;
   ClaimedTask task;
@@ -150,8 +96,91 @@ bool Worker::run() {
         return false;
       case process::NextTask::kTask:
         if (!execute(task)) return false;
+        break;
+      case process::NextTask::kActor: {
+        bool stays = false;
+        if (!become_actor(stays)) return false;
+        if (!stays) return true;
+        break;
+      }
+      case process::NextTask::kNone:
+        break;
     }
   }
+}
+
+bool Worker::run_calls(uint32_t group) {
+  process::Runtime& runtime = *session_.runtime;
+  ClaimedTask task;
+  PythonGate gate;
+  while (true) {
+    switch (runtime.next_call(group, task, gate)) {
+      case process::NextTask::kTask:
+        if (!execute(task)) return false;
+        break;
+      case process::NextTask::kInterrupted:
+        return false;
+      default:
+        return true;
+    }
+  }
+}
+
+// The actor is made in Python. `stays`: its calls are executed here, one after the other.
+bool Worker::become_actor(bool& stays) {
+  const process::LeaseInfo lease = session_.runtime->actor_lease();
+  if (!start_lease(lease)) return false;
+  const Owned answer(call_hook("become_actor", Owned(PyTuple_New(0))));
+  if (!answer) return false;
+  stays = answer.get() == Py_True;
+  return true;
+}
+
+PyObject* Worker::begin(ClaimedTask& task) {
+  running = &task;
+  Owned result(call(task));
+  running = nullptr;
+  if (result &&
+      (PyCoro_CheckExact(result.get()) || PyAsyncGen_CheckExact(result.get()) ||
+       (Py_TYPE(result.get())->tp_as_async != nullptr &&
+        Py_TYPE(result.get())->tp_as_async->am_await != nullptr && !is_ref(result.get())))) {
+    return result.release();
+  }
+  if (result && task.streaming) {
+    const bool failed = !send_items(task, std::move(result));
+    if (!end_items(task, failed)) return nullptr;
+  } else if (!end(task, std::move(result))) {
+    return nullptr;
+  }
+  Py_RETURN_NONE;
+}
+
+bool Worker::end(ClaimedTask& task, Owned result) {
+  Encoder encoder(session_);
+  running = &task;
+  bool failed = !result;
+  if (failed && task.streaming && is_users(PyErr_Occurred())) {
+    running = nullptr;
+    return end_items(task, true);
+  }
+  if (!failed) failed = !encode_result(task, std::move(result), encoder);
+  Encoder error(session_);
+  const bool goes_on = !failed || fail_task(task, error);
+  running = nullptr;
+  if (!goes_on) return false;
+  if (failed) {
+    session_.runtime->finish_task(task, error.take(), true, {});
+  } else {
+    session_.runtime->finish_task(task, encoder.take(), false, encoder.take_stored());
+  }
+  return true;
+}
+
+bool Worker::end_items(ClaimedTask& task, bool failed) {
+  running = &task;
+  if (failed && is_users(PyErr_Occurred())) failed = !send_error_item(task);
+  running = nullptr;
+  return end(task, failed ? Owned() : Owned(Py_NewRef(Py_None)));
 }
 
 bool Worker::execute(ClaimedTask& task) {
@@ -198,6 +227,7 @@ DecodedFunction* Worker::decode_function(ReceivedFunction& function) {
   if (function.decoded != nullptr) [[likely]] {
     return static_cast<DecodedFunction*>(function.decoded);
   }
+  if (function.group != 0) return decode_method(function);
   std::string key(as_text(function.value.bytes()));
   key += function.name;
   const bool is_plain = function.refs.empty();
@@ -220,6 +250,25 @@ DecodedFunction* Worker::decode_function(ReceivedFunction& function) {
     remember_pickled(decoded->callable.get(), bytes.data(), bytes.size());
     by_bytes_.emplace(std::move(key), decoded.get());
   }
+  function.decoded = decoded.release();
+  return static_cast<DecodedFunction*>(function.decoded);
+}
+
+// Of this actor: Python knows what the method's name, or description, stands for.
+DecodedFunction* Worker::decode_method(ReceivedFunction& function) {
+  size_t offset = 0;
+  const Result<wire::ValueView> view = wire::read_value(function.value.bytes(), offset);
+  if (!view) {
+    PyErr_SetString(PyExc_ValueError, view.error().message.c_str());
+    return nullptr;
+  }
+  Owned description(decode_value(session_, *view, function.refs));
+  if (!description) return nullptr;
+  auto decoded = std::make_unique<DecodedFunction>();
+  decoded->callable = Owned(call_hook(
+      "actor_method", Owned(Py_BuildValue("(NI)", description.release(), function.group - 1))));
+  decoded->name = to_text(function.name);
+  if (!decoded->callable || !decoded->name) return nullptr;
   function.decoded = decoded.release();
   return static_cast<DecodedFunction*>(function.decoded);
 }
@@ -267,27 +316,30 @@ bool Worker::send_error_item(ClaimedTask& task) {
          process::Waited::kInterrupted;
 }
 
+bool Worker::send_item(ClaimedTask& task, Owned item, process::Waited& sent) {
+  Encoder encoder(session_);
+  if (!encoder.add_result(item.get())) {
+    const Owned position(PyLong_FromUnsignedLongLong(task.yielded));
+    explain_serialization("result", item.get(), position.get(), to_text(task.function->name).get());
+    return false;
+  }
+  item.reset();
+  auto stored = encoder.take_stored();
+  PythonGate gate;
+  sent = session_.runtime->yield_item(task, encoder.take(), std::move(stored), gate);
+  return sent != process::Waited::kInterrupted;
+}
+
 // Each item is sent as it comes. False with an exception set.
 bool Worker::send_items(ClaimedTask& task, Owned generator) {
   const Owned iterator(PyObject_GetIter(generator.get()));
   if (!iterator) return false;
   generator.reset();
-  PythonGate gate;
   while (true) {
     Owned item(PyIter_Next(iterator.get()));
     if (!item) return PyErr_Occurred() == nullptr;
-    Encoder encoder(session_);
-    if (!encoder.add_result(item.get())) {
-      const Owned position(PyLong_FromUnsignedLongLong(task.yielded));
-      explain_serialization("result", item.get(), position.get(),
-                            to_text(task.function->name).get());
-      return false;
-    }
-    item.reset();
-    auto stored = encoder.take_stored();
-    const process::Waited sent =
-        session_.runtime->yield_item(task, encoder.take(), std::move(stored), gate);
-    if (sent == process::Waited::kInterrupted) return false;
+    process::Waited sent = process::Waited::kEnough;
+    if (!send_item(task, std::move(item), sent)) return false;
     if (sent == process::Waited::kTimeout) return true;  // Its caller is dead.
   }
 }
@@ -370,14 +422,17 @@ bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
   return true;
 }
 
-}  // namespace
+Worker* the_worker = nullptr;
 
 PyObject* run_worker(PyObject*, PyObject* on_lease) {
   Session* open = require_session();
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
   Worker worker(*open, on_lease);
-  if (!worker.run()) return nullptr;
+  the_worker = &worker;
+  const bool ended = worker.run();
+  the_worker = nullptr;
+  if (!ended) return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -406,9 +461,22 @@ Owned resources_dict(std::string_view lines) {
 
 }  // namespace
 
+PyObject* is_cancelled(PyObject*, PyObject*) {
+  const ClaimedTask* task = running != nullptr ? running : awaited_call();
+  if (task == nullptr || open_session == nullptr) {
+    if (PyErr_Occurred()) return nullptr;
+    Py_RETURN_FALSE;
+  }
+  return PyBool_FromLong(open_session->runtime->is_cancelled(*task));
+}
+
 PyObject* current_task(PyObject*, PyObject*) {
   const ClaimedTask* task = running;
-  if (task == nullptr) Py_RETURN_NONE;
+  if (task == nullptr) task = awaited_call();
+  if (task == nullptr) {
+    if (PyErr_Occurred()) return nullptr;
+    Py_RETURN_NONE;
+  }
   const Owned gpus(PyList_New(0));
   if (!gpus) return nullptr;
   for (const uint32_t gpu : task->lease->gpus) {

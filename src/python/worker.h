@@ -14,6 +14,8 @@ PyObject* run_worker(PyObject* module, PyObject* on_lease);
 // that runs here is to be interrupted.
 PyObject* take_cancellation(PyObject* module, PyObject* none);
 
+// METH_NOARGS: was the actor's call that runs here cancelled?
+PyObject* is_cancelled(PyObject* module, PyObject* nothing);
 PyObject* current_task(PyObject* module, PyObject* nothing);
 
 }  // namespace mobula::python

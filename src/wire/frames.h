@@ -97,6 +97,10 @@ enum class SystemErrorCode : uint32_t {
   kInternal = 10,
   kEndOfStream =
       11,  // There is no such item: the stream has ended before it. Never leaves a process.
+  // Text: id of the actor, NUL, "1" if its constructor failed (else "0"), NUL, a sentence.
+  kActorDied = 12,
+  kActorUnavailable = 13,
+  kActorUnschedulable = 14,
 };
 
 struct SystemErrorPayload {
@@ -145,7 +149,8 @@ struct LeaseStartHeader {
 static_assert(sizeof(LeaseStartHeader) == 40);
 
 // Defines a function for later tasks of this caller. Followed by name_size bytes of its qualified
-// name, padding to 8, then one Value (the pickled function).
+// name, padding to 8, then one Value (the pickled function). With flags it is a method of the actor at
+// the other end: they are one more than the number of its concurrency group.
 struct FunctionHeader {
   FrameHeader frame;
   uint32_t function;

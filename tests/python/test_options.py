@@ -154,15 +154,6 @@ def test_what_would_be_ignored_is_refused(option: str, value: Any) -> None:
 
 
 @pytest.mark.mobula_only
-def test_actors_say_that_they_are_missing() -> None:
-    with pytest.raises(NotImplementedError, match="Actors"):
-
-        @ray.remote
-        class Counter:
-            pass
-
-
-@pytest.mark.mobula_only
 def test_several_gpus_are_whole_ones() -> None:
     with pytest.raises(ValueError, match=r"2\.5"):
         ray.remote(num_gpus=2.5)(plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mobula.util import scheduling_strategies
 from mobula.util._logging import disable_log_once_globally, enable_periodic_logging, log_once
+from mobula.util._named_actors import list_named_actors
 from mobula.util._waiting import as_completed, map_unordered
 from mobula.util.check_serialize import inspect_serializability
 from mobula.util.serialization import deregister_serializer, register_serializer
@@ -24,6 +25,7 @@ __all__ = [
     "enable_periodic_logging",
     "get_node_ip_address",
     "inspect_serializability",
+    "list_named_actors",
     "log_once",
     "map_unordered",
     "register_serializer",

@@ -32,6 +32,10 @@ struct Buried {
 struct JobCollected {
   JobId job;
 };
+// Nobody refers any more to an object that was to be watched.
+struct Dropped {
+  ObjectId object;
+};
 // Bytes in the store belong to the directory from now on / to nobody any more.
 struct AdoptExtent {
   wire::StoreLocation location;
@@ -40,7 +44,7 @@ struct FreeExtent {
   wire::StoreLocation location;
 };
 using Effect = std::variant<DeliverValue, SendPeerDied, OwedReady, Buried, JobCollected,
-                            AdoptExtent, FreeExtent>;
+                            Dropped, AdoptExtent, FreeExtent>;
 using Effects = std::vector<Effect>;
 
 struct ParcelKey {

@@ -333,6 +333,7 @@ void ObjectDirectory::drop_entry(ObjectId object, Effects& effects) {
   if (const auto creator = processes_.find(object.creator); creator != processes_.end()) {
     creator->second.owes.erase(object);
   }
+  if (entry.watched) effects.emplace_back(Dropped{object});
   entries_.erase(object);
 }
 

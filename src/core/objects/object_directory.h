@@ -97,6 +97,9 @@ class ObjectDirectory {
   // when all have answered or died it is Buried, with OwedReady for what it owed.
   void on_process_died(ProcessId process, Effects& effects);
 
+  // The end of this entry, which exists, is to be told by Dropped.
+  void watch(ObjectId object) { entries_.at(object).watched = true; }
+
   // The value, or error, of an object named by OwedReady. kNotFound: nobody wants it any more.
   Result<void> settle_estate(ObjectId object, ValuePtr value, Effects& effects);
 
@@ -125,7 +128,8 @@ class ObjectDirectory {
   enum class State { kNamed, kPending, kReady };
   struct Entry {
     State state = State::kNamed;
-    bool owed = false;  // OwedReady was said.
+    bool owed = false;     // OwedReady was said.
+    bool watched = false;  // Dropped is to be said.
     uint32_t holds = 0;
     uint64_t since = 0;  // Of its last Candidate.
     ValuePtr value;

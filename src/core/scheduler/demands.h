@@ -45,6 +45,7 @@ struct Demand {
   ResourceAmount share = 0;
   uint64_t served = 0;  // Sequence number of its last grant.
   std::set<LeaseId> leases;
+  ResourceAmount cpus_for_life = 0;      // Of an actor: what it keeps of its CPUs once it is made.
   std::optional<Instant> waiting_since;  // Since the last grant, or since it began to wait.
   Instant next_reclaim{0};
   Duration reclaim_delay{0};  // Doubles while it waits; zero: none was sent since the last grant.
@@ -53,7 +54,7 @@ struct Demand {
   std::optional<std::pair<uint64_t, bool>> fruitless;
 };
 
-enum class OwnerKind { kDriver, kWorker };
+enum class OwnerKind { kDriver, kWorker, kActor };
 
 struct Rank {
   ResourceAmount job_share = 0;

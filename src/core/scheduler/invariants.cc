@@ -20,7 +20,7 @@ void check_ledger(const Ledger& ledger, const Leases& leases) {
       on_gpus += share.amount;
     }
     MOBULA_CHECK(on_gpus == lease.holding.amounts.get(kGpu));
-    MOBULA_CHECK(lease.cpus == lease.holding.amounts.get(kCpu));
+    MOBULA_CHECK(lease.cpus == (lease.is_for_life ? 0 : lease.holding.amounts.get(kCpu)));
   }
   MOBULA_CHECK(balance == ledger.total());
   for (const auto& [name, amount] : ledger.available().amounts()) {
@@ -40,7 +40,7 @@ void check_counts(const Demands& demands, const Caps& caps, const Leases& leases
   std::map<ClassId, uint32_t> in_use;
   std::map<DemandId, size_t> held;
   for (const auto& [id, lease] : leases.all()) {
-    ++in_use[lease.cap_class];
+    if (!lease.is_for_life) ++in_use[lease.cap_class];
     if (lease.is_orphan) continue;
     MOBULA_CHECK(demands.at(lease.demand).leases.contains(id));
     shares[lease.demand] += lease.share_now();

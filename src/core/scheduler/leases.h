@@ -23,7 +23,8 @@ struct Lease {
   ResourceAmount share = 0;  // What it counts while it runs.
   bool is_blocked = false;
   bool is_reclaimed = false;
-  bool is_orphan = false;  // Its owner is gone and its worker is being stopped.
+  bool is_for_life = false;  // Of an actor that is made: nothing of it is lent, no cap counts it.
+  bool is_orphan = false;    // Its owner is gone and its worker is being stopped.
   Instant granted_at{0};
 
   ResourceAmount share_now() const { return is_blocked ? 0 : share; }

@@ -12,7 +12,7 @@ Reclaims::Choice Reclaims::choose_for(const Want& want, Instant now) const {
   std::optional<Score> best;
   Choice choice;
   for (const DemandId id : demands_.holding()) {
-    if (id == want.demand || !could_help(want, id)) continue;
+    if (id == want.demand || is_actor(id) || !could_help(want, id)) continue;
     const Demand& holder = demands_.at(id);
     const std::optional<LeaseId> oldest = oldest_running(holder);
     if (!oldest) continue;
@@ -46,7 +46,7 @@ std::optional<LeaseId> Reclaims::choose_for_overdraft() const {
   std::optional<LeaseId> victim;
   for (const DemandId id : demands_.holding()) {
     const Demand& holder = demands_.at(id);
-    if (holder.resources.get(kCpu) == 0) continue;
+    if (holder.resources.get(kCpu) == 0 || is_actor(id)) continue;
     const std::optional<LeaseId> oldest = oldest_running(holder);
     if (!oldest) continue;
     const Demands::Owner& owner = demands_.owner(id.owner);
@@ -79,6 +79,11 @@ Reclaims::Contest Reclaims::contest(DemandId waiting, DemandId holding) const {
   }
   if (waiting.owner != holding.owner) return {waiting_owner.share, holding_owner.share};
   return {demands_.at(waiting).share, demands_.at(holding).share};
+}
+
+// Actors keep what they have.
+bool Reclaims::is_actor(DemandId holding) const {
+  return demands_.owner(holding.owner).kind == OwnerKind::kActor;
 }
 
 // Workers start children to wait for them. One that does not wait has no use for their leases now.

@@ -51,6 +51,7 @@ class Reclaims {
   };
   Contest contest(DemandId waiting, DemandId holding) const;
   bool could_help(const Want& want, DemandId holding) const;
+  bool is_actor(DemandId holding) const;
   bool is_probably_idle(DemandId holding) const;
   std::optional<LeaseId> oldest_running(const Demand& demand) const;
 

@@ -171,7 +171,7 @@ void NodeScheduler::end_lease(LeaseId id) {
   leases_.remove(id);
   ++changes_;
   ledger_.give_back(lease.holding);
-  caps_.lease_ends(lease.cap_class);
+  if (!lease.is_for_life) caps_.lease_ends(lease.cap_class);
   if (lease.is_orphan) return;
   demands_.change_share(lease.demand, -lease.share_now());
   demands_.lease_over(lease.demand, id);

@@ -11,6 +11,7 @@
 //                           fault of the process: its worker may have died while the record was
 //                           under way.
 //   a process is gone       process_exited(id), drivers and workers, after its uplink was drained
+//   an actor                is an owner with one lease: add_actor, actor_made, actor_over
 //   a job ends              job_ended(job): its driver left or died. Before or after
 //   process_exited. after every batch of these, and at next_deadline():
 //                           schedule(now, effects), then carry the effects out in their order.
@@ -132,6 +133,21 @@ class NodeScheduler {
   Result<void> set_target(ProcessId owner, ShapeId shape, uint32_t target);
   // kNotFound: the lease is over, or was never this owner's.
   Result<void> lease_returned(ProcessId owner, LeaseId lease, Instant now);
+
+  // An actor wants one worker for its life, under the id `actor` (from new_process()). Until
+  // actor_made() the lease is like any other; after that the actor keeps all but its CPUs, of which it
+  // keeps `cpus_for_life`, and lends nothing while it waits. A worker that exits is replaced by another
+  // one. kInvalidArgument: as for define_shape(). kNotFound: no such job.
+  struct ActorRequest {
+    ResourceSet resources;
+    ResourceAmount cpus_for_life = 0;
+    uint32_t depth = 1;
+  };
+  static constexpr ShapeId kActorShape{1};
+  Result<void> add_actor(ProcessId actor, JobId job, const ActorRequest& request);
+  void actor_made(ProcessId actor);
+  // It wants no worker any more; one that it has is killed.
+  void actor_over(ProcessId actor);
 
   // The process waits and does not use its CPUs, until it says otherwise. Without meaning, and
   // harmless, for drivers and for workers that are not leased. kNotFound: no such process.

@@ -1,0 +1,361 @@
+"""What a worker does that is an actor: it makes the instance, and executes calls of its methods.
+
+An actor with one call at a time leaves executing to the extension. One with `max_concurrency` or
+concurrency groups has threads, each of which does the same for its group; one with a method that is
+`async def` has an event loop for each group, the first in the main thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import os
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mobula import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_EXIT_REASON = (
+    "The actor is dead because it left by itself: exit_actor() was called, or it raised SystemExit."
+)
+
+
+class _ActorExit(SystemExit):
+    """Raised by `exit_actor`."""
+
+
+class _Actor:
+    """This process."""
+
+    def __init__(self, identity: Mapping[str, Any]) -> None:
+        self.actor_id: str = identity["actor_id"]
+        self.class_name: str = identity["class_name"]
+        self.name: str = identity["name"]
+        self.namespace: str = identity["namespace"]
+        self.restarts: int = identity["restarts"]
+        self.cpus_for_life = 0.0
+        self.instance: Any = None
+        self.group_count = 1
+        self.is_async = False
+
+
+_actor: _Actor | None = None
+_current_call: contextvars.ContextVar[Any] = contextvars.ContextVar("mobula_call", default=None)
+
+
+def this_actor() -> _Actor | None:
+    """The actor that this process is, if it is one."""
+    return _actor
+
+
+def current_call() -> Any:
+    """The call that this asyncio task executes."""
+    return _current_call.get()
+
+
+# ---- its beginning -------------------------------------------------------------------------------
+
+
+def become() -> bool:
+    """Makes the actor. True: the extension executes its calls; False: they are over, or there is no
+    actor."""
+    global _actor
+    _actor = _Actor(_core.actor_identity())
+    try:
+        settings = _make_instance(_actor)
+    except SystemExit as error:
+        _fail(error)
+        return False
+    except BaseException as error:
+        _fail(error)
+        return False
+    groups = [("_default", settings["max_concurrency"]), *settings["groups"].items()]
+    _actor.group_count = len(groups)
+    _actor.is_async = settings["is_async"]
+    _core.actor_made(len(groups))
+    if settings["is_async"]:
+        _run_loops([limit for _, limit in groups])
+        return False
+    if len(groups) == 1 and groups[0][1] == 1:
+        return True
+    _run_threads([limit for _, limit in groups])
+    return False
+
+
+def _make_instance(actor: _Actor) -> Mapping[str, Any]:
+    class_ref, args, kwargs, settings = _core.get(_core.actor_ref(True))
+    refs = [value for value in (*args, *kwargs.values()) if isinstance(value, _core.ObjectRef)]
+    values = iter(_core.get(refs) if refs else ())
+
+    def value_of(argument: Any) -> Any:
+        return next(values) if isinstance(argument, _core.ObjectRef) else argument
+
+    args = tuple(value_of(value) for value in args)
+    kwargs = {name: value_of(value) for name, value in kwargs.items()}
+    actor.cpus_for_life = settings["cpus_for_life"]
+    cls = _core.get(class_ref).cls
+    actor.instance = cls(*args, **kwargs)
+    return settings  # type: ignore[no-any-return]
+
+
+def _fail(error: BaseException) -> None:
+    """The actor cannot be made. The daemon ends this process."""
+    from mobula import _serialization
+
+    assert _actor is not None
+    # What stands above the class's own code is of no use to anybody.
+    step = error.__traceback__
+    while step is not None and step.tb_frame.f_globals.get("__name__") == __name__:
+        step = step.tb_next
+    error.__traceback__ = step
+    described = _serialization.encode_failure(error, f"{_actor.class_name}.__init__", False)
+    text = _serialization.decode_failure(described).traceback_text
+    _core.actor_failed(f"The actor died because of an error raised in its creation task, {text}")
+
+
+# ---- its end -------------------------------------------------------------------------------------
+
+
+def exit_actor() -> NoReturn:
+    """See `mobula.actor.exit_actor`."""
+    if _actor is None:
+        raise TypeError(
+            "exit_actor API is called on a non-actor worker. Call this API inside an actor methods "
+            "if you'd like to exit the actor gracefully."
+        )
+    raise _ActorExit(0)
+
+
+def note_exit(error: SystemExit) -> None:
+    """The actor leaves: what the daemon is to tell others. A code that says failure is a crash, after
+    which it may come back."""
+    if error.code in (None, 0):
+        _core.actor_exiting(_EXIT_REASON)
+
+
+def finish() -> None:
+    """What an orderly end includes: the actor's own farewell, and the exit handlers of the program."""
+    import atexit
+
+    if _actor is None:
+        return
+    farewell = getattr(_actor.instance, "__ray_shutdown__", None)
+    try:
+        if callable(farewell):
+            farewell()
+    except Exception:
+        traceback.print_exc()
+    atexit._run_exitfuncs()
+
+
+def leave(error: SystemExit) -> NoReturn:
+    """From any thread: the process ends, in order."""
+    try:
+        note_exit(error)
+        finish()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        code = error.code
+        os._exit(code & 0xFF if isinstance(code, int) else 0 if code is None else 1)
+
+
+# ---- methods -------------------------------------------------------------------------------------
+
+
+def method(description: Any, group: int) -> Callable[..., Any]:
+    """What is called for a method that a caller described."""
+    assert _actor is not None
+    name, retry, is_dynamic = (
+        description if isinstance(description, tuple) else (description, None, False)
+    )
+    if group >= _actor.group_count:
+        raise ValueError(f"Actor {_actor.class_name} has no concurrency group number {group}")
+    function: Any = _special(_actor, name) or getattr(_actor.instance, name)
+    if retry is not None:
+        function = _retrying(function, *retry)
+    if is_dynamic:
+        from mobula import _remote
+
+        function = _remote._Dynamic(function)
+    return function
+
+
+def _special(actor: _Actor, name: str) -> Callable[..., Any] | None:
+    if name == "__ray_ready__":
+        return lambda: True
+    if name == "__ray_terminate__":
+        return exit_actor
+    if name == "__ray_call__":
+        return lambda function, *args, **kwargs: function(actor.instance, *args, **kwargs)
+    return None
+
+
+def _retrying(function: Any, retries_max: int, exceptions: Any) -> Callable[..., Any]:
+    from mobula import _remote
+
+    kinds = (Exception,) if exceptions is True else exceptions
+    if not asyncio.iscoroutinefunction(function):
+        return _remote._Retrying(function, kinds, retries_max)
+
+    @functools.wraps(function)
+    async def again(*args: Any, **kwargs: Any) -> Any:
+        retries = 0
+        while True:
+            try:
+                return await function(*args, **kwargs)
+            except kinds:
+                if retries == retries_max:
+                    raise
+                retries += 1
+
+    return again
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+def _run_threads(limits: list[int]) -> None:
+    threads = []
+    for group, limit in enumerate(limits):
+        for number in range(limit):
+            if group == 0 and number == 0:
+                continue  # The main thread.
+            name = f"mobula-actor-{group}-{number}"
+            threads.append(
+                threading.Thread(target=_run_calls, args=(group,), name=name, daemon=True)
+            )
+    for thread in threads:
+        thread.start()
+    _run_calls(0)
+
+
+def _run_calls(group: int) -> None:
+    try:
+        _core.run_calls(group)
+    except SystemExit as error:
+        leave(error)
+
+
+# ---- event loops ---------------------------------------------------------------------------------
+
+
+class _LoopGroup:
+    """The calls of one concurrency group, on an event loop of their own."""
+
+    def __init__(self, number: int, limit: int) -> None:
+        self._number = number
+        self._limit = limit
+        self._running = 0
+        self._is_full = False
+        self._taken = threading.Event()
+        self.tasks: dict[Any, asyncio.Task[None]] = {}
+        self.loop = asyncio.new_event_loop()
+
+    def run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        threading.Thread(target=self._feed, name="mobula-feeder", daemon=True).start()
+        self.loop.run_forever()
+
+    def _feed(self) -> None:
+        """Tells the loop whenever calls have come."""
+        while True:
+            more = _core.wait_for_call(self._number)
+            self._taken.clear()
+            self.loop.call_soon_threadsafe(self._take)
+            if not more:
+                return
+            self._taken.wait()
+
+    def _take(self) -> None:
+        while self._running < self._limit:
+            call = _core.take_call(self._number)
+            if call is None:
+                self._taken.set()
+                return
+            if isinstance(call, bool):
+                self.loop.stop()
+                return
+            self._running += 1
+            key = call.key
+            self.tasks[key] = self.loop.create_task(self._execute(call, key))
+        self._is_full = True
+
+    async def _execute(self, call: Any, key: Any) -> None:
+        _current_call.set(call)
+        try:
+            awaited = call.begin()
+            if awaited is None:
+                return
+            if hasattr(awaited, "__aiter__"):
+                await self._send_items(call, awaited)
+                call.finish(None)
+            else:
+                call.finish(await awaited)
+        except SystemExit as error:
+            leave(error)
+        except asyncio.CancelledError:
+            self._end(call, _cancellation())
+        except BaseException as error:
+            self._end(call, _without_our_frames(error))
+        finally:
+            del self.tasks[key]
+            self._running -= 1
+            if self._is_full:
+                self._is_full = False
+                self._take()
+
+    @staticmethod
+    def _end(call: Any, error: BaseException) -> None:
+        try:
+            call.fail(error)
+        except SystemExit as exit_error:
+            leave(exit_error)
+
+    async def _send_items(self, call: Any, items: Any) -> None:
+        async for item in items:
+            if call.waits:
+                wanted = await self.loop.run_in_executor(None, call.yield_item, item)
+            else:
+                wanted = call.yield_item(item)
+            if not wanted:
+                return
+
+
+def _cancellation() -> BaseException:
+    from mobula import exceptions
+
+    task = _core.current_task()
+    return exceptions.TaskCancelledError(task["task_id"] if task else None)
+
+
+def _without_our_frames(error: BaseException) -> BaseException:
+    step = error.__traceback__
+    while step is not None and step.tb_frame.f_globals.get("__name__") == __name__:
+        step = step.tb_next
+    return error.with_traceback(step)
+
+
+def _run_loops(limits: list[int]) -> None:
+    groups = [_LoopGroup(number, limit) for number, limit in enumerate(limits)]
+    threading.Thread(
+        target=_pass_cancels, args=(groups,), name="mobula-cancels", daemon=True
+    ).start()
+    for group in groups[1:]:
+        threading.Thread(target=group.run, name="mobula-loop", daemon=True).start()
+    groups[0].run()
+
+
+def _pass_cancels(groups: list[_LoopGroup]) -> None:
+    """Cancels the asyncio tasks whose calls are cancelled."""
+    while (key := _core.next_cancelled_call()) is not None:
+        for group in groups:
+            task = group.tasks.get(key)
+            if task is not None:
+                group.loop.call_soon_threadsafe(task.cancel)

@@ -1,0 +1,621 @@
+"""Actors: what `@remote` makes of a class, and the handles by which its methods are called.
+
+An actor is named by its *handle object*, an object like any other whose value describes the class. As
+long as somebody has a ref of it, the actor lives: handles hold one, methods hold one, and what is
+pickled of a handle is one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import pickle
+import weakref
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import cloudpickle  # type: ignore[import-untyped]
+from mobula import _actor_options, _core, _generator, _options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_STREAMING = _options.STREAMING
+_SPECIAL_METHODS = {
+    "__ray_ready__": "",
+    "__ray_call__": "fn, /, *args, **kwargs",
+    "__ray_terminate__": "",
+}
+
+
+class ActorClassInheritanceException(TypeError):
+    """A class cannot be derived from one that is remote."""
+
+
+# ---- what is known of a class ----------------------------------------------------------------
+
+
+class _Method:
+    """One method, as callers see it."""
+
+    __slots__ = ("ahead_max", "group", "name", "num_returns", "parameters", "retries", "retry")
+
+    def __init__(
+        self,
+        name: str,
+        parameters: str,
+        num_returns: Any,
+        group: str | None,
+        retries: int | None,
+        retry: Any,
+        ahead_max: int,
+    ) -> None:
+        self.name = name
+        self.parameters = parameters
+        self.num_returns = num_returns
+        self.group = group
+        self.retries = retries
+        self.retry = retry
+        self.ahead_max = ahead_max
+
+
+class _Info:
+    """What a handle knows of its actor's class and options. Shared by the handles of one class."""
+
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        self.class_name: str = state["class_name"]
+        self.methods = {name: _Method(name, *rest) for name, rest in state["methods"].items()}
+        for name, parameters in _SPECIAL_METHODS.items():
+            self.methods[name] = _Method(name, parameters, 1, None, None, False, 0)
+        self.groups: list[str] = state["groups"]
+        self.max_task_retries: int = state["max_task_retries"]
+        self.max_pending_calls: int = state["max_pending_calls"]
+        self.any_order: bool = state["any_order"]
+        self.concurrent: bool = state["concurrent"]
+
+    def group_number(self, name: str | None) -> int:
+        if name is None or name == _actor_options.DEFAULT_GROUP:
+            return 0
+        try:
+            return self.groups.index(name) + 1
+        except ValueError:
+            raise ValueError(
+                f"Actor class {self.class_name} has no concurrency group {name!r}; "
+                f"it has {self.groups}"
+            ) from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _info(state: bytes) -> _Info:
+    return _Info(pickle.loads(state))
+
+
+_PREFIXES: dict[Any, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
+
+
+def _parameters(function: Any, skip_first: bool) -> str:
+    """A function's parameters as source text, without values of defaults."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return "*args, **kwargs"
+    if skip_first and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+        parameters = parameters[1:]
+    pieces = []
+    last_kind = None
+    for parameter in parameters:
+        kind = parameter.kind
+        if last_kind is inspect.Parameter.POSITIONAL_ONLY and kind is not last_kind:
+            pieces.append("/")
+        if kind is inspect.Parameter.KEYWORD_ONLY and last_kind not in (
+            inspect.Parameter.KEYWORD_ONLY,
+            inspect.Parameter.VAR_POSITIONAL,
+        ):
+            pieces.append("*")
+        prefix = _PREFIXES.get(kind, "")
+        has_default = parameter.default is not inspect.Parameter.empty
+        pieces.append(f"{prefix}{parameter.name}{'=None' if has_default else ''}")
+        last_kind = kind
+    if last_kind is inspect.Parameter.POSITIONAL_ONLY:
+        pieces.append("/")
+    return ", ".join(pieces)
+
+
+@functools.lru_cache(maxsize=4096)
+def _stub(parameters: str) -> Callable[..., Any]:
+    """A function with these parameters, against which calls are checked."""
+    return eval(f"lambda {parameters}: None")  # type: ignore[no-any-return]  # Names, no values.
+
+
+def _unwrapped(value: Any) -> tuple[Any, bool]:
+    """(the function behind a class attribute, does it take self or cls first), or (None, False)."""
+    if isinstance(value, staticmethod):
+        return value.__func__, False
+    if isinstance(value, classmethod):
+        return value.__func__, True
+    if inspect.isfunction(value) or inspect.isbuiltin(value) or inspect.ismethoddescriptor(value):
+        return value, True
+    if isinstance(value, (functools.partialmethod,)):
+        return value, True
+    return None, False
+
+
+def _methods_of(cls: type) -> dict[str, tuple[Any, ...]]:
+    methods: dict[str, tuple[Any, ...]] = {}
+    for name in dir(cls):
+        if name in ("__init__", "__new__", "__init_subclass__", "__class_getitem__"):
+            continue
+        value = inspect.getattr_static(cls, name)
+        if name.startswith("__") and not inspect.isfunction(value):
+            continue
+        function, skip_first = _unwrapped(value)
+        if function is None:
+            continue
+        given: dict[str, Any] = getattr(function, "__mobula_method__", {})
+        num_returns = given.get("num_returns")
+        yields = _is_generator(function)
+        if num_returns is None:
+            num_returns = "streaming" if yields else 1
+        ahead = given.get("_generator_backpressure_num_objects") or 0
+        methods[name] = (
+            _parameters(function, skip_first),
+            num_returns,
+            given.get("concurrency_group"),
+            given.get("max_task_retries"),
+            given.get("retry_exceptions", False),
+            max(0, ahead),
+        )
+    return methods
+
+
+def _is_generator(function: Any) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def is_async_class(cls: type) -> bool:
+    """Has it a method that is `async def`? Then it is executed by an event loop."""
+    for name in dir(cls):
+        function, _ = _unwrapped(inspect.getattr_static(cls, name))
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            return True
+    return False
+
+
+def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
+    """Annotates a method of an actor class: `@method(num_returns=2)`.
+
+    num_returns, concurrency_group, max_task_retries, retry_exceptions. Without it a method returns one
+    value, or, if it yields, a stream of them.
+    """
+    if args:
+        raise AssertionError(
+            "The @ray.method decorator must be applied using no arguments with parentheses, or some "
+            "of the arguments "
+            f"{list(_actor_options.METHOD_OPTIONS)}, e.g. '@ray.method(num_returns=2)'."
+        )
+    _actor_options.check_method(options)
+
+    def annotate(function: Any) -> Any:
+        function.__mobula_method__ = dict(options)
+        return function
+
+    return annotate
+
+
+# ---- classes -----------------------------------------------------------------------------------
+
+_known_classes: weakref.WeakValueDictionary[bytes, ActorClass] = weakref.WeakValueDictionary()
+
+
+class _Creation:
+    """What all creations with the same options share."""
+
+    __slots__ = ("class_name", "is_async", "options", "settings", "state")
+
+    def __init__(self, cls: type, options: Mapping[str, Any]) -> None:
+        _actor_options.check_creation(options)
+        if options.get("runtime_env"):
+            raise NotImplementedError("The option 'runtime_env' is not supported yet")
+        self.is_async = is_async_class(cls)
+        self.options = _actor_options.ActorOptions(options, self.is_async)
+        self.class_name = cls.__name__
+        groups = self.options.groups
+        self.settings = {
+            "is_async": self.is_async,
+            "max_concurrency": self.options.max_concurrency,
+            "groups": groups,
+            "cpus_for_life": self.options.cpus_for_life,
+        }
+        self.state = cloudpickle.dumps(
+            {
+                "class_name": self.class_name,
+                "methods": _methods_of(cls),
+                "groups": list(groups),
+                "max_task_retries": self.options.max_task_retries,
+                "max_pending_calls": self.options.max_pending_calls,
+                "any_order": self.options.any_order,
+                "concurrent": self.is_async or self.options.max_concurrency > 1 or bool(groups),
+            }
+        )
+
+
+class ActorClass:
+    """A class whose instances are actors: `A.remote(...)` makes one, in a process of its own, and
+    returns its `ActorHandle`."""
+
+    def __init__(self, cls: type, options: dict[str, Any], identity: bytes | None = None) -> None:
+        self._identity = identity or os.urandom(16)
+        self._class = cls
+        self._options = options
+        self._creation: _Creation | None = None
+        self._signature: inspect.Signature | None = None
+        # The class itself as an object of the session with that number.
+        self._exported: tuple[int, Any] = (0, None)
+        for name in ("__module__", "__doc__", "__qualname__", "__name__"):
+            setattr(self, name, getattr(cls, name, None))
+        _known_classes[self._identity] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = self._class.__name__
+        raise TypeError(
+            f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
+        )
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
+        raise ActorClassInheritanceException(
+            f"Inheriting from the actor class {self._class.__name__} is not supported. Derive from "
+            "the plain class, and make the derived one remote."
+        )
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Makes an actor. Returns at once; with a name, when it is clear that the name is free."""
+        if self._creation is None:
+            self._creation = _Creation(self._class, self._options)
+        return self._create(self._creation, args, kwargs)
+
+    def options(self, **actor_options: Any) -> ActorClassWithOptions:
+        """The same class with other options, for one or more creations."""
+        _actor_options.check(actor_options, in_options=True)
+        return ActorClassWithOptions(self, actor_options)
+
+    def _remote(
+        self, args: Any = None, kwargs: dict[str, Any] | None = None, **actor_options: Any
+    ) -> ActorHandle:
+        return self.options(**actor_options).remote(*(args or ()), **(kwargs or {}))
+
+    def _create(
+        self, creation: _Creation, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ActorHandle:
+        from mobula import _session, runtime_context
+
+        if self._signature is None:
+            self._signature = _constructor_signature(self._class)
+        self._signature.bind(*args, **kwargs)
+        if not _core.is_connected():
+            _session.auto_init()
+        options = creation.options
+        namespace = options.namespace or ""
+        if options.name and not namespace:
+            namespace = runtime_context.get_runtime_context().namespace
+        resources = dict(options.resources)
+        if options.placement is not None:
+            context = runtime_context.get_runtime_context()
+            resources.update(options.placement.missing(context.get_node_labels()))
+        spec = _core.put((self._export(), args, kwargs, creation.settings))
+        handle = _core.put(creation.state)
+        try:
+            actor = _core.create_actor(
+                handle,
+                spec,
+                creation.class_name,
+                options.name,
+                namespace,
+                resources,
+                options.cpus_for_life,
+                options.max_restarts,
+                options.detached,
+                options.get_if_exists,
+            )
+        except KeyError:
+            from mobula import exceptions
+
+            raise exceptions.ActorAlreadyExistsError(
+                f"The name {options.name} (namespace={options.namespace}) is already taken. Please "
+                "use a different name or get the existing actor using "
+                f"ray.get_actor('{options.name}', namespace='{options.namespace}')"
+            ) from None
+        state = creation.state if actor == handle else _core.get(actor)
+        return ActorHandle(actor, state)
+
+    def _export(self) -> Any:
+        number = _core.session_number()
+        if self._exported[0] != number:
+            self._exported = (number, _core.put(_ByValue(self._class)))
+        return self._exported[1]
+
+    def __repr__(self) -> str:
+        return f"<ActorClass({self._class.__name__}) of {self._class.__module__}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_class, (self._identity, self._class, self._options)
+
+
+class _ByValue:
+    """Holds a class on its way to an actor."""
+
+    def __init__(self, cls: type) -> None:
+        self.cls = cls
+
+
+def _constructor_signature(cls: type) -> inspect.Signature:
+    try:
+        for name in ("__init__", "__new__"):
+            constructor: Any = getattr(cls, name)
+            if constructor is not getattr(object, name):
+                return inspect.signature(_stub(_parameters(constructor, True)))
+        return inspect.Signature()
+    except (TypeError, ValueError, SyntaxError):
+        return inspect.signature(lambda *args, **kwargs: None)
+
+
+def _load_class(identity: bytes, cls: type, options: dict[str, Any]) -> ActorClass:
+    known = _known_classes.get(identity)
+    return known if known is not None else ActorClass(cls, options, identity)
+
+
+class ActorClassWithOptions:
+    """What `ActorClass.options` returns."""
+
+    def __init__(self, base: ActorClass, options: dict[str, Any]) -> None:
+        self._base = base
+        self._options = options
+        self._creation: _Creation | None = None
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        if self._creation is None:
+            merged = {**self._base._options, **self._options}
+            self._creation = _Creation(self._base._class, merged)
+        return self._base._create(self._creation, args, kwargs)
+
+    def options(self, **more: Any) -> ActorClassWithOptions:
+        return self._base.options(**{**self._options, **more})
+
+    def _remote(
+        self, args: Any = None, kwargs: dict[str, Any] | None = None, **more: Any
+    ) -> ActorHandle:
+        return self.options(**more).remote(*(args or ()), **(kwargs or {}))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._base(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_class_with_options, (self._base, self._options)
+
+
+def _load_class_with_options(base: ActorClass, options: dict[str, Any]) -> ActorClassWithOptions:
+    return base.options(**options)
+
+
+def make_class(cls: type, options: dict[str, Any]) -> ActorClass:
+    """What `@remote` does with a class."""
+    _actor_options.check(options, in_options=False)
+    return ActorClass(cls, options)
+
+
+# ---- handles -----------------------------------------------------------------------------------
+
+
+class ActorHandle:
+    """Names an actor. `handle.method.remote(...)` calls a method and returns an ObjectRef.
+
+    It can be passed to tasks and other actors, and kept anywhere. When no handle of an actor and no
+    pending call is left, the actor's process ends.
+    """
+
+    def __init__(self, ref: Any, state: bytes) -> None:
+        # Methods are kept beside these as they are used. They hold `ref`, not the handle.
+        self._mobula_ref = ref
+        self._mobula_state = state
+        self._mobula_info = _info(state)
+
+    def __getattr__(self, name: str) -> Any:
+        info = self.__dict__.get("_mobula_info")
+        if info is None or name not in info.methods:
+            raise AttributeError(f"'ActorHandle' object has no attribute '{name}'")
+        found = ActorMethod(self._mobula_ref, info, info.methods[name])
+        self.__dict__[name] = found
+        return found
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *self._mobula_info.methods})
+
+    @property
+    def _actor_id(self) -> Any:
+        from mobula._ids import ActorID
+
+        return ActorID(_core.actor_id(self._mobula_ref))
+
+    @property
+    def _ray_actor_id(self) -> Any:
+        return self._actor_id
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActorHandle):
+            return NotImplemented
+        return bool(self._mobula_ref == other._mobula_ref)
+
+    def __hash__(self) -> int:
+        return hash(self._mobula_ref)
+
+    def __repr__(self) -> str:
+        return f"Actor({self._mobula_info.class_name}, {_core.actor_id(self._mobula_ref)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ActorHandle, (self._mobula_ref, self._mobula_state)
+
+
+class ActorMethod:
+    """A method of one actor. `remote` calls it."""
+
+    __slots__ = ("__weakref__", "_info", "_method", "_options", "_ref", "remote")
+
+    def __init__(
+        self, ref: Any, info: _Info, method: _Method, options: dict[str, Any] | None = None
+    ) -> None:
+        self._ref = ref
+        self._info = info
+        self._method = method
+        self._options = options or {}
+        self.remote = _submitter(ref, info, method, self._options)
+
+    def options(self, **options: Any) -> ActorMethod:
+        """The same method with other options: num_returns, name, concurrency_group,
+        max_task_retries, retry_exceptions, _generator_backpressure_num_objects."""
+        return ActorMethod(self._ref, self._info, self._method, {**self._options, **options})
+
+    def _remote(
+        self, args: Any = None, kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> Any:
+        submit = self.options(**options).remote if options else self.remote
+        return submit(*(args or ()), **(kwargs or {}))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        name = self._method.name
+        raise TypeError(
+            "Actor methods cannot be called directly. Instead of running "
+            f"'object.{name}()', try 'object.{name}.remote()'."
+        )
+
+    def __repr__(self) -> str:
+        return f"<ActorMethod {self._info.class_name}.{self._method.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # With the handle's ref, by which the actor lives.
+        return _load_method, (self._ref, self._method.name, self._options, _core.get(self._ref))
+
+
+def _load_method(ref: Any, name: str, options: dict[str, Any], state: bytes) -> ActorMethod:
+    info = _info(state)
+    return ActorMethod(ref, info, info.methods[name], options)
+
+
+def _submitter(ref: Any, info: _Info, method: _Method, options: Mapping[str, Any]) -> Any:
+    num_returns = options.get("num_returns")
+    num_returns = method.num_returns if num_returns is None else num_returns
+    retries = options.get("max_task_retries")
+    if retries is None:
+        retries = info.max_task_retries if method.retries is None else method.retries
+    retry = options.get("retry_exceptions")
+    retry = method.retry if retry is None else retry
+    group = info.group_number(options.get("concurrency_group") or method.group)
+    ahead = options.get("_generator_backpressure_num_objects")
+    ahead = method.ahead_max if ahead is None else max(0, ahead)
+    name = options.get("name") or f"{info.class_name}.{method.name}"
+    is_dynamic = num_returns == "dynamic"
+    streams = num_returns == "streaming"
+    if not streams and not is_dynamic and not isinstance(num_returns, int):
+        raise ValueError(f"num_returns is a number, 'dynamic' or 'streaming', not {num_returns!r}")
+    source = _source(
+        name,
+        method.name,
+        method.parameters,
+        group,
+        (retries, tuple(retry) if isinstance(retry, (list, tuple)) else retry) if retry else None,
+        is_dynamic,
+    )
+    submit = _core.Submitter(
+        source,
+        {},
+        1 if streams or is_dynamic else int(num_returns),
+        retries,
+        streams,
+        ahead,
+        ref,
+        info.any_order,
+        info.concurrent,
+        info.max_pending_calls,
+    )
+    return _StreamingCall(submit) if streams else submit
+
+
+class _StreamingCall:
+    """Calls a method whose items come one by one."""
+
+    __slots__ = ("_submit",)
+
+    def __init__(self, submit: _core.Submitter) -> None:
+        self._submit = submit
+
+    def __call__(self, *args: Any, **kwargs: Any) -> _generator.ObjectRefGenerator:
+        return _generator.ObjectRefGenerator(self._submit(*args, **kwargs))
+
+
+@functools.lru_cache(maxsize=4096)
+def _source(
+    name: str, method: str, parameters: str, group: int, retry: Any, is_dynamic: bool
+) -> _core.FunctionSource:
+    """What is sent for a method: its name, or, if it is not to be called plainly, a description."""
+    plain = retry is None and not is_dynamic
+    description = method if plain else (method, retry, is_dynamic)
+    return _core.FunctionSource(_stub(parameters), name, description, group)
+
+
+# ---- functions ---------------------------------------------------------------------------------
+
+
+def exit_actor() -> NoReturn:
+    """Ends the actor that calls it, after the calls before this one. It does not come back. TypeError:
+    the caller is no actor."""
+    from mobula import _actor_worker
+
+    _actor_worker.exit_actor()
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """The handle of a named actor. ValueError: there is none."""
+    from mobula import _session, runtime_context
+
+    if not name:
+        raise ValueError("Please supply a non-empty value to get_actor")
+    if namespace is not None and not isinstance(namespace, str):
+        raise TypeError("namespace must be None or a string.")
+    if namespace == "":
+        raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
+    if not _core.is_connected():
+        _session.auto_init()
+    if namespace is None:
+        namespace = runtime_context.get_runtime_context().namespace
+    ref = _core.find_actor(name, namespace)
+    if ref is None:
+        raise ValueError(
+            f"Failed to look up actor with name '{name}'. This could because 1. You are trying to "
+            "look up a named actor you didn't create. 2. The named actor died. 3. You did not use a "
+            "namespace matching the namespace of the actor."
+        )
+    return ActorHandle(ref, _core.get(ref))
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """Kills the actor's process at once. With `no_restart=False` the actor comes back if its
+    `max_restarts` allows. Returns at once. ValueError: not a handle."""
+    if not isinstance(actor, ActorHandle):
+        raise ValueError(
+            "ray.kill() only supported for actors. For tasks, try ray.cancel(). "
+            f"Got: {type(actor)}."
+        )
+    _core.kill_actor(actor._mobula_ref, no_restart)
+
+
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """Names of all named actors that live, of this namespace; or of all, as
+    {"name": ..., "namespace": ...}."""
+    from mobula import _session, runtime_context
+
+    _session.require_session()
+    if all_namespaces:
+        return [{"name": n, "namespace": space} for n, space in _core.list_actors("")]
+    namespace = runtime_context.get_runtime_context().namespace
+    return [name for name, _ in _core.list_actors(namespace)]

@@ -1,0 +1,114 @@
+#pragma once
+// RuntimeState: what a RuntimeImpl remembers. It does nothing by itself.
+//
+// Threads: `lock_` guards every member below "guarded by lock_".
+
+#include <array>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+
+#include "core/objects/ref_table.h"
+#include "core/tasks/dispatcher.h"
+#include "process/actor_calls.h"
+#include "process/channel.h"
+#include "process/execution.h"
+#include "process/notifications.h"
+#include "process/question.h"
+#include "process/runtime.h"
+#include "process/store_client.h"
+#include "process/uplink.h"
+#include "process/waiter.h"
+#include "shm/home.h"
+#include "shm/trace.h"
+#include "wire/control.h"
+
+namespace mobula::process {
+
+struct RuntimeState {
+  RuntimeState(shm::Fd socket, RuntimeOptions options);
+
+  // ---- constant after start()
+  shm::Fd socket_;
+  RuntimeOptions options_;
+  const int pid_;
+  shm::Mapping bell_memory_;
+  shm::Mapping home_memory_;
+  shm::Mapping daemon_bell_memory_;
+  shm::Fd daemon_event_;
+  shm::BellPage* bell_ = nullptr;
+  shm::DaemonBell* daemon_bell_ = nullptr;
+  NodeId node_{};
+  ProcessId process_{};
+  JobId job_{};
+  std::string session_directory_;
+  uint32_t depth_ = 1;  // Of the tasks that are submitted here; a worker's changes with the lease.
+
+  mutable std::mutex lock_;
+  // ---- guarded by lock_
+  std::unique_ptr<Uplink> uplink_;
+  tasks::Dispatcher dispatcher_;
+  tasks::Effects effects_;
+  tasks::Effects carrying_;            // Being carried out; kept for its memory.
+  std::vector<Task*> startable_;       // Their last argument has arrived.
+  std::vector<Object*> unreferenced_;  // Their last count was dropped.
+  bool freeing_ = false;
+  objects::RefTable refs_;
+  std::vector<ObjectId> refs_ahead_;  // Of a value that is about to arrive.
+  std::string disconnected_;          // Why, once it happened.
+  bool leaving_ = false;
+  std::optional<bool> goodbye_;  // Said; does the daemon stay?
+  bool exit_asked_ = false;
+  uint64_t next_index_ = 1;
+  uint64_t next_call_ = 1;
+  std::vector<std::unique_ptr<Function>> functions_;
+  std::vector<ResourceSet> requests_;  // What the binding knows as shape n is at n - 1.
+  std::vector<ShapeKey> shapes_;       // The dispatcher's shape n is at n - 1.
+  std::map<std::pair<uint32_t, uint32_t>, uint32_t> shape_numbers_;  // By request and depth.
+  std::vector<bool> shapes_told_;
+  std::map<uint32_t, std::string> infeasible_;  // Shapes whose tasks fail, and why.
+  std::map<ChannelId, std::unique_ptr<OutboundChannel>> outbound_;
+  std::map<ChannelId, std::unique_ptr<InboundChannel>> inbound_;
+  std::array<ChannelEnd*, shm::kBellBits> by_bit_{};
+  std::vector<OutboundChannel*> results_ready_;
+  std::deque<InboundChannel*> tasks_ready_;
+  std::vector<std::pair<Instant, std::unique_ptr<ChannelEnd>>> retired_;
+  std::unordered_map<ObjectId, Object*, ObjectIdHash> known_;  // Shared and foreign objects.
+  std::map<LeaseId, std::vector<uint32_t>> lease_gpus_;
+  Task* live_tasks_ = nullptr;  // Submitted and not done; linked by live_previous, live_next.
+  uint64_t unfinished_ = 0;     // How many they are.
+  uint64_t waits_ = 0;          // Entries into wait(), for the reader thread.
+  bool senders_waiting_ = false;
+  Waiter* reader_ = nullptr;  // Whoever polls for all.
+  std::vector<Waiter*> parked_;
+  std::map<uint64_t, Question*> questions_;
+  uint64_t next_question_ = 1;
+  std::multimap<SegmentId, Question*> openings_;
+  std::unique_ptr<StoreClient> store_;
+  std::condition_variable answered_;
+  std::deque<LogLine> log_lines_;
+  uint64_t log_lines_lost_ = 0;
+  std::condition_variable log_arrived_;
+  Notifications notifications_;
+  std::unique_ptr<ActorRole> role_;  // Of an actor.
+  Execution execution_;              // Of a worker, like all that follows.
+  const InboundChannel* lease_of_last_ = nullptr;
+  std::unique_ptr<shm::TraceWriter> trace_;
+  std::unordered_map<std::string, uint32_t> trace_names_;
+
+  // ---- their own synchronization
+  std::atomic<Object*> dropped_{nullptr};
+  std::atomic<bool> stop_{false};
+  std::atomic<uint32_t> reader_word_{0};  // The reader thread sleeps on it for good.
+  std::atomic<bool> reader_asleep_{false};
+  SpinCredit get_credit_;  // Of the thread that reads; races are harmless, values are bounded.
+  SpinCredit task_credit_;
+
+  std::thread link_thread_;
+  std::thread reader_thread_;
+};
+
+}  // namespace mobula::process

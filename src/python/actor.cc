@@ -1,0 +1,386 @@
+#include "python/actor.h"
+
+#include <string>
+#include <vector>
+
+#include "python/object_ref.h"
+#include "python/objects.h"
+#include "python/submitter.h"
+#include "python/worker_loop.h"
+
+namespace mobula::python {
+
+namespace {
+
+using process::ClaimedTask;
+using process::Object;
+
+// ---- any process
+
+bool read_actor(PyObject* value, Session& session) {
+  if (!is_ref(value)) {
+    PyErr_SetString(PyExc_TypeError, "not the ref of an actor");
+    return false;
+  }
+  return check_session(as_ref(value), session);
+}
+
+PyObject* raise_actor_error(const Error& error) {
+  if (error.code != ErrorCode::kInvalidArgument || PyErr_Occurred()) return raise_error(error);
+  PyErr_SetObject(PyExc_KeyError, to_text(error.message).get());
+  return nullptr;
+}
+
+// (handle ref, spec ref, class name, name, namespace, resources, cpus for life, max restarts, detached,
+// get if exists) -> ref. KeyError: the name is taken.
+PyObject* create_actor(PyObject*, PyObject* arguments) {
+  PyObject* handle;
+  PyObject* spec;
+  const char* class_name;
+  const char* name;
+  const char* name_space;
+  PyObject* resources;
+  double cpus_for_life;
+  process::ActorCreation creation;
+  int detached;
+  int get_if_exists;
+  if (!PyArg_ParseTuple(arguments, "OOsssOdipp", &handle, &spec, &class_name, &name, &name_space,
+                        &resources, &cpus_for_life, &creation.restarts_max, &detached,
+                        &get_if_exists)) {
+    return nullptr;
+  }
+  Session* open = require_session();
+  if (open == nullptr || !read_actor(handle, *open) || !read_actor(spec, *open)) return nullptr;
+  const SessionUse use(open);
+  const auto amounts = read_resources(resources);
+  if (amounts == nullptr) return nullptr;
+  creation.handle = as_ref(handle)->object;
+  creation.spec = as_ref(spec)->object;
+  creation.class_name = class_name;
+  creation.name = name;
+  creation.name_space = name_space;
+  creation.resources = *amounts;
+  creation.cpus_for_life = static_cast<ResourceAmount>(cpus_for_life * kResourceUnit + 0.5);
+  creation.detached = detached != 0;
+  creation.get_if_exists = get_if_exists != 0;
+  PythonGate gate;
+  const Result<Object*> made = use.runtime().create_actor(creation, gate);
+  if (!made) return raise_actor_error(made.error());
+  return make_ref(*open, *made);
+}
+
+// (name, namespace) -> ref or None
+PyObject* find_actor(PyObject*, PyObject* arguments) {
+  const char* name;
+  const char* name_space;
+  if (!PyArg_ParseTuple(arguments, "ss", &name, &name_space)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  PythonGate gate;
+  const Result<Object*> found = use.runtime().find_actor(name, name_space, gate);
+  if (!found) return raise_actor_error(found.error());
+  if (*found == nullptr) Py_RETURN_NONE;
+  return make_ref(*open, *found);
+}
+
+// (namespace or "") -> [(name, namespace)]
+PyObject* list_actors(PyObject*, PyObject* arguments) {
+  const char* name_space;
+  if (!PyArg_ParseTuple(arguments, "s", &name_space)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  PythonGate gate;
+  const auto names = use.runtime().list_actors(name_space, gate);
+  if (!names) return raise_error(names.error());
+  Owned list(PyList_New(0));
+  for (const auto& [name, its_space] : *names) {
+    const Owned pair(Py_BuildValue("(NN)", to_text(name).release(), to_text(its_space).release()));
+    if (!list || !pair || PyList_Append(list.get(), pair.get()) != 0) return nullptr;
+  }
+  return list.release();
+}
+
+// (ref, no_restart)
+PyObject* kill_actor(PyObject*, PyObject* arguments) {
+  PyObject* actor;
+  int no_restart;
+  if (!PyArg_ParseTuple(arguments, "Op", &actor, &no_restart)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr || !read_actor(actor, *open)) return nullptr;
+  const SessionUse use(open);
+  use.runtime().kill_actor(as_ref(actor)->object, no_restart != 0);
+  Py_RETURN_NONE;
+}
+
+// The actor's id: 32 hexadecimal digits of its handle object's.
+PyObject* actor_id(PyObject*, PyObject* ref) {
+  if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "not the ref of an actor");
+  const ObjectId id = as_ref(ref)->id;
+  char text[40];
+  std::snprintf(text, sizeof text, "%08x%08x%016llx", number(id.node), number(id.creator),
+                static_cast<unsigned long long>(id.index));
+  return PyUnicode_FromString(text);
+}
+
+// ---- a process that is an actor
+
+PyObject* actor_identity(PyObject*, PyObject*) {
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  const process::ActorIdentity identity = use.runtime().actor_identity();
+  if (identity.actor.is_nil()) Py_RETURN_NONE;
+  char text[40];
+  std::snprintf(text, sizeof text, "%08x%08x%016llx", number(identity.actor.node),
+                number(identity.actor.creator),
+                static_cast<unsigned long long>(identity.actor.index));
+  return Py_BuildValue("{sssIsNsNsN}", "actor_id", text, "restarts", identity.restarts,
+                       "class_name", to_text(identity.class_name).release(), "name",
+                       to_text(identity.name).release(), "namespace",
+                       to_text(identity.name_space).release());
+}
+
+// (is spec) -> the ref of what the actor is made from, or of its own handle
+PyObject* actor_ref(PyObject*, PyObject* is_spec) {
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  const process::ActorIdentity identity = use.runtime().actor_identity();
+  if (identity.actor.is_nil()) Py_RETURN_NONE;
+  Object* object = use.runtime().adopt_object(is_spec == Py_True ? identity.spec : identity.actor);
+  return make_ref(*open, object);
+}
+
+// (number of concurrency groups)
+PyObject* actor_made(PyObject*, PyObject* groups) {
+  const long count = PyLong_AsLong(groups);
+  if (PyErr_Occurred()) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  use.runtime().actor_made(static_cast<uint32_t>(count));
+  Py_RETURN_NONE;
+}
+
+PyObject* text_call(PyObject* text, void (*call)(process::Runtime&, const std::string&)) {
+  Py_ssize_t size = 0;
+  const char* bytes = PyUnicode_AsUTF8AndSize(text, &size);
+  if (bytes == nullptr) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  call(use.runtime(), std::string(bytes, static_cast<size_t>(size)));
+  Py_RETURN_NONE;
+}
+
+PyObject* actor_failed(PyObject*, PyObject* text) {
+  return text_call(text, [](process::Runtime& runtime, const std::string& words) {
+    runtime.actor_failed(words, {});
+  });
+}
+
+PyObject* actor_exiting(PyObject*, PyObject* text) {
+  return text_call(text, [](process::Runtime& runtime, const std::string& words) {
+    runtime.actor_exiting(words);
+  });
+}
+
+// Executes calls of a group until the end.
+PyObject* run_calls(PyObject*, PyObject* group) {
+  const long number = PyLong_AsLong(group);
+  if (PyErr_Occurred()) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr || the_worker == nullptr) return nullptr;
+  const SessionUse use(open);
+  if (!the_worker->run_calls(static_cast<uint32_t>(number))) return nullptr;
+  Py_RETURN_NONE;
+}
+
+// ---- calls of event loops
+
+struct CallObject {
+  PyObject_HEAD ClaimedTask* task;  // Null once it is over.
+};
+
+CallObject* as_call(PyObject* object) { return reinterpret_cast<CallObject*>(object); }
+
+PyTypeObject call_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
+bool any_call = false;
+
+void call_dealloc(PyObject* self) {
+  delete as_call(self)->task;
+  PyObject_Free(self);
+}
+
+bool check_open(CallObject* call) {
+  if (call->task != nullptr && the_worker != nullptr) return true;
+  PyErr_SetString(PyExc_RuntimeError, "the call is over");
+  return false;
+}
+
+// What has to be awaited, or None: the call is over. SystemExit: the actor ends.
+PyObject* call_begin(PyObject* self, PyObject*) {
+  CallObject* call = as_call(self);
+  if (!check_open(call)) return nullptr;
+  const Owned keep(Py_NewRef(self));
+  PyObject* result = the_worker->begin(*call->task);
+  if (result == Py_None) {
+    delete call->task;
+    call->task = nullptr;
+  }
+  return result;
+}
+
+PyObject* over(CallObject* call, bool goes_on) {
+  delete call->task;
+  call->task = nullptr;
+  if (!goes_on) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* call_finish(PyObject* self, PyObject* value) {
+  CallObject* call = as_call(self);
+  if (!check_open(call)) return nullptr;
+  return over(call, the_worker->end(*call->task, Owned(Py_NewRef(value))));
+}
+
+PyObject* call_fail(PyObject* self, PyObject* error) {
+  CallObject* call = as_call(self);
+  if (!check_open(call)) return nullptr;
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
+  return over(call, the_worker->end(*call->task, Owned()));
+}
+
+// False: nobody wants more items.
+PyObject* call_yield(PyObject* self, PyObject* item) {
+  CallObject* call = as_call(self);
+  if (!check_open(call)) return nullptr;
+  const Owned keep(Py_NewRef(self));
+  process::Waited sent = process::Waited::kEnough;
+  if (!the_worker->send_item(*call->task, Owned(Py_NewRef(item)), sent)) return nullptr;
+  return PyBool_FromLong(sent == process::Waited::kEnough);
+}
+
+PyObject* call_streaming(PyObject* self, void*) {
+  const ClaimedTask* task = as_call(self)->task;
+  return PyBool_FromLong(task != nullptr && task->streaming);
+}
+
+// May `yield_item` wait for the consumer?
+PyObject* call_waits(PyObject* self, void*) {
+  const ClaimedTask* task = as_call(self)->task;
+  return PyBool_FromLong(task != nullptr && task->ahead_max != 0);
+}
+
+PyObject* call_key(PyObject* self, void*) {
+  const ClaimedTask* task = as_call(self)->task;
+  if (task == nullptr) Py_RETURN_NONE;
+  return Py_BuildValue("(KK)", static_cast<unsigned long long>(task->channel),
+                       static_cast<unsigned long long>(task->claim_tag));
+}
+
+PyMethodDef call_methods[] = {{"begin", call_begin, METH_NOARGS, nullptr},
+                              {"finish", call_finish, METH_O, nullptr},
+                              {"fail", call_fail, METH_O, nullptr},
+                              {"yield_item", call_yield, METH_O, nullptr},
+                              {nullptr, nullptr, 0, nullptr}};
+
+PyGetSetDef call_properties[] = {{"streaming", call_streaming, nullptr, nullptr, nullptr},
+                                 {"waits", call_waits, nullptr, nullptr, nullptr},
+                                 {"key", call_key, nullptr, nullptr, nullptr},
+                                 {nullptr, nullptr, nullptr, nullptr, nullptr}};
+
+// (group) -> ActorCall, None (there is none now), or False (the end)
+PyObject* take_call(PyObject*, PyObject* group) {
+  const long number = PyLong_AsLong(group);
+  if (PyErr_Occurred()) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  auto task = std::make_unique<ClaimedTask>();
+  switch (use.runtime().take_call(static_cast<uint32_t>(number), *task)) {
+    case process::NextTask::kTask:
+      break;
+    case process::NextTask::kNone:
+      Py_RETURN_NONE;
+    default:
+      Py_RETURN_FALSE;
+  }
+  any_call = true;
+  CallObject* call = PyObject_New(CallObject, &call_type);
+  if (call == nullptr) return nullptr;
+  call->task = task.release();
+  return reinterpret_cast<PyObject*>(call);
+}
+
+// The key of a running call that was cancelled; None at the end.
+PyObject* next_cancelled_call(PyObject*, PyObject*) {
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  uint64_t channel = 0;
+  uint64_t tag = 0;
+  bool more = false;
+  {
+    const WithoutGil others_run;
+    more = use.runtime().next_cancelled_call(channel, tag);
+  }
+  if (!more) Py_RETURN_NONE;
+  return Py_BuildValue("(KK)", static_cast<unsigned long long>(channel),
+                       static_cast<unsigned long long>(tag));
+}
+
+// (group) -> is there more? Without the GIL.
+PyObject* wait_for_call(PyObject*, PyObject* group) {
+  const long number = PyLong_AsLong(group);
+  if (PyErr_Occurred()) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  bool more = false;
+  {
+    const WithoutGil others_run;
+    more = use.runtime().wait_for_call(static_cast<uint32_t>(number));
+  }
+  return PyBool_FromLong(more);
+}
+
+}  // namespace
+
+const ClaimedTask* awaited_call() {
+  if (!any_call) return nullptr;
+  const Owned call(call_hook("current_call", Owned(PyTuple_New(0))));
+  if (!call || !Py_IS_TYPE(call.get(), &call_type)) return nullptr;
+  return as_call(call.get())->task;  // Its context keeps it.
+}
+
+PyMethodDef actor_methods[] = {{"create_actor", create_actor, METH_VARARGS, nullptr},
+                               {"find_actor", find_actor, METH_VARARGS, nullptr},
+                               {"list_actors", list_actors, METH_VARARGS, nullptr},
+                               {"kill_actor", kill_actor, METH_VARARGS, nullptr},
+                               {"actor_id", actor_id, METH_O, nullptr},
+                               {"actor_identity", actor_identity, METH_NOARGS, nullptr},
+                               {"actor_ref", actor_ref, METH_O, nullptr},
+                               {"actor_made", actor_made, METH_O, nullptr},
+                               {"actor_failed", actor_failed, METH_O, nullptr},
+                               {"actor_exiting", actor_exiting, METH_O, nullptr},
+                               {"run_calls", run_calls, METH_O, nullptr},
+                               {"take_call", take_call, METH_O, nullptr},
+                               {"next_cancelled_call", next_cancelled_call, METH_NOARGS, nullptr},
+                               {"wait_for_call", wait_for_call, METH_O, nullptr},
+                               {nullptr, nullptr, 0, nullptr}};
+
+bool init_actor_call_type() {
+  call_type.tp_name = "mobula._core.ActorCall";
+  call_type.tp_doc = "A call of this actor that an event loop executes.";
+  call_type.tp_basicsize = sizeof(CallObject);
+  call_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  call_type.tp_dealloc = call_dealloc;
+  call_type.tp_methods = call_methods;
+  call_type.tp_getset = call_properties;
+  return PyType_Ready(&call_type) == 0;
+}
+
+}  // namespace mobula::python
