@@ -32,6 +32,7 @@ void refuse(int driver_fd, const std::string& message) {
 }  // namespace
 
 int run_node(const node::NodeOptions& options) {
+  node::set_log_file(options.session_directory + "/daemon.log");
   node::set_log_level(options.log_level);
   // For the case that the node takes the socket with it.
   shm::Fd spare;

@@ -1,15 +1,10 @@
 #include "node/log_pump.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <utility>
-
-#include "node/log.h"
 
 namespace mobula::node {
 
@@ -130,21 +125,15 @@ void LogPump::take_lines(ProcessId worker, Source& source, Stream& stream, bool 
   send(source, stream.is_stderr, lines);
 }
 
-// The file is open only while it is written: descriptors are scarcer than time here.
 void LogPump::write_file(ProcessId worker, const Source& source, Stream& stream,
                          const std::vector<Line>& lines) const {
-  if (stream.file_bytes >= kLogFileBytesMax) return;
-  const std::string path = fmt::format("{}/worker-{}-{}.{}", directory_, number(worker), source.pid,
-                                       stream.is_stderr ? "err" : "out");
-  const shm::Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
-  if (!file.valid()) return;
+  if (stream.file.path.empty()) {
+    stream.file.path = fmt::format("{}/worker-{}-{}.{}", directory_, number(worker), source.pid,
+                                   stream.is_stderr ? "err" : "out");
+  }
   std::string text;
   for (const Line& line : lines) text += line.text + "\n";
-  stream.file_bytes += text.size();
-  if (stream.file_bytes >= kLogFileBytesMax) text += "(the rest is not kept)\n";
-  if (::write(file.get(), text.data(), text.size()) < 0) {
-    log_warning(fmt::format("file={} event=write_failed why=\"{}\"", path, std::strerror(errno)));
-  }
+  files_.append(stream.file, text);
 }
 
 void LogPump::send(const Source& source, bool is_stderr, const std::vector<Line>& lines) {
@@ -204,6 +193,7 @@ std::string LogPump::finish(ProcessId worker) {
   std::string tail;
   for (const std::string& line : source.tail) tail += line + "\n";
   if (!tail.empty()) tail.pop_back();
+  for (Stream& stream : source.streams) files_.end(std::move(stream.file));
   sources_.erase(found);
   return tail;
 }

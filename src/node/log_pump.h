@@ -7,7 +7,7 @@
 //
 // Threads: the loop's.
 // Limits:  kSliceBytes read a turn; kLineBytesMax a line (longer ones are cut in pieces); kTailLines
-//          kept for a death; kLogFileBytesMax a file; lines for a driver that does not read are
+//          kept for a death; files as LogFiles says; lines for a driver that does not read are
 //          dropped, with a notice of how many, when kUnreadBytesMax wait for it.
 
 #include <array>
@@ -22,6 +22,7 @@
 
 #include "base/ids.h"
 #include "io/loop.h"
+#include "node/log_files.h"
 #include "node/sessions.h"
 
 namespace mobula::node {
@@ -30,7 +31,6 @@ constexpr size_t kSliceBytes = 64 * 1024;
 constexpr size_t kLineBytesMax = 16 * 1024;
 constexpr size_t kTailLines = 20;
 constexpr size_t kTailLineBytesMax = 400;
-constexpr uint64_t kLogFileBytesMax = 16 * 1024 * 1024;
 constexpr size_t kUnreadBytesMax = 4 * 1024 * 1024;
 constexpr std::string_view kNameMark = "\x01\x02mobula:name:";
 
@@ -46,6 +46,8 @@ class LogPump {
   std::string finish(ProcessId worker);
   // Says how many lines were dropped, if any were. Comes by itself before the next line.
   void tell_dropped(ProcessId driver);
+  // A log file in the directory that somebody else wrote, and that is complete.
+  void keep_file(const std::string& path) { files_.end_written(path); }
   // A line of the daemon's own for the driver.
   void tell(ProcessId driver, const std::string& text);
 
@@ -55,7 +57,7 @@ class LogPump {
     bool is_stderr = false;
     std::string unfinished;
     std::string name;
-    uint64_t file_bytes = 0;
+    LogFile file;
     std::unique_ptr<io::Watch> watch;
   };
   struct Source {
@@ -80,6 +82,7 @@ class LogPump {
   io::Loop& loop_;
   Sessions& sessions_;
   const std::string directory_;
+  LogFiles files_;
   std::map<ProcessId, Source> sources_;
   std::map<ProcessId, uint64_t> dropped_;  // Lines, by driver.
 };

@@ -582,6 +582,7 @@ void Node::finish_job(JobId id) {
   Session* driver = sessions_.find(found->second.driver);
   if (driver != nullptr && driver->socket && !terminating_) return;  // It has yet to close.
   queries_.forget_job(id);
+  logs_.keep_file(workers_.zygote_log(id));
   log_info(fmt::format("job={} event=over", number(id)));
   jobs_.erase(found);
   stop_if_unused();

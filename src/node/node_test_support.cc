@@ -4,20 +4,24 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "io/packet_socket.h"
 #include "node/log.h"
 #include "node/node.h"
+#include "node/session_file.h"
 
 namespace mobula::node {
 
@@ -135,8 +139,9 @@ void FakeProcess::send_packet(std::span<const std::byte> bytes) const {
 }
 
 void FakeProcess::say_hello(wire::fb::ProcessKind kind, uint32_t protocol,
-                            const std::string& directory) {
+                            const std::string& directory, const std::string& token) {
   wire::Builder builder;
+  const auto said_token = builder.CreateString(token);
   const auto python = builder.CreateString("/proc/self/exe");
   const auto where = builder.CreateString(directory);
   std::vector<flatbuffers::Offset<wire::fb::EnvironmentVariable>> variables;
@@ -147,8 +152,8 @@ void FakeProcess::say_hello(wire::fb::ProcessKind kind, uint32_t protocol,
   }
   const auto environment = builder.CreateVector(variables);
   send_packet(wire::finish_to_daemon(
-      builder, wire::fb::CreateHello(builder, protocol, kind, static_cast<uint32_t>(::getpid()), 0,
-                                     python, where, 0, environment, true)));
+      builder, wire::fb::CreateHello(builder, protocol, kind, static_cast<uint32_t>(::getpid()),
+                                     said_token, python, where, 0, environment, true)));
 }
 
 std::optional<Received> FakeProcess::receive() {
@@ -226,6 +231,22 @@ FakeNode::FakeNode(double cpus) {
     ::_exit(0);
   }
   driver_ = std::make_unique<FakeProcess>(std::move(pair->theirs));
+}
+
+FakeProcess FakeNode::guest() const {
+  shm::Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::snprintf(address.sun_path, sizeof address.sun_path, "%s/%s", directory_.c_str(),
+                kSessionSocket);
+  EXPECT_EQ(::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address),
+            0);
+  return FakeProcess(std::move(socket));
+}
+
+std::string FakeNode::token() const {
+  std::ifstream file(directory_ + "/session.json");
+  return json::parse(file).at("token").get<std::string>();
 }
 
 int FakeNode::wait() {

@@ -33,7 +33,8 @@ class FakeProcess {
   explicit FakeProcess(shm::Fd socket) : socket_(std::move(socket)) {}
 
   void send_packet(std::span<const std::byte> bytes) const;
-  void say_hello(wire::fb::ProcessKind kind, uint32_t protocol, const std::string& directory);
+  void say_hello(wire::fb::ProcessKind kind, uint32_t protocol, const std::string& directory,
+                 const std::string& token = "");
   // The next packet; nullopt: the daemon has closed. Fails the test after a long while.
   std::optional<Received> receive();
   // The next packet of a kind; others before it are dropped.
@@ -88,6 +89,9 @@ class FakeNode {
   FakeProcess& driver() { return *driver_; }
   pid_t pid() const { return pid_; }
   const std::string& directory() const { return directory_; }
+  // A process that did not start the node, and the token that its Hello needs.
+  FakeProcess guest() const;
+  std::string token() const;
   // Waits for the end of the node; its exit status as waitpid gives it.
   int wait();
 

@@ -61,6 +61,8 @@ class WorkerProcesses {
 
   // SIGCHLD came.
   void collect();
+  // Where the zygote of a job writes.
+  std::string zygote_log(JobId job) const;
   // The last lines that the zygote of a job wrote.
   std::string zygote_log_tail(JobId job) const;
 
@@ -88,7 +90,6 @@ class WorkerProcesses {
   void check_job(JobId id);
   size_t forks_pending() const;
   std::string cause_of(const Process& process, const io::ExitStatus& status);
-  std::string zygote_log(JobId job) const;
 
   io::Loop& loop_;
   const std::string directory_;

@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from leftovers import wait_until
 
 pytestmark = pytest.mark.mobula_only
 
@@ -122,6 +124,7 @@ def test_output_below_python_appears_too(run_script: RunScript) -> None:
         HEAD
         + """
 import subprocess
+from pathlib import Path
 
 @ray.remote
 def speak():
@@ -285,3 +288,33 @@ ray.shutdown()
     )
     lines = [re.sub(r" pid=\d+", "", line) for line in lines_of(done.stdout)]
     assert lines == ["(speak) task", "(speak) thread", "(speak) fork"]
+
+
+def test_files_of_a_worker_that_prints_much_are_bounded(no_session: None) -> None:
+    import mobula as ray
+    from conftest import start
+
+    directory = start(log_to_driver=False).address_info["session_dir"]
+
+    @ray.remote
+    def speak() -> int:
+        for _ in range(400):
+            os.write(1, b"x" * 99_999 + b"\n")
+        os.write(1, b"last words\n")
+        return os.getpid()
+
+    pid = ray.get(speak.remote())
+
+    def files() -> dict[str, int]:
+        return {
+            name: os.path.getsize(os.path.join(directory, name))
+            for name in os.listdir(directory)
+            if f"-{pid}.out" in name
+        }
+
+    def last_words() -> bool:
+        return any(Path(directory, name).read_bytes().endswith(b"last words\n") for name in files())
+
+    wait_until(last_words, "everything was written")
+    assert len(files()) == 2
+    assert 8 << 20 <= sum(files().values()) <= 17 << 20
