@@ -26,6 +26,7 @@ if AGAINST_RAY:
     Path(_alias.name, "mobula.py").write_text(
         "import sys, ray, ray.exceptions, ray.job_config\n"
         "import ray.util.check_serialize, ray.util.scheduling_strategies\n"
+        "import ray.util.multiprocessing, ray.util.queue\n"
         "for name in [name for name in sys.modules if name.partition('.')[0] == 'ray']:\n"
         "    sys.modules['mobula' + name[3:]] = sys.modules[name]\n"
     )

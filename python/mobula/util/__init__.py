@@ -6,6 +6,7 @@ from mobula.util import scheduling_strategies
 from mobula.util._logging import disable_log_once_globally, enable_periodic_logging, log_once
 from mobula.util._named_actors import list_named_actors
 from mobula.util._waiting import as_completed, map_unordered
+from mobula.util.actor_pool import ActorPool
 from mobula.util.check_serialize import inspect_serializability
 from mobula.util.serialization import deregister_serializer, register_serializer
 
@@ -19,6 +20,7 @@ def get_node_ip_address(address: str | None = None) -> str:
 
 
 __all__ = [
+    "ActorPool",
     "as_completed",
     "deregister_serializer",
     "disable_log_once_globally",
