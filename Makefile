@@ -56,8 +56,8 @@ fmt: ## Reformat C++ and Python
 	@$(PYTHON_BIN) -m ruff format .
 
 .PHONY: bench
-bench: build ## Measure, and compare with the targets (table and JSON)
-	@tools/setup bench
+bench: build ## Measure, and compare with the targets and the real Ray (table and JSON)
+	@tools/setup bench oracle
 	@$(PYTHON_BIN) -m bench $(BENCH_ARGS)
 
 .PHONY: oracle

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import cases, record, table
-from bench.runner import SubjectFailed
+from bench import beside_ray, cases, record, table
+from bench.runner import SubjectFailed, ray_is_there
 from bench.settings import QUICK, Settings
 from bench.subjects.floor import build
 
 ROOT = Path(__file__).resolve().parents[1]
+ROW_NAMES = cases.ROW_NAMES + beside_ray.ROW_NAMES
 
 
 def arguments() -> argparse.Namespace:
@@ -25,7 +26,10 @@ def arguments() -> argparse.Namespace:
         help="see that everything can be measured; figures are rough",
     )
     parser.add_argument(
-        "--only", action="append", choices=cases.ROW_NAMES, metavar="NAME", help="see --list"
+        "--only", action="append", choices=ROW_NAMES, metavar="NAME", help="see --list"
+    )
+    parser.add_argument(
+        "--without-ray", action="store_true", help="leave the real Ray out, also where it is"
     )
     parser.add_argument("--json", type=Path, default=ROOT / "bench" / "results" / "latest.json")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
@@ -44,27 +48,33 @@ def describe(machine: dict[str, Any]) -> str:
 def main() -> int:
     options = arguments()
     if options.list:
-        print("\n".join(cases.ROW_NAMES))
+        print("\n".join(ROW_NAMES))
         return 0
     settings = QUICK if options.quick else Settings()
-    wanted = set(options.only or cases.ROW_NAMES)
+    with_ray = ray_is_there() and not options.without_ray
+    wanted = set(options.only or ROW_NAMES)
     build()
     machine = record.machine()
     print(describe(machine), flush=True)
     results: list[cases.Result] = []
+    beside: list[beside_ray.Result] = []
     raw: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    for case in cases.CASES:
+    for case in (*cases.CASES, *beside_ray.CASES):
         if wanted.isdisjoint(row.name for row in case.rows):
             continue
         print(f"  {case.subject} ...", file=sys.stderr, flush=True)
         try:
-            rows, details = cases.measure(case, settings)
+            if isinstance(case, cases.Case):
+                rows, details = cases.measure(case, settings)
+                results += [result for result in rows if result.row.name in wanted]
+            else:
+                more, details = beside_ray.measure(case, settings, with_ray)
+                beside += [result for result in more if result.row.name in wanted]
         except SubjectFailed as error:
             failed[case.subject] = str(error)
             continue
         raw[case.subject] = {**details, "settings": asdict(details["settings"])}
-        results += [result for result in rows if result.row.name in wanted]
     rows_json = [record.row_record(result, settings) for result in results]
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(
@@ -73,6 +83,7 @@ def main() -> int:
                 "machine": machine,
                 "quick": settings.quick,
                 "rows": rows_json,
+                "beside_ray": [record.row_record_beside_ray(one, settings) for one in beside],
                 "failed": failed,
                 "raw": raw,
             },
@@ -82,6 +93,10 @@ def main() -> int:
     )
     if results:
         print(f"\n{table.render(results, settings)}\n\n{table.LEGEND}")
+    if beside:
+        print(f"\n{table.render_beside_ray(beside, settings)}\n")
+        there = table.LEGEND_BESIDE_RAY.format(**asdict(settings))
+        print(there if with_ray else table.WITHOUT_RAY)
     if settings.quick:
         print("This was a quick run: its figures say only that everything can be measured.")
     for name, reason in failed.items():

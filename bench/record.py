@@ -12,6 +12,7 @@ from typing import Any
 
 import mobula
 
+from bench import beside_ray
 from bench.cases import Result
 from bench.settings import Settings
 
@@ -68,6 +69,25 @@ def row_record(result: Result, settings: Settings) -> dict[str, Any]:
         "times_floor": result.times_as_good_as(result.floor),
         "pool": result.pool,
         "times_pool": result.times_as_good_as(result.pool),
+        "others_cores": result.others_cores,
+        "noisy": result.noisy,
+    }
+
+
+def row_record_beside_ray(result: beside_ray.Result, settings: Settings) -> dict[str, Any]:
+    return {
+        "name": result.row.name,
+        "title": result.row.title.format(**asdict(settings)),
+        "unit": result.row.unit,
+        "measured": result.measured,
+        "values": result.ours,
+        "ray": result.of_ray,
+        "ray_values": result.ray,
+        "times_ray": result.times,
+        "times_ray_target": result.row.times_ray,
+        "bound": result.row.bound,
+        "more_is_better": result.row.more_is_better,
+        "met": result.met,
         "others_cores": result.others_cores,
         "noisy": result.noisy,
     }

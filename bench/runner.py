@@ -6,9 +6,12 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +19,11 @@ from typing import Any
 
 from bench import processes
 from bench.settings import Settings
+from oracle.engines import LOOPBACK, MARK_VARIABLE, end_marked, interpreter
 
 ROOT = Path(__file__).resolve().parents[1]
+# The module of the subjects that run in the virtual environment of the real Ray.
+RAY_ITSELF = "ray_itself"
 STEP_SECONDS_MAX = 120.0
 
 Measurement = dict[str, Any]
@@ -27,16 +33,33 @@ class SubjectFailed(Exception):
     pass
 
 
+def ray_is_there() -> bool:
+    return interpreter("ray").exists()
+
+
 class Running:
     """A subject in its own interpreter. `facts`: what it told before its first measurement."""
 
     def __init__(self, module: str, name: str, settings: Settings) -> None:
         self.name = f"{module} {name}"
+        self._mark = uuid.uuid4().hex
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-"))
+        command = ["-m", "bench.subjects", module, name, settings.to_json()]
+        environment = {**os.environ, MARK_VARIABLE: self._mark}
+        if module == RAY_ITSELF:
+            # Ray listens on all addresses: it gets a network with nothing but loopback.
+            command = [str(LOOPBACK), str(interpreter("ray")), *command]
+            environment |= {
+                "RAY_TMPDIR": str(self._folder),
+                "RAY_USAGE_STATS_ENABLED": "0",
+                "PYTHONPATH": str(ROOT),
+            }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.subjects", module, name, settings.to_json()],
+            [sys.executable, *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
+            env=environment,
             start_new_session=True,  # Ctrl-C is for the runner, which ends its subjects itself.
         )
 
@@ -74,6 +97,8 @@ class Running:
             self._process.kill()  # Its session sees that it is gone.
             self._process.wait()
         self._process.stdout.close()
+        end_marked(self._mark)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @dataclass

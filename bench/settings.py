@@ -17,6 +17,11 @@ class Settings:
     wait_repeats: int = 3
     cpu_tasks: int = 1000
     cpu_task_ms: float = 2.0
+    nested_tasks: int = 2_000  # Of each parent.
+    queued: int = 1_000_000
+    queued_in_ray: int = 20_000  # Ray takes minutes for a million.
+    beside_repeats: int = 5
+    queued_repeats: int = 3
     cpu_task_steps: int = 0  # So many steps of work take cpu_task_ms here; measured before use.
 
     def to_json(self) -> str:
@@ -28,5 +33,16 @@ class Settings:
 
 
 QUICK = Settings(
-    quick=True, repeats=2, block_s=0.05, array_mib=16, wait_s=1.0, wait_repeats=1, cpu_tasks=100
+    quick=True,
+    repeats=2,
+    block_s=0.05,
+    array_mib=16,
+    wait_s=1.0,
+    wait_repeats=1,
+    cpu_tasks=100,
+    nested_tasks=100,
+    queued=20_000,
+    queued_in_ray=2_000,
+    beside_repeats=1,
+    queued_repeats=1,
 )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from bench import beside_ray
 from bench.cases import OTHERS_CORES_MAX, Result
 from bench.settings import Settings
 
 HEADINGS = (
     *("case", "measured", "min - max", "target", "met"),
     *("floor", "x floor", "Pool", "x Pool", "others"),
+)
+HEADINGS_BESIDE_RAY = (
+    *("beside Ray", "Mobula", "min - max", "Ray", "min - max", "x Ray", "target", "met", "others"),
 )
 LEFT_ALIGNED = 1
 
@@ -44,8 +48,34 @@ def cells(result: Result, settings: Settings) -> tuple[str, ...]:
 
 
 def render(results: list[Result], settings: Settings) -> str:
-    rows = [HEADINGS, *(cells(result, settings) for result in results)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    return aligned([HEADINGS, *(cells(result, settings) for result in results)])
+
+
+def render_beside_ray(results: list[beside_ray.Result], settings: Settings) -> str:
+    rows = (cells_beside_ray(result, settings) for result in results)
+    return aligned([HEADINGS_BESIDE_RAY, *rows])
+
+
+def cells_beside_ray(result: beside_ray.Result, settings: Settings) -> tuple[str, ...]:
+    row = result.row
+    targets = [] if row.times_ray is None else [f"{number(row.times_ray)} x Ray"]
+    if row.bound is not None:
+        targets.append(f"{'>=' if row.more_is_better else '<='} {number(row.bound)}")
+    return (
+        row.title.format(**asdict(settings)),
+        f"{number(result.measured)} {row.unit}",
+        f"{number(min(result.ours))} - {number(max(result.ours))}",
+        number(result.of_ray),
+        f"{number(min(result.ray))} - {number(max(result.ray))}" if result.ray else "-",
+        times(result.times),
+        ", ".join(targets),
+        {True: "yes", False: "MISSED", None: "?"}[result.met],
+        f"{result.others_cores:.2f}{' ~' if result.noisy else ''}",
+    )
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
         padded = [
@@ -62,3 +92,10 @@ measured: the median of all repeats. floor: two Python processes over a ring, wi
 for put, memcpy; for a start, an interpreter that forks once; for CPU-bound tasks, plain processes.
 x floor, x Pool: how many times as good as those. others: cores that other programs used meanwhile;
 rows with ~ had more than {OTHERS_CORES_MAX:.2f} and are not to be trusted."""
+
+LEGEND_BESIDE_RAY = """\
+x Ray: how many times as good. Ray had {queued_in_ray:,} queued tasks, since a million would take it
+minutes; rates and bytes are per task."""
+WITHOUT_RAY = """\
+The real Ray was not measured (it lives in .venv-ray): the rows beside it have Mobula's figures only.
+`make bench` installs it."""

@@ -15,8 +15,10 @@ import numpy as np
 
 from bench import processes
 from bench.settings import Settings
-from bench.subjects import Subject, rates, run_program, work
+from bench.subjects import Subject, beside, rates, run_program, work
 from bench.subjects.resources import cpu_percent, memory_below_this_process
+
+os.environ["BENCH_PACKAGE"] = "mobula"
 
 
 @ray.remote
@@ -249,4 +251,5 @@ SUBJECTS: dict[str, Subject] = {
     "idle": idle,
     "waiting": waiting,
     "cpu-bound": cpu_bound,
+    **beside.subjects(ray, lambda settings: settings.queued),
 }

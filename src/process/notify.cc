@@ -49,7 +49,9 @@ void RuntimeImpl::tell_waiters(Object& object) {
       notifications_.objects.push_back(&object);
       if (notifications_.waits) satisfy(notifications_.waiter);
     } else {
-      satisfy(*node->waiter);
+      Waiter& waiter = *node->waiter;
+      if (waiter.ends_at_error && wire::is_error(object.value.kind())) waiter.remaining = 1;
+      satisfy(waiter);
     }
   }
 }

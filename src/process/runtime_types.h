@@ -37,6 +37,8 @@ class Gate {
 };
 
 enum class Waited { kEnough, kTimeout, kInterrupted };
+// How many of the objects to wait for: all, or fewer if one of them is an error.
+constexpr size_t kAllOrAnError = SIZE_MAX;
 
 // The items of a generator task (process/stream.h).
 struct Stream;

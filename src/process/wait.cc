@@ -32,6 +32,8 @@ constexpr int64_t kCreditMin = -4000;
 
 void relax() { __builtin_ia32_pause(); }
 
+bool is_error_of(const Object& object) { return wire::is_error(object.value.kind()); }
+
 }  // namespace
 
 bool RuntimeImpl::satisfied(const Waiter& waiter) const {
@@ -58,9 +60,12 @@ void RuntimeImpl::satisfy(Waiter& waiter) {
 
 Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
                          std::optional<Instant> deadline, Gate& gate) {
+  const bool ends_at_error = needed == kAllOrAnError;
+  if (ends_at_error) needed = objects.size();
   size_t ready = 0;
   for (const Object* object : objects) {
-    if (object->is_ready() && ++ready >= needed) return Waited::kEnough;
+    if (!object->is_ready()) continue;
+    if (++ready >= needed || (ends_at_error && is_error_of(*object))) return Waited::kEnough;
   }
   Locked lock(*this);
   ++waits_;
@@ -72,7 +77,7 @@ Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
   ready = 0;
   for (Object* object : objects) {
     if (object->is_ready()) {
-      ++ready;
+      ready = ends_at_error && is_error_of(*object) ? needed : ready + 1;
       continue;
     }
     WaitNode& node = nodes[pending++];
@@ -82,6 +87,7 @@ Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
     if (node.next != nullptr) node.next->previous = &node;
     object->waiters = &node;
   }
+  waiter.ends_at_error = ends_at_error;
   waiter.remaining = static_cast<int64_t>(needed) - static_cast<int64_t>(ready);
   waiter.wants_first = static_cast<size_t>(std::max<int64_t>(waiter.remaining, 0)) < pending;
   const Waited waited = wait_for(waiter, deadline, gate, lock, get_credit_);

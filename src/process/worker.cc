@@ -300,6 +300,9 @@ bool RuntimeImpl::hand_over(InboundChannel& channel, CallId parcel, const Packed
 void RuntimeImpl::publish_result(InboundChannel& channel, std::span<std::byte> header,
                                  const PackedValues& results) {
   const size_t size = wire::padded(header.size() + results.bytes.size());
+  wire::FrameHeader frame_header{};
+  std::memcpy(&frame_header, header.data(), sizeof frame_header);
+  const bool failed = (frame_header.flags & wire::kResultFailed) != 0;
   const auto frame_size = static_cast<uint32_t>(size);
   std::memcpy(header.data(), &frame_size, sizeof frame_size);
   const auto write = [&](std::byte* to) {
@@ -322,8 +325,9 @@ void RuntimeImpl::publish_result(InboundChannel& channel, std::span<std::byte> h
   channel.header().results_pushed.store(channel.results_pushed, std::memory_order_relaxed);
   // The count must be out before we look at the position (Dekker with publish_wake_positions).
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const bool wake =
-      channel.results_pushed >= channel.header().wake_at_result.load(std::memory_order_relaxed);
+  // An error may end a wait for many.
+  const bool wake = failed || channel.results_pushed >=
+                                  channel.header().wake_at_result.load(std::memory_order_relaxed);
   ring_later(channel, wake);
   for (Object* ref : results.refs) release(ref);
 }

@@ -15,11 +15,7 @@ namespace {
 
 using process::Object;
 using process::Waited;
-using std::chrono::milliseconds;
 
-// A get of many looks for errors now and then, so that one is raised without waiting for the rest.
-constexpr Duration kFirstLook = milliseconds(5);
-constexpr Duration kLongestLook = milliseconds(100);
 // Timeouts longer than this are none. Seconds.
 constexpr double kTimeoutMax = 1e9;
 
@@ -47,18 +43,15 @@ bool any_error(std::span<Object* const> objects) {
 // Until all are ready, or one is an error. False with an exception set.
 bool wait_for_all(Session& session, std::span<Object* const> objects, const Deadline& deadline) {
   PythonGate gate;
-  Duration look = kFirstLook;
-  while (true) {
-    const Instant next_look = monotonic_now() + look;
-    const bool last = deadline.has_value() && *deadline <= next_look;
-    const Waited waited =
-        session.runtime->wait(objects, objects.size(), last ? *deadline : next_look, gate);
-    if (waited == Waited::kEnough) return true;
-    if (waited == Waited::kInterrupted) return false;
-    if (any_error(objects)) return true;
-    if (last) return raise_get_timeout() != nullptr;
-    look = std::min(look * 2, kLongestLook);
+  switch (session.runtime->wait(objects, process::kAllOrAnError, deadline, gate)) {
+    case Waited::kEnough:
+      return true;
+    case Waited::kTimeout:
+      return raise_get_timeout() != nullptr;
+    case Waited::kInterrupted:
+      break;
   }
+  return false;
 }
 
 // The objects of a list's refs. False with an exception set.
@@ -154,13 +147,25 @@ struct WaitCall {
 };
 
 PyObject* split_ready(PyObject* tuple, const std::vector<Object*>& objects, Py_ssize_t most) {
-  Owned ready(PyList_New(0));
-  Owned rest(PyList_New(0));
+  // An object may become ready between two looks: look once.
+  std::vector<bool> counts(objects.size());
+  Py_ssize_t ready_count = 0;
+  for (size_t i = 0; i < objects.size() && ready_count < most; ++i) {
+    counts[i] = objects[i]->is_ready();
+    if (counts[i]) ++ready_count;
+  }
+  const Owned ready(PyList_New(ready_count));
+  const Owned rest(PyList_New(static_cast<Py_ssize_t>(objects.size()) - ready_count));
   if (!ready || !rest) return nullptr;
+  Py_ssize_t ready_at = 0;
+  Py_ssize_t rest_at = 0;
   for (size_t i = 0; i < objects.size(); ++i) {
-    const bool counts = PyList_GET_SIZE(ready.get()) < most && objects[i]->is_ready();
-    PyObject* item = PyTuple_GET_ITEM(tuple, static_cast<Py_ssize_t>(i));
-    if (PyList_Append(counts ? ready.get() : rest.get(), item) != 0) return nullptr;
+    PyObject* item = Py_NewRef(PyTuple_GET_ITEM(tuple, static_cast<Py_ssize_t>(i)));
+    if (counts[i]) {
+      PyList_SET_ITEM(ready.get(), ready_at++, item);
+    } else {
+      PyList_SET_ITEM(rest.get(), rest_at++, item);
+    }
   }
   return PyTuple_Pack(2, ready.get(), rest.get());
 }
@@ -196,8 +201,12 @@ bool check_wait_list(PyObject* list) {
 // The refs to wait for: those of the list, and for a generator one that is ready when its next item
 // is. nullptr with an exception set.
 PyObject* awaited_refs(PyObject* waitables) {
-  Owned refs(PyTuple_New(PyTuple_GET_SIZE(waitables)));
-  for (Py_ssize_t i = 0; refs && i < PyTuple_GET_SIZE(waitables); ++i) {
+  const Py_ssize_t count = PyTuple_GET_SIZE(waitables);
+  Py_ssize_t at = 0;
+  while (at < count && is_ref(PyTuple_GET_ITEM(waitables, at))) ++at;
+  if (at == count) return Py_NewRef(waitables);
+  Owned refs(PyTuple_New(count));
+  for (Py_ssize_t i = 0; refs && i < count; ++i) {
     PyObject* item = PyTuple_GET_ITEM(waitables, i);
     PyObject* ref =
         is_ref(item) ? Py_NewRef(item) : PyObject_CallMethod(item, "_next_ready", nullptr);
@@ -208,6 +217,12 @@ PyObject* awaited_refs(PyObject* waitables) {
 }
 
 bool are_distinct(std::vector<Object*> objects) {
+  // Usually they stand in the order in which they were made.
+  const auto in_order = [](const Object* one, const Object* next) { return one->id < next->id; };
+  const auto not_later = [&](const Object* one, const Object* next) {
+    return !in_order(one, next);
+  };
+  if (std::ranges::adjacent_find(objects, not_later) == objects.end()) return true;
   std::sort(objects.begin(), objects.end());
   return std::adjacent_find(objects.begin(), objects.end()) == objects.end();
 }

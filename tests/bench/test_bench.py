@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench import cases, processes  # noqa: E402
+from bench import beside_ray, cases, processes  # noqa: E402
 from bench.runner import SubjectFailed, Taken, take  # noqa: E402
 from bench.settings import QUICK  # noqa: E402
 from bench.subjects.floor import load, worker  # noqa: E402
@@ -32,14 +32,14 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
     )
 
 
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
     path = tmp_path_factory.mktemp("bench") / "figures.json"
-    done = bench("--quick", "--json", str(path))
+    done = bench("--quick", "--without-ray", "--json", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads(path.read_text())
 
@@ -54,6 +54,12 @@ def test_a_quick_run_measures_every_row(quick_run: tuple[str, dict[str, Any]]) -
         assert row["title"] in text
         assert (row["floor"] is not None) == (row["name"] in WITH_FLOOR), row
         assert (row["pool"] is None) == (row["name"] in WITHOUT_POOL), row
+    assert [row["name"] for row in figures["beside_ray"]] == list(beside_ray.ROW_NAMES)
+    for row in figures["beside_ray"]:
+        assert row["measured"] > 0 and row["title"] in text, row
+        assert row["ray"] is None and row["times_ray"] is None, row
+        # What is missing is left open, and not met.
+        assert (row["times_ray_target"] is None) or row["met"] is not True, row
     rates = [row for row in figures["rows"] if row["unit"] == "/s"]
     assert rates and all(row["measured"] > 0 for row in rates)
 
@@ -113,6 +119,22 @@ def test_ratios_say_how_many_times_as_good() -> None:
     bound = cases.result_of(row("cpu-bound"), taken([1.0, 4.2, 2.0], [1.0, 4.0, 1.0]))
     assert bound.measured == pytest.approx(1.05)
     assert not bound.met
+
+
+def test_a_row_beside_ray_has_to_be_so_many_times_as_good() -> None:
+    def result(name: str, ours: float, ray: float | None) -> beside_ray.Result:
+        row = next(row for case in beside_ray.CASES for row in case.rows if row.name == name)
+        return beside_ray.Result(row, [ours], [] if ray is None else [ray], others_cores=0)
+
+    assert result("ray-tasks", 15_000, 1000).met is True
+    assert result("ray-tasks", 14_999, 1000).met is False
+    assert result("ray-tasks", 15_000, None).met is None
+    slower = result("live-refs", 2.0, 1.0)
+    assert slower.times == 0.5 and slower.met is False
+    # A bound of its own holds whether Ray is there or not.
+    assert result("queued-memory", 601, 3000).met is False
+    assert result("queued-memory", 601, None).met is False
+    assert result("queued-memory", 599, 3000).met is True
 
 
 def test_results_of_the_floor_come_back_in_order() -> None:

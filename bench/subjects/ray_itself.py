@@ -1,0 +1,12 @@
+"""The real Ray, doing the same. Runs in `.venv-ray`, where there is no Mobula."""
+
+from __future__ import annotations
+
+import os
+
+import ray
+
+from bench.subjects import beside
+
+os.environ["BENCH_PACKAGE"] = "ray"
+SUBJECTS = beside.subjects(ray, lambda settings: settings.queued_in_ray)
