@@ -168,8 +168,14 @@ def start_standing_daemon(
     log_level: str | None = None,
 ) -> tuple[_sessions_here.SessionRecord, subprocess.Popen[bytes]]:
     """Starts a daemon that outlives this process, and waits until drivers can join it. Arguments as
-    for `start_private_daemon`. ConnectionError: it could not be started."""
+    for `start_private_daemon`. AlreadyRunningError: there is one. ConnectionError: it could not be
+    started."""
     place = _Place(_sessions_here.STANDING, temp_dir)
+    try:
+        _be_the_only_one(place.directory)
+    except BaseException:
+        place.abandon()
+        raise
     ready, theirs = os.pipe()
     try:
         try:
@@ -196,6 +202,27 @@ def start_standing_daemon(
         raise
     _sessions_here.sweep()
     return record, process
+
+
+class AlreadyRunningError(ConnectionError):
+    """There is a standing session."""
+
+
+def _be_the_only_one(directory: Path) -> None:
+    """Of several that are started at the same time one stays: whoever sees that another one, of a
+    smaller name, is being started, gives way; the other waits for that. Each sees those that were there
+    before it."""
+    end = time.monotonic() + _READY_SECONDS
+    while others := _sessions_here.others_standing(directory):
+        for name, record in others:
+            if record is not None:
+                raise AlreadyRunningError(
+                    f"the session {name} is running already (pid {record.pid}). Programs join it by"
+                    " mobula.init(); `mobula stop` ends it."
+                )
+            if name < directory.name or time.monotonic() > end:
+                raise AlreadyRunningError(f"the session {name} is just being started.")
+        time.sleep(0.01)
 
 
 class _Place:
@@ -246,6 +273,11 @@ class _Place:
             raise
         finally:
             os.close(self._lock)
+
+    def abandon(self) -> None:
+        """Instead of `start`."""
+        self._remove()
+        os.close(self._lock)
 
     def _remove(self) -> None:
         _remove(self.directory, self.link)

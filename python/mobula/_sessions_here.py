@@ -94,6 +94,16 @@ def standing_session() -> SessionRecord | None:
     return max(records, key=lambda record: record.started, default=None)
 
 
+def others_standing(directory: Path) -> list[tuple[str, SessionRecord | None]]:
+    """Name and record of standing sessions besides this one. No record: it is just being started."""
+    others = []
+    for folder in _folders(STANDING):
+        other = _link_target(folder) or folder
+        if other != directory and _is_ours(other) and is_alive(other):
+            others.append((other.name, _read(other)))
+    return others
+
+
 def session_at(address: str) -> SessionRecord:
     """The session of an address, a directory, or a name in `root()`. SessionGoneError: it does not
     live (what it left is removed). ValueError: the address is not well-formed."""

@@ -155,6 +155,11 @@ uint64_t descriptor_limit() {
   return limit.rlim_cur;
 }
 
+uint64_t descriptor_limit_of(pid_t pid) {
+  rlimit limit{};
+  return ::prlimit(pid, RLIMIT_NOFILE, nullptr, &limit) == 0 ? limit.rlim_cur : 0;
+}
+
 uint64_t raise_descriptor_limit(uint64_t wanted) {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);

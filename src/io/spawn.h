@@ -34,5 +34,7 @@ Result<shm::Fd> open_pidfd(pid_t pid);
 // Raises the limit of open descriptors as far as allowed. Returns what it was before.
 uint64_t raise_descriptor_limit(uint64_t wanted);
 uint64_t descriptor_limit();
+// Of a process of this user; 0: it cannot be asked.
+uint64_t descriptor_limit_of(pid_t pid);
 
 }  // namespace mobula::io

@@ -58,6 +58,7 @@ std::string text_of(const flatbuffers::String* text) { return text ? text->str()
 }  // namespace
 
 Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options) {
+  io::raise_descriptor_limit(kDescriptorsWanted);
   auto loop = io::Loop::open();
   MOBULA_TRY(loop);
   auto doorbell = Doorbell::open();
@@ -71,7 +72,6 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
            std::unique_ptr<Doorbell> doorbell)
     : options_(options),
       id_(random_node_id()),
-      descriptors_max_before_(io::raise_descriptor_limit(kDescriptorsWanted)),
       loop_(std::move(loop)),
       doorbell_(std::move(doorbell)),
       sessions_(*doorbell_),
@@ -262,7 +262,7 @@ Result<void> Node::welcome_driver(Session& session, const wire::fb::Hello& hello
   }
   job.setup.log_to_driver = hello.log_to_driver();
   job.setup.job_namespace = text_of(hello.job_namespace());
-  job.setup.descriptors_max = descriptors_max_before_;
+  job.setup.descriptors_max = io::descriptor_limit_of(session.pid);
   MOBULA_TRY(welcome(session));
   leases_.scheduler().add_driver(session.id, session.job);
   leases_.changed();

@@ -106,7 +106,6 @@ class Node final : private io::Poller {
 
   const NodeOptions options_;
   const NodeId id_;
-  const uint64_t descriptors_max_before_;
   const std::unique_ptr<io::Loop> loop_;
   const std::unique_ptr<Doorbell> doorbell_;
   Sessions sessions_;

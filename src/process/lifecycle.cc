@@ -16,6 +16,7 @@ namespace mobula::process {
 namespace {
 
 constexpr auto kWelcomeWithin = std::chrono::seconds(30);
+constexpr auto kObserverWelcomeWithin = std::chrono::seconds(5);  // Somebody looks at the screen.
 constexpr auto kGoodbyeWithin = std::chrono::seconds(10);
 constexpr size_t kDescriptorsMax = 253;  // Of one packet (SCM_MAX_FD).
 
@@ -86,7 +87,8 @@ Result<void> RuntimeImpl::start(Gate& gate) {
   std::vector<std::byte> bytes;
   std::vector<shm::Fd> fds;
   pollfd readable{socket_.get(), POLLIN, 0};
-  const Instant deadline = monotonic_now() + kWelcomeWithin;
+  const Instant deadline =
+      monotonic_now() + (options_.is_observer ? kObserverWelcomeWithin : kWelcomeWithin);
   gate.release();
   int ready = 0;
   while ((ready = ::poll(&readable, 1, 100)) == 0 || (ready < 0 && errno == EINTR)) {

@@ -51,17 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from mobula import _address, _daemon, _sessions_here
+    from mobula import _address, _daemon
 
     if arguments.address is not None:
         raise _cli.CommandError(
             "--address: joining a session of another machine is not supported yet."
-        )
-    running = _sessions_here.standing_session()
-    if running is not None:
-        raise _cli.CommandError(
-            f"the session {running.name} is running already (pid {running.pid}). Programs join it by"
-            " mobula.init(); `mobula stop` ends it."
         )
     try:
         resources = _address.node_resources(
