@@ -38,9 +38,9 @@ namespace mobula::actors {
 
 struct ActorOptions {
   JobId job{};  // It ends with it.
-  std::string class_name;
-  std::string name;  // Empty: none.
-  std::string name_space;
+  std::string class_name{};
+  std::string name{};  // Empty: none.
+  std::string name_space{};
   int32_t restarts_max = 0;  // -1: without limit.
   bool detached = false;     // Its job is its own.
 };
