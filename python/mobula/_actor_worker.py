@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _EXIT_REASON = (
-    "The actor is dead because it left by itself: exit_actor() was called, or it raised SystemExit."
+    "The actor is dead because its worker process has died: it exited by itself, with exit code 0. "
 )
 
 
@@ -136,7 +136,9 @@ def note_exit(error: SystemExit) -> None:
     """The actor leaves: what the daemon is to tell others. A code that says failure is a crash, after
     which it may come back."""
     if error.code in (None, 0):
-        _core.actor_exiting(_EXIT_REASON)
+        left = isinstance(error, _ActorExit)
+        why = "exit_actor() is called." if left else "It raised SystemExit."
+        _core.actor_exiting(_EXIT_REASON + why)
 
 
 def finish() -> None:
@@ -177,7 +179,7 @@ def method(description: Any, group: int) -> Callable[..., Any]:
     )
     if group >= _actor.group_count:
         raise ValueError(f"Actor {_actor.class_name} has no concurrency group number {group}")
-    function: Any = _special(_actor, name) or getattr(_actor.instance, name)
+    function: Callable[..., Any] = _special(_actor, name) or getattr(_actor.instance, name)
     if retry is not None:
         function = _retrying(function, *retry)
     if is_dynamic:

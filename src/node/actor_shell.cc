@@ -14,7 +14,7 @@ namespace {
 
 using wire::fb::UplinkBody;
 
-constexpr auto kPostponedFor = std::chrono::milliseconds(20);
+constexpr auto kPostponedFor = std::chrono::milliseconds(100);
 constexpr size_t kErrorBytesMax = wire::kInlineValueBytesMax;
 
 std::string text_of(const flatbuffers::String* text) { return text ? text->str() : ""; }
@@ -100,6 +100,7 @@ Result<void> ActorShell::create(const Session& session, const wire::fb::ActorCre
   if (actor.creator != session.id || !held || registry_.find(actor) != nullptr) {
     return fail(ErrorCode::kInvalidArgument, "an actor that the sender cannot make");
   }
+  if (options.detached) options.job = callbacks_.make_job(session.job);
   const ProcessId id = leases_.scheduler().new_process();
   MOBULA_TRY(objects_.add_process(id, options.job));
   std::vector<ObjectId> kept = {spec};
@@ -109,6 +110,7 @@ Result<void> ActorShell::create(const Session& session, const wire::fb::ActorCre
   StandIn& stand_in = stand_ins_[actor];
   stand_in.id = id;
   stand_in.spec = spec;
+  if (options.detached) stand_in.own_job = options.job;
   stand_in.resources = resources;
   stand_in.depth = record.depth();
   stand_in.infeasible_is_error = record.infeasible_is_error();
@@ -334,8 +336,10 @@ void ActorShell::carry_out(const actors::Ended& ended) {
   log_info(fmt::format("actor={} event=ended", actors::actor_hex(ended.actor)));
   by_stand_in_.erase(found->second.id);
   const ProcessId id = found->second.id;
+  const JobId own_job = found->second.own_job;
   stand_ins_.erase(found);
   objects_.on_process_died(id, {});
+  if (own_job != JobId{}) callbacks_.end_job(own_job);
 }
 
 }  // namespace mobula::node

@@ -28,6 +28,9 @@ class ActorShell {
     std::function<void(ProcessId worker, const std::string& reason)> kill;
     // It is to end in order, and is killed if it does not.
     std::function<void(ProcessId worker)> ask_to_exit;
+    // A job like this one that no driver ends; and its end, later.
+    std::function<JobId(JobId)> make_job;
+    std::function<void(JobId)> end_job;
   };
 
   ActorShell(io::Loop& loop, Sessions& sessions, Channels& channels, LeaseShell& leases,
@@ -64,6 +67,7 @@ class ActorShell {
     ResourceSet resources;
     uint32_t depth = 1;
     uint32_t epoch = 0;
+    JobId own_job{};  // Of a detached actor.
     bool holds_spec = true;
     bool infeasible_is_error = false;
   };

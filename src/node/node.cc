@@ -115,6 +115,14 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
        .ask_to_exit =
            [this](ProcessId worker) {
              ask_to_exit(worker, "nobody has a handle to the actor", kActorExitPatience);
+           },
+       .make_job = [this](JobId like) { return make_detached_job(like); },
+       .end_job =
+           [this](JobId job) {
+             loop_->post([this, job] {
+               end_job(job, "its actor has ended");
+               finish_job(job);
+             });
            }});
   objects_.tell_dropped([this](ObjectId object) { actors_.on_unreachable(object); });
 }
@@ -585,13 +593,41 @@ void Node::finish_job(JobId id) {
   logs_.keep_file(workers_.zygote_log(id));
   log_info(fmt::format("job={} event=over", number(id)));
   jobs_.erase(found);
+  if (!goes_on_without(id)) end_detached_jobs();
   stop_if_unused();
+}
+
+// A detached actor works for a job of its own, which no driver ends.
+JobId Node::make_detached_job(JobId like) {
+  const JobId id{next_job_++};
+  Job& job = jobs_[id];
+  job.setup = jobs_.at(like).setup;
+  job.setup.log_to_driver = false;
+  job.welcomed = true;
+  job.is_detached = true;
+  leases_.scheduler().add_job(id);
+  workers_.add_job(id, job.setup);
+  log_info(fmt::format("job={} event=started detached_from={}", number(id), number(like)));
+  return id;
+}
+
+// The daemon is about to end.
+void Node::end_detached_jobs() {
+  std::vector<JobId> ids;
+  for (const auto& [id, job] : jobs_) {
+    if (job.is_detached) ids.push_back(id);
+  }
+  for (const JobId id : ids) {
+    end_job(id, "the node daemon ends");
+    finish_job(id);
+  }
 }
 
 bool Node::goes_on_without(JobId id) const {
   if (terminating_) return false;
-  return options_.is_standing() ||
-         std::ranges::any_of(jobs_, [id](const auto& job) { return job.first != id; });
+  return options_.is_standing() || std::ranges::any_of(jobs_, [id](const auto& job) {
+           return job.first != id && !job.second.is_detached;
+         });
 }
 
 void Node::stop_if_unused() {

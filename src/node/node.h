@@ -48,6 +48,7 @@ class Node final : private io::Poller {
     shm::Fd pidfd;  // The driver's.
     std::unique_ptr<io::Watch> pidfd_watch;
     bool welcomed = false;
+    bool is_detached = false;  // Of a detached actor; it has no driver.
     bool ending = false;
     bool empty = false;  // Nothing of it runs any more.
     // Running: workers were asked to exit, so that what they print last is not lost.
@@ -99,6 +100,8 @@ class Node final : private io::Poller {
   void end_grace(JobId id);
   void on_job_empty(JobId job);
   void finish_job(JobId job);
+  JobId make_detached_job(JobId like);
+  void end_detached_jobs();
   void on_signal(int signal);
   void close_socket(Session& session);
   bool goes_on_without(JobId job) const;

@@ -16,6 +16,7 @@ namespace mobula::process {
 namespace {
 
 constexpr CallId kCreation{1};
+constexpr auto kFarewellWithin = std::chrono::seconds(5);
 
 class NoGate final : public Gate {
  public:
@@ -110,6 +111,19 @@ void RuntimeImpl::actor_exiting(const std::string& reason) {
     return wire::fb::CreateActorExitingDirect(builder, reason.c_str());
   });
   ring_daemon_later();
+  // The calls before this one have ended: their results must be out.
+  const auto is_out = [this] {
+    return !uplink_->waiting() && std::ranges::none_of(inbound_, [](const auto& entry) {
+      return entry.second->results.waiting();
+    });
+  };
+  const Instant deadline = monotonic_now() + kFarewellWithin;
+  while (disconnected_.empty() && !is_out() && monotonic_now() < deadline) {
+    pump();
+    lock.unlock();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    lock.lock();
+  }
 }
 
 // ---- calls by group

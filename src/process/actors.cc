@@ -201,6 +201,7 @@ void RuntimeImpl::start_call(Task& task) {
   }
   calls.queue.on_ready(task);
   send_calls(calls);
+  fail_unavailable_calls(calls);
 }
 
 void RuntimeImpl::send_calls(ActorCalls& calls) {
@@ -355,6 +356,20 @@ void RuntimeImpl::on_actor_lost(const wire::fb::ActorLost& message) {
   if (calls == nullptr || calls->queue.reach() == Reach::kDead) return;
   calls->lost_text = message.text()->str();
   calls->queue.set_reach(Reach::kRestarting);
+  fail_unavailable_calls(*calls);
+  settle();
+}
+
+// Those that nobody wants to wait for until the actor is back.
+void RuntimeImpl::fail_unavailable_calls(ActorCalls& calls) {
+  Object* actor = calls.actor;
+  actor->retain();
+  while (actors::CallNode* call = calls.queue.next_unavailable()) {
+    Task& task = static_cast<Task&>(*call);
+    calls.queue.withdraw(task);
+    fail_task(task, unavailable_error(actor->id, calls.lost_text));
+  }
+  release(actor);
 }
 
 void RuntimeImpl::on_actor_dead(const wire::fb::ActorDead& message) {
@@ -423,6 +438,7 @@ void RuntimeImpl::lose_calls(OutboundChannel& channel, const wire::fb::PeerDied&
     fail_task(*task, fate == Fate::kDead ? std::span<const std::byte>(calls.death)
                                          : unavailable_error(actor->id, calls.lost_text));
   }
+  fail_unavailable_calls(calls);
   release(actor);
 }
 

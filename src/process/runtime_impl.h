@@ -166,6 +166,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void reclaim_started(OutboundChannel& channel);
   void lose_calls(OutboundChannel& channel, const wire::fb::PeerDied& message);
   void fail_waiting_calls(ActorCalls& calls, std::span<const std::byte> error);
+  void fail_unavailable_calls(ActorCalls& calls);
   void forget_calls(Object& object);
   static std::vector<std::byte> actor_error(wire::SystemErrorCode code, ObjectId actor,
                                             bool in_constructor, std::string_view text);

@@ -11,6 +11,7 @@ from typing import Any
 
 import mobula as ray
 import pytest
+from actor_helpers import is_alive, wait_until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
 
@@ -60,21 +61,6 @@ class Counter:
     @property
     def half(self) -> float:
         return self.value / 2
-
-
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @ray.remote

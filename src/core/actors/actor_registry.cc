@@ -112,7 +112,7 @@ void ActorRegistry::on_worker_died(ProcessId worker, const std::string& cause, E
   actor.exit_reason.clear();
   actor.phase = Phase::kPlacing;
   for (const ProcessId caller : actor.callers) {
-    effects.emplace_back(TellRestarting{id, caller, why});
+    effects.emplace_back(TellRestarting{id, caller, "The actor is restarting. " + why});
   }
 }
 
@@ -209,15 +209,10 @@ void ActorRegistry::on_job_ended(JobId job, const std::string& reason, Effects& 
   }
   for (const ObjectId id : ids) {
     Actor& actor = actors_.at(id);
-    if (actor.phase != Phase::kDead) {
-      Death death;
-      death.text = describe(id, actor, "The actor is dead because " + reason + ".");
-      die(id, actor, std::move(death), effects);
-    }
-    const auto left = actors_.find(id);
-    if (left == actors_.end()) continue;
-    left->second.unreachable = true;
-    forget_if_done(id);
+    if (actor.phase == Phase::kDead) continue;
+    Death death;
+    death.text = describe(id, actor, "The actor is dead because " + reason + ".");
+    die(id, actor, std::move(death), effects);
   }
 }
 

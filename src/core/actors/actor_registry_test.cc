@@ -29,6 +29,25 @@ const T& only(const Effects& effects) {
   return *found;
 }
 
+ActorOptions restarting(int32_t restarts_max) {
+  ActorOptions options;
+  options.restarts_max = restarts_max;
+  return options;
+}
+
+ActorOptions named(const std::string& name_space, const std::string& name) {
+  ActorOptions options;
+  options.name = name;
+  options.name_space = name_space;
+  return options;
+}
+
+ActorOptions of_job(JobId job) {
+  ActorOptions options;
+  options.job = job;
+  return options;
+}
+
 class ActorRegistryTest : public testing::Test {
  protected:
   void make(ObjectId id, ActorOptions options, ProcessId worker) {
@@ -58,17 +77,17 @@ TEST_F(ActorRegistryTest, a_caller_is_told_where_the_actor_is_once_it_is_made) {
 }
 
 TEST_F(ActorRegistryTest, a_name_has_one_owner_until_that_is_dead) {
-  make(kActor, {.name = "n", .name_space = "s"}, kWorker);
-  EXPECT_FALSE(registry_.create(kSecond, {.name = "n", .name_space = "s"}, effects_));
+  make(kActor, named("s", "n"), kWorker);
+  EXPECT_FALSE(registry_.create(kSecond, named("s", "n"), effects_));
   EXPECT_EQ(registry_.find_name("s", "n"), kActor);
   EXPECT_TRUE(registry_.find_name("t", "n").is_nil());
   registry_.kill(kActor, true, effects_);
   EXPECT_TRUE(registry_.find_name("s", "n").is_nil());
-  EXPECT_TRUE(registry_.create(kSecond, {.name = "n", .name_space = "s"}, effects_));
+  EXPECT_TRUE(registry_.create(kSecond, named("s", "n"), effects_));
 }
 
 TEST_F(ActorRegistryTest, an_actor_comes_back_as_often_as_allowed_and_then_is_dead) {
-  make(kActor, {.restarts_max = 1}, kWorker);
+  make(kActor, restarting(1), kWorker);
   registry_.connect(kActor, kCaller, effects_);
   effects_.clear();
   registry_.on_worker_died(kWorker, "killed by SIGKILL", effects_);
@@ -94,7 +113,7 @@ TEST_F(ActorRegistryTest, who_calls_a_dead_actor_learns_why) {
 }
 
 TEST_F(ActorRegistryTest, an_error_in_the_constructor_is_the_end) {
-  ASSERT_TRUE(registry_.create(kActor, {.restarts_max = -1}, effects_));
+  ASSERT_TRUE(registry_.create(kActor, restarting(-1), effects_));
   registry_.connect(kActor, kCaller, effects_);
   registry_.on_placed(kActor, kWorker);
   registry_.on_constructor_failed(kWorker, "ValueError", {}, effects_);
@@ -105,14 +124,14 @@ TEST_F(ActorRegistryTest, an_error_in_the_constructor_is_the_end) {
 }
 
 TEST_F(ActorRegistryTest, one_that_leaves_by_itself_does_not_come_back) {
-  make(kActor, {.restarts_max = -1}, kWorker);
+  make(kActor, restarting(-1), kWorker);
   registry_.on_exiting(kWorker, "it left");
   registry_.on_worker_died(kWorker, "it exited with code 0", effects_);
   EXPECT_EQ(count<Ended>(effects_), 1U);
 }
 
 TEST_F(ActorRegistryTest, a_kill_that_allows_restarts_uses_one_up) {
-  make(kActor, {.restarts_max = 1}, kWorker);
+  make(kActor, restarting(1), kWorker);
   registry_.kill(kActor, false, effects_);
   EXPECT_EQ(only<KillWorker>(effects_).worker, kWorker);
   effects_.clear();
@@ -122,7 +141,7 @@ TEST_F(ActorRegistryTest, a_kill_that_allows_restarts_uses_one_up) {
 }
 
 TEST_F(ActorRegistryTest, an_actor_without_handles_is_asked_to_exit_and_forgotten) {
-  make(kActor, {.restarts_max = -1}, kWorker);
+  make(kActor, restarting(-1), kWorker);
   registry_.on_unreachable(kActor, effects_);
   EXPECT_EQ(only<AskToExit>(effects_).worker, kWorker);
   registry_.on_worker_died(kWorker, "it exited with code 0", effects_);
@@ -145,11 +164,12 @@ TEST_F(ActorRegistryTest, who_comes_too_late_is_told_so) {
 }
 
 TEST_F(ActorRegistryTest, the_end_of_a_job_ends_its_actors) {
-  make(kActor, {.job = JobId{1}}, kWorker);
-  make(kSecond, {.job = JobId{2}}, kNextWorker);
+  make(kActor, of_job(JobId{1}), kWorker);
+  make(kSecond, of_job(JobId{2}), kNextWorker);
   registry_.on_job_ended(JobId{1}, "its job has ended", effects_);
   EXPECT_EQ(count<Ended>(effects_), 1U);
-  EXPECT_EQ(registry_.all().size(), 1U);
+  EXPECT_EQ(registry_.find(kActor)->phase, Phase::kDead);
+  EXPECT_EQ(registry_.find(kSecond)->phase, Phase::kAlive);
 }
 
 }  // namespace

@@ -318,7 +318,8 @@ class World {
         view.queue.set_reach(Reach::kOpen);
         return push(caller, view);
       case Message::kLost:
-        return view.queue.set_reach(Reach::kRestarting);
+        view.queue.set_reach(Reach::kRestarting);
+        return fail_unavailable(view);
       default:
         view.queue.set_reach(Reach::kDead);
         while (view.queue.has_waiting()) {
@@ -350,6 +351,15 @@ class World {
       if (!call->ended && call->started) view.last_started = 0;  // It runs again.
     }
     view.channel = ProcessId{};
+    fail_unavailable(view);
+  }
+
+  void fail_unavailable(View& view) {
+    while (CallNode* node = view.queue.next_unavailable()) {
+      Call& call = static_cast<Call&>(*node);
+      view.queue.withdraw(call);
+      call.ended = true;
+    }
   }
 
   void check() {

@@ -11,6 +11,7 @@ Fate CallQueue::submit(CallNode& call, bool ready, bool is_retried) {
   if (reach_ == Reach::kRestarting && !is_retried) return Fate::kUnavailable;
   call.sequence = next_sequence_++;
   call.ready = ready;
+  call.is_retried = is_retried;
   call.state = TaskState::kQueued;
   list_of(call).push_back(call);
   return Fate::kWaits;
@@ -31,6 +32,15 @@ CallNode* CallQueue::next() const {
   if (reach_ != Reach::kOpen || line_.empty()) return nullptr;
   auto* call = static_cast<CallNode*>(line_.front());
   return call->ready ? call : nullptr;
+}
+
+CallNode* CallQueue::next_unavailable() const {
+  if (reach_ != Reach::kRestarting) return nullptr;
+  for (TaskNode* node = line_.front(); node != nullptr; node = node->next) {
+    auto* call = static_cast<CallNode*>(node);
+    if (call->ready && !call->is_retried) return call;
+  }
+  return nullptr;
 }
 
 void CallQueue::on_sent(CallNode& call) {
@@ -55,7 +65,7 @@ void CallQueue::withdraw(CallNode& call) {
 Fate CallQueue::on_lost(CallNode& call, bool had_started, int32_t retries_left) {
   on_done(call);
   if (reach_ == Reach::kDead) return Fate::kDead;
-  if (had_started && retries_left == 0) return Fate::kUnavailable;
+  if (!call.is_retried || (had_started && retries_left == 0)) return Fate::kUnavailable;
   call.state = TaskState::kQueued;
   line_.push_front(call);
   return Fate::kWaits;

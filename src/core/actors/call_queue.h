@@ -21,8 +21,9 @@
 namespace mobula::actors {
 
 struct CallNode : tasks::TaskNode {
-  uint64_t sequence = 0;  // Counts the calls of one queue.
-  bool ready = false;     // Its arguments are known.
+  uint64_t sequence = 0;    // Counts the calls of one queue.
+  bool ready = false;       // Its arguments are known.
+  bool is_retried = false;  // Its caller wants it to outlive the actor's worker.
 };
 
 enum class Reach : uint8_t {
@@ -49,12 +50,14 @@ class CallQueue {
 
   // The call to send now, or nullptr.
   CallNode* next() const;
+  // While the actor is restarting: a call that could be sent and that nobody wants to wait for.
+  CallNode* next_unavailable() const;
   void on_sent(CallNode& call);
   void on_done(CallNode& call);
   void withdraw(CallNode& call);
 
-  // Of calls in flight to a worker that is dead, the last first. A call that had not started waits
-  // again at no cost; one that had needs a retry. `retries_left`: -1 without limit.
+  // Of calls in flight to a worker that is dead, the last first. One that is retried waits again: at no
+  // cost if it had not started, else if a retry is left (-1: without limit). Others are unavailable.
   Fate on_lost(CallNode& call, bool had_started, int32_t retries_left);
 
   const tasks::TaskList& in_flight() const { return in_flight_; }

@@ -35,10 +35,14 @@ NodeScheduler::NodeScheduler(Options options)
 
 ProcessId NodeScheduler::new_process() { return ProcessId{next_process_++}; }
 
-void NodeScheduler::add_driver(ProcessId driver, JobId job) {
+void NodeScheduler::add_job(JobId job) {
   MOBULA_CHECK(jobs_.insert(job).second);
-  MOBULA_CHECK(processes_.insert(driver).second);
   pool_.add_job(job);
+}
+
+void NodeScheduler::add_driver(ProcessId driver, JobId job) {
+  add_job(job);
+  MOBULA_CHECK(processes_.insert(driver).second);
   demands_.add_owner(driver, job, OwnerKind::kDriver);
   prestart_wanted_[job] = std::min(whole_cpus(options_.total), options_.prestart_max);
 }

@@ -113,6 +113,8 @@ class NodeScheduler {
   // The number of the next process. The scheduler numbers the workers it starts from here as well.
   ProcessId new_process();
 
+  // A job without a driver: actors may work for it.
+  void add_job(JobId job);
   // A driver and its job. Some workers are started for it at once.
   void add_driver(ProcessId driver, JobId job);
   // All workers of the job are stopped and all demand of its processes is forgotten.
