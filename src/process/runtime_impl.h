@@ -178,7 +178,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void on_actor_answer(const wire::fb::ActorAnswer& message);
   ActorCalls* known_calls(const wire::fb::ObjectId* actor);
   Result<Object*> wait_for_actor(uint64_t request, Question& question, Locked& lock, Gate& gate);
-
   // actor_role.cc
   void on_actor_become(const wire::fb::ActorBecome& message);
   bool take_stashed(uint32_t group, ClaimedTask& task);
