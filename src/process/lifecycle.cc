@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "process/daemon_log.h"
 #include "process/runtime_impl.h"
 
 namespace mobula::process {
@@ -45,6 +46,12 @@ ssize_t receive_packet(int socket, std::vector<std::byte>& bytes, std::vector<sh
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -EMSGSIZE;
   bytes.resize(static_cast<size_t>(size));
   return size;
+}
+
+std::string how_the_daemon_went(const std::string& session_directory) {
+  const std::string said = last_complaints(session_directory);
+  return said.empty() ? "the node daemon is gone: it was killed, or its session was ended"
+                      : "the node daemon is gone. The last lines of its log:" + said;
 }
 
 // A thread that no signal of the program is delivered to.
@@ -214,7 +221,7 @@ void RuntimeImpl::run_link() {
     if (size == -EINTR) continue;
     if (size <= 0) {
       const bool expected = size == 0 || size == -ECONNRESET;
-      disconnect(expected ? "the node daemon is gone"
+      disconnect(expected ? how_the_daemon_went(session_directory_)
                           : std::string("the connection to the node daemon broke: ") +
                                 std::strerror(static_cast<int>(-size)));
       return;

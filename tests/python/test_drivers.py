@@ -195,6 +195,16 @@ def test_a_killed_daemon_is_told_to_every_driver(start_driver: StartDriver) -> N
         ray.init(address=address)
 
 
+def test_what_a_daemon_complained_of_before_its_end_is_told(start_driver: StartDriver) -> None:
+    directory = start().address_info["session_dir"]
+    ref = wait_for_ever.remote()
+    with open(f"{directory}/daemon.log", "a") as log:  # As a failed check would.
+        log.write("check failed: one == other\n")
+    os.kill(daemon_pid(), signal.SIGKILL)
+    with pytest.raises(exceptions.RayError, match="check failed: one == other"):
+        ray.get(ref, timeout=60)
+
+
 def test_workers_have_what_their_own_driver_has(start_driver: StartDriver, tmp_path: Path) -> None:
     folders = []
     for name in ("one", "two"):
