@@ -158,6 +158,32 @@ CASES = (
             ),
         ),
     ),
+    Case(
+        "beside-actors",
+        (
+            Row("calls", "1000 calls of an actor, then get", "/s", "pipelined", 15, 100_000),
+            Row("calls-loop", "get(actor.nop.remote()) in a loop", "/s", "one_by_one", 15, 30_000),
+            Row("calls-asyncio", "1000 calls of an asyncio actor", "/s", "asyncio", 15, 40_000),
+            Row("calls-2x2", "two callers, an actor each", "/s", "two_callers", 15, 100_000),
+            Row(
+                "actors-at-once",
+                "100 actors made and answering",
+                "s",
+                "at_once_s",
+                1,
+                2,
+                more_is_better=False,
+            ),
+            Row(
+                "calls-argument",
+                "call with a 1 MiB array",
+                "us",
+                "argument_us",
+                1,
+                more_is_better=False,
+            ),
+        ),
+    ),
 )
 ROW_NAMES = tuple(row.name for case in CASES for row in case.rows)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench import processes
 from bench.settings import Settings
-from bench.subjects import Subject, per_second
+from bench.subjects import Subject, actors, per_second
 
 STORE_BYTES = 1 << 30
 NESTED_PARENTS = 2
@@ -334,5 +334,6 @@ def subjects(ray: Any, count_of: Callable[[Settings], int]) -> dict[str, Subject
         "beside-tasks": figures(ray, TASKS),
         "beside-objects": figures(ray, OBJECTS),
         "beside-arrays": arrays(ray),
+        "beside-actors": actors.actors(ray),
         "beside-queued": queued(ray, count_of),
     }

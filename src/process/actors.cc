@@ -110,6 +110,10 @@ void RuntimeImpl::on_actor_answer(const wire::fb::ActorAnswer& message) {
 void RuntimeImpl::kill_actor(Object* actor, bool no_restart) {
   Locked lock(*this);
   if (!disconnected_.empty()) return;
+  // Calls after this one are not to reach it any more: they wait for what the daemon says.
+  if (actor->calls != nullptr && actor->calls->queue.reach() == Reach::kOpen) {
+    actor->calls->queue.set_reach(Reach::kAwaited);
+  }
   uplink_->send([&](wire::Builder& builder) {
     const wire::fb::ObjectId id = wire::to_wire(actor->id);
     return wire::fb::CreateActorKill(builder, &id, no_restart);
@@ -404,7 +408,7 @@ void RuntimeImpl::lose_calls(OutboundChannel& channel, const wire::fb::PeerDied&
   ActorCalls& calls = *channel.calls;
   Object* actor = calls.actor;
   actor->retain();
-  if (calls.queue.reach() == Reach::kOpen) {
+  if (calls.queue.reach() == Reach::kOpen || calls.queue.reach() == Reach::kAwaited) {
     calls.queue.set_reach(Reach::kRestarting);
     if (message.cause() != nullptr) calls.lost_text = message.cause()->str();
   }

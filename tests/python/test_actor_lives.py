@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -168,7 +171,7 @@ def test_kill_ends_the_process_and_the_calls(tmp_path: Path) -> None:
     assert wait_for(tmp_path / "never.started")
     waiting = actor.add.remote()
     ray.kill(actor)
-    for ref in (running, waiting, actor.add.remote()):
+    for ref in (actor.add.remote(), running, waiting):
         with pytest.raises(ray.exceptions.ActorDiedError, match=r"ray\.kill"):
             ray.get(ref)
     wait_until(lambda: not is_alive(pid))
@@ -512,3 +515,54 @@ print(ray.get(kept.pid.remote()), ray.get(plain.pid.remote()))
     for pid in done.stdout.split():
         wait_until(lambda: not is_alive(int(pid)))  # noqa: B023
     assert (tmp_path / "bye").exists()
+
+
+@pytest.mark.mobula_only
+def test_a_detached_actor_outlives_its_driver_on_a_standing_daemon(
+    run_script: Any, tmp_path: Path
+) -> None:
+    mobula = [sys.executable, "-m", "mobula"]
+    folder = tempfile.mkdtemp(prefix="mobula-test-")
+    environment = {**os.environ, "TMPDIR": folder}
+    subprocess.run(
+        [*mobula, "start", "--num-cpus", "2", "--temp-dir", folder],
+        check=True,
+        env=environment,
+        capture_output=True,
+    )
+    try:
+        head = """
+import os, mobula as ray
+ray.init(address="auto", namespace="here")
+"""
+        first = run_script(
+            head
+            + """
+@ray.remote
+class Counter:
+    def __init__(self):
+        self.count = 0
+    def add(self):
+        self.count += 1
+        return self.count, os.getpid()
+
+kept = Counter.options(name="kept", lifetime="detached").remote()
+plain = Counter.options(name="plain").remote()
+print(*ray.get(kept.add.remote()), ray.get(plain.add.remote())[1])
+""",
+            env=environment,
+        )
+        count, kept_pid, plain_pid = first.stdout.split()
+        assert count == "1"
+        wait_until(lambda: not is_alive(int(plain_pid)))
+        again = """
+kept = ray.get_actor("kept")
+print(*ray.get(kept.add.remote()), *ray.util.list_named_actors())
+"""
+        assert run_script(head + again, env=environment).stdout.split() == ["2", kept_pid, "kept"]
+        last = run_script(head + again + "ray.kill(kept)", env=environment)
+        assert last.stdout.split() == ["3", kept_pid, "kept"]
+        wait_until(lambda: not is_alive(int(kept_pid)))
+    finally:
+        subprocess.run([*mobula, "stop"], env=environment, check=True, capture_output=True)
+        shutil.rmtree(folder, ignore_errors=True)

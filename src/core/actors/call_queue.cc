@@ -95,8 +95,6 @@ void CallQueue::check_invariants() const {
   if (!any_order_ && !in_flight_.empty() && !line_.empty()) {
     MOBULA_CHECK(before < static_cast<const CallNode*>(line_.front())->sequence);
   }
-  MOBULA_CHECK(reach_ == Reach::kOpen || reach_ == Reach::kRestarting || reach_ == Reach::kDead ||
-               in_flight_.empty());
 }
 
 }  // namespace mobula::actors
