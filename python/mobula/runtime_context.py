@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any
 
-from mobula import _actor_worker, _cancelled, _core, _lease, _session, _sessions_here
+from mobula import _cancelled, _core, _lease, _session, _sessions_here
 from mobula._ids import ActorID, JobID, NodeID, TaskID
 
 _ONLY_IN_WORKERS = "This is only there in tasks: the caller is a driver."
 _ONLY_IN_ACTORS = "This method is only available in an actor."
+
+
+def _this_actor() -> Any:
+    """The actor that this process is, if it is one."""
+    # Only a worker has loaded it; what it needs is too much for every program that imports mobula.
+    module = sys.modules.get("mobula._actor_worker")
+    return module.this_actor() if module is not None else None
 
 
 class RuntimeContext:
@@ -52,12 +60,12 @@ class RuntimeContext:
 
     def get_actor_id(self) -> str | None:
         """The actor that the caller is: 32 digits. None if it is none."""
-        actor = _actor_worker.this_actor()
+        actor = _this_actor()
         return actor.actor_id if actor else None
 
     def get_actor_name(self) -> str | None:
         """The name of the actor that the caller is, or "". None if it is none."""
-        actor = _actor_worker.this_actor()
+        actor = _this_actor()
         return actor.name if actor else None
 
     def get_placement_group_id(self) -> str | None:
@@ -70,7 +78,7 @@ class RuntimeContext:
         if task is None:
             raise RuntimeError(_ONLY_IN_WORKERS)
         resources = {**task["resources"]}
-        actor = _actor_worker.this_actor()
+        actor = _this_actor()
         if actor is not None:  # Some of them only to be made.
             resources["CPU"] = actor.cpus_for_life
         return {name: amount for name, amount in resources.items() if amount}
@@ -136,7 +144,7 @@ class RuntimeContext:
     @property
     def current_actor(self) -> Any:
         """A handle to the actor that the caller is. RuntimeError if it is none."""
-        if _actor_worker.this_actor() is None:
+        if _this_actor() is None:
             raise RuntimeError(_ONLY_IN_ACTORS)
         from mobula.actor import ActorHandle
 
@@ -146,10 +154,10 @@ class RuntimeContext:
     @property
     def was_current_actor_reconstructed(self) -> bool:
         """Did this actor's process die before, and was it started again? RuntimeError elsewhere."""
-        actor = _actor_worker.this_actor()
+        actor = _this_actor()
         if actor is None:
             raise RuntimeError(_ONLY_IN_ACTORS)
-        return actor.restarts > 0
+        return bool(actor.restarts > 0)
 
     @property
     def job_id(self) -> JobID:

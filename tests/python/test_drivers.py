@@ -53,7 +53,9 @@ def error_of(call):
 context = ray.get_runtime_context()
 print(context.gcs_address, flush=True)
 for line in sys.stdin:
-    print("=" + repr(eval(line)), flush=True)
+    # In one piece: another thread prints what workers say.
+    sys.stdout.write("=" + repr(eval(line)) + "\n")
+    sys.stdout.flush()
 """
 
 
