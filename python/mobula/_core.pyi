@@ -8,7 +8,7 @@ RuntimeError, and objects made before the fork do nothing when they are collecte
 import asyncio
 import concurrent.futures
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypedDict, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 T = TypeVar("T")
 
@@ -88,6 +88,7 @@ SYSTEM_ERROR_TASK_UNSCHEDULABLE: int
 SYSTEM_ERROR_ACTOR_DIED: int
 SYSTEM_ERROR_ACTOR_UNAVAILABLE: int
 SYSTEM_ERROR_ACTOR_UNSCHEDULABLE: int
+SYSTEM_ERROR_TASK_TIMEOUT: int
 SYSTEM_ERROR_INTERNAL: int
 
 # ---- session ---------------------------------------------------------------------------------
@@ -236,12 +237,15 @@ class Submitter:
         any_order: bool = False,
         concurrent: bool = False,
         pending_max: int = -1,
+        priority: int | None = None,
+        time_limit_ms: int = 0,
     ) -> None:
         """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
         is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
         "CPU" and "GPU" like any other name; zeros may be left out. Amounts are
         rounded to 1/10,000. max_retries -1: without limit. Of a method, `actor` is its actor's handle
-        object, and `resources` is empty."""
+        object, and `resources` is empty. priority: None is that of the task that submits, 0 in a
+        driver. time_limit_ms: 0 is none."""
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Stream:
@@ -283,14 +287,14 @@ def run_worker(on_lease: Callable[[list[int], float], None]) -> None:
     task did."""
 
 def interrupt_with(signal: int) -> None:
-    """The main thread is sent `signal` when the task it executes is cancelled."""
+    """The main thread is sent `signal` when the task it executes is cancelled or runs too long."""
 
 def retire() -> None:
     """This worker ends after the task that it executes; what waits for it goes elsewhere."""
 
-def take_cancellation() -> bool:
-    """In the handler of that signal: True, once, if the task that runs now is the one meant. Its own
-    tasks have been cancelled then, if that was asked for."""
+def take_interrupt() -> Literal["cancel", "timeout"] | None:
+    """In the handler of that signal: why the task that runs now is to end, once; None if it is not
+    meant. Its own tasks have been cancelled then, if that was asked for."""
 
 class CurrentTask(TypedDict):
     function_name: str

@@ -128,6 +128,7 @@ def _system_errors(exceptions: types.ModuleType) -> dict[int, Callable[[str], Ba
         _core.SYSTEM_ERROR_ACTOR_UNSCHEDULABLE: _of_actor(
             exceptions, exceptions.ActorUnschedulableError
         ),
+        _core.SYSTEM_ERROR_TASK_TIMEOUT: exceptions.TaskTimeoutError,
     }
 
 

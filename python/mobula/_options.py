@@ -16,6 +16,8 @@ RESOURCE_UNIT = 10_000
 DEFAULT_MAX_RETRIES = 3
 # num_returns of a call whose values would come as a stream.
 STREAMING = -1
+PRIORITY_MAX = 1000
+TIMEOUT_SECONDS_MAX = 30 * 24 * 3600
 
 _CO_GENERATOR = 0x20
 _CO_COROUTINE = 0x80
@@ -44,6 +46,8 @@ _TASK_OPTIONS: dict[str, tuple[type, ...]] = {
     "placement_group_bundle_index": (int,),
     "placement_group_capture_child_tasks": (bool, type(None)),
     "enable_task_events": (bool,),
+    "priority": (int, type(None)),  # Not Ray's, like the next one.
+    "timeout_s": _NUMBER,
     "_labels": (dict, type(None)),
     "_generator_backpressure_num_objects": (int, type(None)),
     "_num_objects_per_yield": (int, type(None)),
@@ -83,8 +87,10 @@ class TaskOptions:
         "name",
         "num_returns",
         "placement",
+        "priority",
         "resources",
         "retry_exceptions",
+        "time_limit_ms",
     )
 
     def __init__(
@@ -99,6 +105,8 @@ class TaskOptions:
         ahead_max: int = 0,
         placement: _placement.Placement | None = None,
         max_calls: int = 0,
+        priority: int | None = None,
+        time_limit_ms: int = 0,
     ) -> None:
         self.resources = resources
         self.num_returns = num_returns
@@ -113,6 +121,10 @@ class TaskOptions:
         self.placement = placement
         # After so many calls in one worker the worker ends; 0: never.
         self.max_calls = max_calls
+        # Higher goes first; None: that of the task that submits it, 0 in a driver.
+        self.priority = priority
+        # How long it may run; 0: for ever.
+        self.time_limit_ms = time_limit_ms
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -274,6 +286,28 @@ def _max_calls(options: Mapping[str, Any], resources: Mapping[str, float]) -> in
     return int(value)
 
 
+def _priority(options: Mapping[str, Any]) -> int | None:
+    value = options.get("priority")
+    if value is not None and not -PRIORITY_MAX <= value <= PRIORITY_MAX:
+        raise ValueError(
+            f"priority must be from -{PRIORITY_MAX} to {PRIORITY_MAX}, higher goes first, "
+            f"but it is {value}"
+        )
+    return None if value is None else int(value)
+
+
+def _time_limit_ms(options: Mapping[str, Any]) -> int:
+    value = options.get("timeout_s")
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not 0 < value <= TIMEOUT_SECONDS_MAX:
+        raise ValueError(
+            "timeout_s must be a number of seconds above 0 (None for no limit) and at most "
+            f"{TIMEOUT_SECONDS_MAX}, but it is {value!r}"
+        )
+    return max(1, round(float(value) * 1000))
+
+
 def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> TaskOptions:
     """Options whose types were checked, with defaults for those that are absent.
 
@@ -291,6 +325,8 @@ def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> Ta
         dynamic=options.get("num_returns") == "dynamic",
         placement=_placement.of_options(options),
         max_calls=_max_calls(options, resources),
+        priority=_priority(options),
+        time_limit_ms=_time_limit_ms(options),
         ahead_max=max(0, options.get("_generator_backpressure_num_objects") or 0),
     )
     _refuse_what_is_missing(options)

@@ -88,10 +88,18 @@ class RemoteFunction(Generic[P, R]):
         self, options: _options.TaskOptions, resources: Mapping[str, float]
     ) -> Any:
         source = self._source(options)
-        if options.num_returns != _options.STREAMING:
-            return _core.Submitter(source, resources, options.num_returns, options.max_retries)
-        submit = _core.Submitter(source, resources, 1, options.max_retries, True, options.ahead_max)
-        return _GeneratorSubmitter(submit)
+        streaming = options.num_returns == _options.STREAMING
+        submit = _core.Submitter(
+            source,
+            resources,
+            1 if streaming else options.num_returns,
+            options.max_retries,
+            streaming,
+            options.ahead_max,
+            priority=options.priority,
+            time_limit_ms=options.time_limit_ms,
+        )
+        return _GeneratorSubmitter(submit) if streaming else submit
 
     def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
         name = options.name or str(getattr(self._function, "__name__", self._function))
@@ -310,7 +318,9 @@ def remote(*args: Any, **options: Any) -> Any:
 
     Options of a task, with defaults: num_cpus=1, num_gpus=0, resources={}, memory=None (bytes),
     num_returns=1, max_retries=3 (after crashes; -1: without limit), retry_exceptions=False (True or
-    a list of exception classes: also after those), name=None (shown in logs and the timeline).
+    a list of exception classes: also after those), name=None (shown in logs and the timeline),
+    priority=None (higher goes first; by default that of the task that submits it, 0 in a driver),
+    timeout_s=None (a task that runs longer fails with TaskTimeoutError).
     ValueError: unknown option. TypeError: an option of the wrong type.
     """
     if len(args) == 1 and not options and callable(args[0]):

@@ -21,8 +21,8 @@ from mobula._lease import Lease
 if TYPE_CHECKING:
     import types
 
-# Tells this process that its task is cancelled. Python's own signals stay the user's.
-_CANCEL_SIGNAL = signal.SIGRTMIN + 5
+# Tells this process that its task is to end. Python's own signals stay the user's.
+_INTERRUPT_SIGNAL = signal.SIGRTMIN + 5
 
 # The daemon takes lines that start so off a stream: what follows on it comes from that task.
 _NAME_MARK = b"\x01\x02mobula:name:"
@@ -121,11 +121,17 @@ def _reseed() -> None:
         torch.seed()
 
 
-def _on_cancel(number: int, frame: types.FrameType | None) -> None:
+def _on_interrupt(number: int, frame: types.FrameType | None) -> None:
     # Late signals find another task, or none: those are not meant.
-    if _core.take_cancellation():
-        _cancelled.note_current_task()
-        raise KeyboardInterrupt
+    why = _core.take_interrupt()
+    if why is None:
+        return
+    _cancelled.note_current_task()
+    if why == "timeout":
+        from mobula import exceptions
+
+        raise exceptions.TaskTimeoutError("This task has run longer than its timeout_s.")
+    raise KeyboardInterrupt
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -155,8 +161,8 @@ def main(socket_fd: int) -> NoReturn:
             socket_fd,
             {"is_driver": False, "infeasible_is_error": _session.infeasible_is_error()},
         )
-        signal.signal(_CANCEL_SIGNAL, _on_cancel)
-        _core.interrupt_with(_CANCEL_SIGNAL)
+        signal.signal(_INTERRUPT_SIGNAL, _on_interrupt)
+        _core.interrupt_with(_INTERRUPT_SIGNAL)
         if os.environ.get("MOBULA_LOGGING_CONFIG"):
             from mobula import _logging_config
 

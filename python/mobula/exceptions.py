@@ -314,6 +314,13 @@ class TaskCancelledError(RayError):
         return f"Task {self.task_id} was cancelled."
 
 
+class TaskTimeoutError(RayError, TimeoutError):
+    """The task ran longer than its `timeout_s`. Ray has no such option."""
+
+    def __str__(self) -> str:
+        return super().__str__() or "The task ran longer than its timeout_s."
+
+
 class TaskUnschedulableError(RayError):
     """No node can ever run the task."""
 

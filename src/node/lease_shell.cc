@@ -85,7 +85,7 @@ Result<void> LeaseShell::define_shape(ProcessId process, const wire::fb::DefineS
   const auto resources = wire::read_resources(record.resources());
   MOBULA_TRY(resources);
   return scheduler_.define_shape(process, scheduler::ShapeId{record.shape()}, *resources,
-                                 record.depth());
+                                 record.depth(), record.priority());
 }
 
 Result<void> LeaseShell::lease_returned(ProcessId process, LeaseId id) {

@@ -2,7 +2,7 @@
 //
 // A task that has not started is taken back by its claim word and fails at once. For one that has, the
 // worker is told by way of the daemon; there the link thread checks that it is this task that runs,
-// and sends the executing thread a signal. The binding's handler asks take_cancellation() once more, on
+// and sends the executing thread a signal. The binding's handler asks take_interrupt() once more, on
 // that thread: so a task that came after is never hit.
 
 #include <algorithm>
@@ -124,7 +124,7 @@ void RuntimeImpl::on_cancel_task(const wire::fb::CancelTask& message) {
     if (message.recursive()) cancel_children(true);
     ::kill(0, SIGKILL);  // With what user code started. The daemon still reads our last records.
   }
-  execution_.interruption = {execution_.channel, execution_.tag, message.recursive()};
+  execution_.interruption = {execution_.channel, execution_.tag, message.recursive(), false};
   if (execution_.signal != 0) ::pthread_kill(execution_.pthread, execution_.signal);
 }
 
@@ -135,13 +135,14 @@ void RuntimeImpl::on_cancel_object(const wire::fb::CancelObject& message) {
   settle();
 }
 
-bool RuntimeImpl::take_cancellation() {
+Interrupt RuntimeImpl::take_interrupt() {
   Locked lock(*this);
   const Interruption asked = std::exchange(execution_.interruption, {});
   const bool runs = execution_.running && asked.tag != 0 && asked.tag == execution_.tag &&
                     asked.channel == execution_.channel;
-  if (runs && asked.recursive) cancel_children(true);
-  return runs;
+  if (!runs) return Interrupt::kNone;
+  if (asked.recursive) cancel_children(true);
+  return asked.is_time_limit ? Interrupt::kTimeLimit : Interrupt::kCancel;
 }
 
 }  // namespace mobula::process

@@ -16,14 +16,16 @@ struct Interruption {
   ChannelId channel{};
   uint64_t tag = 0;  // 0: none.
   bool recursive = false;
+  bool is_time_limit = false;
 };
 
 struct Execution {
-  bool running = false;        // Between next_task() and finish_task().
-  std::thread::id thread{};    // Which executes tasks, now or between them.
-  pthread_t pthread{};         // The same.
-  ChannelId channel{};         // From which the task came,
-  uint64_t tag = 0;            // and its claim tag there.
+  bool running = false;      // Between next_task() and finish_task().
+  std::thread::id thread{};  // Which executes tasks, now or between them.
+  pthread_t pthread{};       // The same.
+  ChannelId channel{};       // From which the task came,
+  uint64_t tag = 0;          // and its claim tag and slot there.
+  uint16_t slot = 0;
   uint64_t number = 0;         // Counts the tasks executed here.
   bool retiring = false;       // No task after this one.
   bool blocked = false;        // The task waits in get; its CPUs were given back.

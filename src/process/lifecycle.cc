@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "process/daemon_log.h"
+#include "process/quiet_thread.h"
 #include "process/runtime_impl.h"
 
 namespace mobula::process {
@@ -52,19 +53,6 @@ std::string how_the_daemon_went(const std::string& session_directory) {
   const std::string said = last_complaints(session_directory);
   return said.empty() ? "the node daemon is gone: it was killed, or its session was ended"
                       : "the node daemon is gone. The last lines of its log:" + said;
-}
-
-// A thread that no signal of the program is delivered to.
-template <typename Run>
-std::thread quiet_thread(const char* name, Run run) {
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread thread(std::move(run));
-  pthread_setname_np(thread.native_handle(), name);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return thread;
 }
 
 }  // namespace
@@ -192,6 +180,7 @@ Result<void> RuntimeImpl::accept_welcome(const wire::fb::Welcome& welcome,
 RuntimeImpl::~RuntimeImpl() {
   if (!alive_here()) {
     // A forked child: the threads do not exist here, the mappings do not either.
+    if (clock_.thread.joinable()) clock_.thread.detach();
     if (link_thread_.joinable()) link_thread_.detach();
     if (reader_thread_.joinable()) reader_thread_.detach();
     return;
@@ -201,6 +190,11 @@ RuntimeImpl::~RuntimeImpl() {
   reader_word_.fetch_add(1);
   shm::futex_wake(reader_word_);
   if (bell_ != nullptr) shm::wake(*bell_);
+  if (clock_.thread.joinable()) {
+    const std::lock_guard<std::mutex> lock(lock_);  // Not between its look at stop_ and its wait.
+    clock_.news.notify_all();
+  }
+  if (clock_.thread.joinable()) clock_.thread.join();
   if (link_thread_.joinable()) link_thread_.join();
   if (reader_thread_.joinable()) reader_thread_.join();
   free_everything();

@@ -219,6 +219,12 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
       fail_task(*task, cancelled_error(*task));
       continue;
     }
+    if (channel.claim(task->slot).overran.load() == task->tag) {
+      const std::string& name = task->own_function().name;
+      fail_task(*task, system_error(wire::SystemErrorCode::kTaskTimeout,
+                                    overrun_text(name, task->time_limit_ms, channel.peer_pid)));
+      continue;
+    }
     if (task->retries_left != 0) {
       if (task->retries_left > 0) --task->retries_left;
       ++task->attempt;

@@ -15,7 +15,7 @@ constexpr size_t kPumpBudget = 256;
 
 }  // namespace
 
-RuntimeImpl::Deferred& RuntimeImpl::deferred() {
+Deferred& RuntimeImpl::deferred() {
   // Filled while the thread holds the lock, emptied after it opened it: one set a thread is enough.
   thread_local Deferred pending;
   return pending;
@@ -265,7 +265,7 @@ void RuntimeImpl::tell_shape(uint32_t shape, uint32_t target) {
     const ShapeKey& key = shapes_[shape - 1];
     uplink_->send([&](wire::Builder& builder) {
       const auto resources = wire::build_resources(builder, key.resources);
-      return wire::fb::CreateDefineShape(builder, shape, resources, key.depth);
+      return wire::fb::CreateDefineShape(builder, shape, resources, key.depth, key.priority);
     });
   }
   uplink_->send(

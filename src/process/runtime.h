@@ -28,6 +28,8 @@ namespace mobula::process {
 
 // What a cancelled task's error says: its id (48 hexadecimal digits), NUL, a sentence.
 std::string cancelled_text(std::string_view function, ObjectId first_return);
+// What the error of a task says that ran past its time limit.
+std::string time_limit_text(std::string_view function, uint32_t limit_ms);
 
 class Runtime {
  public:
@@ -165,11 +167,14 @@ class Runtime {
   // After the task that executes, next_task() is kExit as soon as the results are out and no task
   // that was submitted here is pending.
   virtual void retire() = 0;
-  // The thread that executes tasks is sent `signal` when its task is cancelled. In the handler, or
-  // later on that thread, take_cancellation() tells once whether the task that runs is the one
-  // meant; with `recursive` its own tasks are cancelled by then.
+  // The thread that executes tasks is sent `signal` when its task is cancelled or has run past its
+  // time limit. In the handler, or later on that thread, take_interrupt() tells once whether the task
+  // that runs is the one meant; its own tasks are cancelled by then, if that was wanted. A task that
+  // is past its limit and goes on regardless is ended with this process, after a grace.
   virtual void interrupt_with(int signal) = 0;
-  virtual bool take_cancellation() = 0;
+  virtual Interrupt take_interrupt() = 0;
+  // Was the task that executes interrupted for its time limit? Then it has failed.
+  virtual bool is_past_time_limit() const = 0;
 
   // ---- driver services
   // Blocks (without the interpreter's lock) until there are lines or the runtime ends (false).

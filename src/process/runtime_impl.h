@@ -7,12 +7,14 @@
 //   stored.cc     the object store              cancel.cc  cancelling tasks
 //   stream.cc     items of generator tasks      notify.cc  telling of ready objects
 //   actors.cc     actors and calls of them      actor_role.cc  being one
+//   time_limit.cc ending tasks that run too long
 //
 // What it remembers is in runtime_state.h.
 //
 // Threads: see runtime.h. What must happen outside the lock (wake-up calls) is collected in Deferred
 //          and done by Locked's destructor.
 
+#include "process/deferred.h"
 #include "process/runtime_state.h"
 
 namespace mobula::process {
@@ -80,7 +82,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
                     Gate& gate) override;
   void retire() override;
   void interrupt_with(int signal) override { execution_.signal = signal; }
-  bool take_cancellation() override;
+  Interrupt take_interrupt() override;
+  bool is_past_time_limit() const override;
 
   bool next_log_lines(std::vector<LogLine>& lines) override;
   Result<std::vector<std::pair<std::string, double>>> cluster_resources(Gate& gate) override;
@@ -91,17 +94,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   std::string debug_state() override;
 
  private:
-  // What to do once the lock is open again.
-  struct Deferred {
-    struct Bell {
-      shm::BellPage* bell;
-      uint32_t bit;
-      bool wake;
-    };
-    std::vector<Bell> bells;
-    std::vector<std::atomic<uint32_t>*> words;
-    bool daemon = false;
-  };
   // Holds the lock; on unlock() or destruction opens it and does what was deferred.
   class Locked {
    public:
@@ -141,7 +133,10 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied& message);
   void retire(std::unique_ptr<ChannelEnd> channel);
 
-  // cancel.cc
+  // cancel.cc, time_limit.cc
+  void watch_time_limit(const ClaimedTask& task, Locked& lock);
+  void run_clock();
+  void enforce_time_limit();
   void cancel_task(Task& task, bool force, bool recursive);
   void cancel_children(bool recursive);
   void withhold(Task& task);
@@ -192,9 +187,10 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   // submit.cc
   const Object* failed_argument(const Task& task) const;
   void send_task_frame(Task& task, OutboundChannel& channel, uint32_t epoch);
-  Task* make_task(const Submission& submission, PackedValues arguments, std::span<Object*> returns);
+  Result<Task*> make_task(const Submission& submission, PackedValues arguments,
+                          std::span<Object*> returns);
   void launch(Task& task);
-  uint32_t shape_at_depth(uint32_t request);
+  uint32_t shape_for(const Submission& submission);
   bool resolve_arguments(Task& task);
   void start_task(Task& task);
   bool make_ready_to_push(OutboundChannel& channel, Task& task, bool function_is_new);

@@ -15,6 +15,7 @@
 #include "core/tasks/dispatcher.h"
 #include "process/actor_calls.h"
 #include "process/channel.h"
+#include "process/clock.h"
 #include "process/execution.h"
 #include "process/notifications.h"
 #include "process/question.h"
@@ -46,6 +47,7 @@ struct RuntimeState {
   JobId job_{};
   std::string session_directory_;
   uint32_t depth_ = 1;  // Of the tasks that are submitted here; a worker's changes with the lease.
+  int32_t priority_ = 0;  // The same, if they have none of their own.
 
   mutable std::mutex lock_;
   // ---- guarded by lock_
@@ -67,7 +69,7 @@ struct RuntimeState {
   std::vector<std::unique_ptr<Function>> functions_;
   std::vector<ResourceSet> requests_;  // What the binding knows as shape n is at n - 1.
   std::vector<ShapeKey> shapes_;       // The dispatcher's shape n is at n - 1.
-  std::map<std::pair<uint32_t, uint32_t>, uint32_t> shape_numbers_;  // By request and depth.
+  ShapeNumbers shape_numbers_;
   std::vector<bool> shapes_told_;
   std::map<uint32_t, std::string> infeasible_;  // Shapes whose tasks fail, and why.
   std::map<ChannelId, std::unique_ptr<OutboundChannel>> outbound_;
@@ -95,6 +97,7 @@ struct RuntimeState {
   Notifications notifications_;
   std::unique_ptr<ActorRole> role_;  // Of an actor.
   Execution execution_;              // Of a worker, like all that follows.
+  Clock clock_;
   const InboundChannel* lease_of_last_ = nullptr;
   std::unique_ptr<shm::TraceWriter> trace_;
   std::unordered_map<std::string, uint32_t> trace_names_;

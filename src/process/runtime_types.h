@@ -81,6 +81,9 @@ struct Submission {
   bool concurrent = false;   // The actor executes several calls at a time.
   int64_t pending_max = -1;  // Calls of it that may be pending here; -1: any number.
   uint32_t ahead_max = 0;  // Of a generator: items it may be ahead of its consumer; 0: any number.
+  std::optional<int32_t> priority =
+      std::nullopt;            // None: that of the task that submits it, 0 in a driver.
+  uint32_t time_limit_ms = 0;  // The task may run for so long; 0: for ever.
 };
 
 // The lease a worker's task runs under.
@@ -89,6 +92,7 @@ struct LeaseInfo {
   std::vector<uint32_t> gpus;
   ResourceAmount cpus = 0;
   uint32_t depth = 1;
+  int32_t priority = 0;
   std::string resources;  // "name=amount\n" for each, in fixed point.
 };
 
@@ -113,6 +117,7 @@ struct ClaimedTask {
   uint32_t ahead_max = 0;
   uint64_t yielded = 0;  // Items sent.
   uint32_t attempt = 0;
+  uint32_t time_limit_ms = 0;
   ObjectId first_return;
   const LeaseInfo* lease = nullptr;
   bool lease_changed = false;  // The first task under this lease: set environment from it.
@@ -125,6 +130,9 @@ struct ClaimedTask {
   uint64_t parent_number = 0;  // Of what it submits.
   Instant started{};
 };
+
+// Why the task that executes is to end.
+enum class Interrupt { kNone, kCancel, kTimeLimit };
 
 // kNone: only for those that do not wait. kActor: this worker is an actor from now on.
 enum class NextTask { kTask, kExit, kInterrupted, kActor, kNone };

@@ -30,8 +30,9 @@ Result<std::shared_ptr<Stream>> RuntimeImpl::submit_generator(const Submission& 
   MOBULA_CHECK(submission.streaming && submission.num_returns == 1);
   Locked lock(*this);
   MOBULA_TRY(check_pending(submission, arguments));
-  Task* task = make_task(submission, std::move(arguments), returns);
-  if (task == nullptr) return fail(ErrorCode::kUnavailable, disconnected_);
+  const Result<Task*> made = make_task(submission, std::move(arguments), returns);
+  MOBULA_TRY(made);
+  Task* task = *made;
   auto stream = std::make_shared<Stream>();
   stream->ahead_max = submission.ahead_max & ~wire::kStreaming;
   stream->task = task;

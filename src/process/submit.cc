@@ -11,6 +11,8 @@ namespace mobula::process {
 namespace {
 
 constexpr uint64_t kNever = ~uint64_t{0};
+// The daemon keeps books for each, for as long as this process lives.
+constexpr size_t kShapesMax = 4096;
 
 void append(std::vector<std::byte>& to, const void* from, size_t size) {
   const auto* bytes = static_cast<const std::byte*>(from);
@@ -42,41 +44,49 @@ uint32_t RuntimeImpl::shape(const ResourceSet& resources) {
   return static_cast<uint32_t>(requests_.size());
 }
 
-// The dispatcher's shape: a resource request at the depth of the task that is executing here.
-uint32_t RuntimeImpl::shape_at_depth(uint32_t request) {
-  const auto [entry, is_new] = shape_numbers_.try_emplace({request, depth_}, 0);
-  if (is_new) {
-    shapes_.push_back({requests_.at(request - 1), depth_});
-    shapes_told_.push_back(false);
-    entry->second = static_cast<uint32_t>(shapes_.size());
-  }
-  return entry->second;
+// The dispatcher's shape: a resource request at the depth of the task that is executing here, with a
+// priority. 0: there are too many.
+uint32_t RuntimeImpl::shape_for(const Submission& submission) {
+  const int32_t priority = submission.priority.value_or(priority_);
+  const std::tuple key(submission.shape, depth_, priority);
+  const auto found = shape_numbers_.find(key);
+  if (found != shape_numbers_.end()) return found->second;
+  if (shapes_.size() >= kShapesMax) return 0;
+  shapes_.push_back({requests_.at(submission.shape - 1), depth_, priority});
+  shapes_told_.push_back(false);
+  return shape_numbers_[key] = static_cast<uint32_t>(shapes_.size());
 }
 
 Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues arguments,
                                  std::span<Object*> returns) {
   Locked lock(*this);
   MOBULA_TRY(check_pending(submission, arguments));
-  Task* task = make_task(submission, std::move(arguments), returns);
-  if (task == nullptr) return fail(ErrorCode::kUnavailable, disconnected_);
-  if (submission.actor != nullptr) return launch_call(*task, submission);
-  launch(*task);
+  const Result<Task*> task = make_task(submission, std::move(arguments), returns);
+  MOBULA_TRY(task);
+  if (submission.actor != nullptr) return launch_call(**task, submission);
+  launch(**task);
   return {};
 }
 
-// nullptr: disconnected.
-Task* RuntimeImpl::make_task(const Submission& submission, PackedValues arguments,
-                             std::span<Object*> returns) {
+Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues arguments,
+                                     std::span<Object*> returns) {
   MOBULA_CHECK(returns.size() == submission.num_returns);
   drain_dropped();
-  if (!disconnected_.empty()) {
+  const bool needs_shape = submission.actor == nullptr;
+  const uint32_t shape = needs_shape ? shape_for(submission) : 0;
+  if (!disconnected_.empty() || (needs_shape && shape == 0)) {
     for (Object* ref : arguments.refs) release(ref);
-    return nullptr;
+    if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
+    return fail(ErrorCode::kInvalidArgument,
+                "this process has used " + std::to_string(kShapesMax) +
+                    " different combinations of resources, nesting depth and priority: that is all "
+                    "it can. Round amounts and priorities to fewer values");
   }
   auto* task = new Task();
   task->call = CallId{next_call_++};
   task->function = submission.function;
-  if (submission.actor == nullptr) task->shape = shape_at_depth(submission.shape);
+  task->shape = shape;
+  task->time_limit_ms = submission.time_limit_ms;
   task->arguments = std::move(arguments.bytes);
   task->refs = std::move(arguments.refs);
   task->value_count = arguments.value_count;
@@ -220,6 +230,7 @@ void RuntimeImpl::announce_lease(OutboundChannel& channel, const tasks::Lease& l
   header.gpu_count = static_cast<uint32_t>(channel.gpus.size());
   header.cpu_amount = shape.resources.get(kCpu);
   header.depth = shape.depth;
+  header.priority = shape.priority;
   std::string resources;
   for (const auto& [name, amount] : shape.resources.amounts()) {
     resources += name + "=" + std::to_string(amount) + "\n";
@@ -320,6 +331,7 @@ void RuntimeImpl::send_task_frame(Task& task, OutboundChannel& channel, uint32_t
                                    : static_cast<uint32_t>(task.returns.size());
   header.claim_slot = task.slot;
   header.attempt = task.attempt;
+  header.time_limit_ms = task.time_limit_ms;
   const size_t size = sizeof header + values.size();
   if (std::byte* room = channel.tasks.reserve(size)) {
     std::memcpy(room, &header, sizeof header);

@@ -4,8 +4,10 @@
 // Threads: guarded by the runtime's lock.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/resources.h"
@@ -30,11 +32,15 @@ struct OutboundChannel;
 // In Task::slot: it has started, and needs none any more.
 constexpr uint16_t kNoSlot = 0xFFFF;
 
-// A resource request at the nesting depth of the task that makes it.
+// A resource request at the nesting depth of the task that makes it, with a priority.
 struct ShapeKey {
   ResourceSet resources;
   uint32_t depth;
+  int32_t priority;
 };
+
+// By request, depth and priority.
+using ShapeNumbers = std::map<std::tuple<uint32_t, uint32_t, int32_t>, uint32_t>;
 
 // Its return objects each have one count of the task until it is done.
 struct Task : actors::CallNode {
@@ -48,6 +54,7 @@ struct Task : actors::CallNode {
   uint32_t keyword_count = 0;
   uint32_t unresolved = 0;  // Reference arguments whose values are not here yet.
   int32_t retries_left = 0;
+  uint32_t time_limit_ms = 0;  // Of each attempt; 0: none.
   uint16_t slot = 0;
   uint16_t attempt = 0;
   bool has_references = false;

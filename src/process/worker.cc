@@ -36,8 +36,10 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
       execution_.running = true;
       execution_.channel = ChannelId{task.channel};
       execution_.tag = task.claim_tag;
+      execution_.slot = task.claim_slot;
       ++execution_.number;
       task.started = monotonic_now();
+      if (task.time_limit_ms != 0) watch_time_limit(task, lock);
       return NextTask::kTask;
     }
     Waiter waiter;
@@ -122,6 +124,7 @@ Result<void> RuntimeImpl::on_lease_start(InboundChannel& channel,
   channel.lease.epoch = header->epoch;
   channel.lease.cpus = header->cpu_amount;
   channel.lease.depth = header->depth;
+  channel.lease.priority = header->priority;
   channel.lease.gpus.resize(header->gpu_count);
   if (header->gpu_count > 0) {
     std::memcpy(channel.lease.gpus.data(), frame.data() + sizeof(wire::LeaseStartHeader),
@@ -198,6 +201,7 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
   task.num_returns = task.streaming ? 1 : header->num_returns;
   task.yielded = 0;
   task.attempt = header->attempt;
+  task.time_limit_ms = header->time_limit_ms;
   task.first_return = header->first_return;
   if (role_ != nullptr) {
     task.lease = &role_->lease;
@@ -207,6 +211,7 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
     task.lease_changed = std::exchange(channel.lease_changed, false) || lease_of_last_ != &channel;
     lease_of_last_ = &channel;
     depth_ = channel.lease.depth + 1;
+    priority_ = channel.lease.priority;
   }
   task.call = header->call;
   task.claim_tag = header->claim_tag;
@@ -251,6 +256,7 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
   const uint64_t run_time = elapsed_ns(task.started);
   Locked lock(*this);
   execution_.running = false;
+  clock_.limit.finish();
   drain_dropped();
   record_trace(task, failed);
   if (role_ != nullptr) {

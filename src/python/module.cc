@@ -55,7 +55,7 @@ PyMethodDef methods[] = {
     {"cancel", cancel, METH_VARARGS, nullptr},
     {"notify", notify, METH_VARARGS, nullptr},
     {"is_ready", is_ready, METH_O, nullptr},
-    {"take_cancellation", take_cancellation, METH_NOARGS, nullptr},
+    {"take_interrupt", take_interrupt, METH_NOARGS, nullptr},
     {"is_cancelled", is_cancelled, METH_NOARGS, nullptr},
     {"current_task", current_task, METH_NOARGS, nullptr},
     {"load_ref", load_ref_method, METH_O, nullptr},
@@ -230,6 +230,7 @@ void add_system_error_numbers(nb::module_& module) {
       {"SYSTEM_ERROR_ACTOR_DIED", Code::kActorDied},
       {"SYSTEM_ERROR_ACTOR_UNAVAILABLE", Code::kActorUnavailable},
       {"SYSTEM_ERROR_ACTOR_UNSCHEDULABLE", Code::kActorUnschedulable},
+      {"SYSTEM_ERROR_TASK_TIMEOUT", Code::kTaskTimeout},
       {"SYSTEM_ERROR_INTERNAL", Code::kInternal}};
   for (const auto& [name, code] : numbers) module.attr(name) = static_cast<uint32_t>(code);
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -230,7 +231,8 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
 PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
   static const char* names[] = {"source",     "resources",   "num_returns", "max_retries",
                                 "streaming",  "ahead_max",   "actor",       "any_order",
-                                "concurrent", "pending_max", nullptr};
+                                "concurrent", "pending_max", "priority",    "time_limit_ms",
+                                nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
@@ -241,11 +243,18 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   int any_order = 0;
   int concurrent = 0;
   long long pending_max = -1;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppL", const_cast<char**>(names),
-                                   &function_source_type, &source, &mapping, &num_returns,
-                                   &max_retries, &streaming, &ahead_max, &ref_type, &actor,
-                                   &any_order, &concurrent, &pending_max)) {
+  PyObject* priority = Py_None;
+  unsigned time_limit_ms = 0;
+  if (!PyArg_ParseTupleAndKeywords(
+          arguments, keywords, "O!O|iipiO!ppLOI", const_cast<char**>(names), &function_source_type,
+          &source, &mapping, &num_returns, &max_retries, &streaming, &ahead_max, &ref_type, &actor,
+          &any_order, &concurrent, &pending_max, &priority, &time_limit_ms)) {
     return nullptr;
+  }
+  std::optional<int32_t> own_priority;
+  if (priority != Py_None) {
+    own_priority = static_cast<int32_t>(PyLong_AsLong(priority));
+    if (PyErr_Occurred() != nullptr) return nullptr;
   }
   if (num_returns < 0 || max_retries < -1 || ahead_max < 0) {
     PyErr_SetString(PyExc_ValueError,
@@ -271,7 +280,9 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
                                          .any_order = any_order != 0,
                                          .concurrent = concurrent != 0,
                                          .pending_max = pending_max,
-                                         .ahead_max = static_cast<uint32_t>(ahead_max)};
+                                         .ahead_max = static_cast<uint32_t>(ahead_max),
+                                         .priority = own_priority,
+                                         .time_limit_ms = time_limit_ms};
   return object;
 }
 

@@ -26,6 +26,8 @@ using process::ClaimedTask;
 using process::ReceivedFunction;
 
 thread_local const ClaimedTask* running = nullptr;
+// Not while what went wrong is described: an exception there would hide it.
+thread_local bool interruptible = false;
 
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -191,14 +193,19 @@ bool Worker::execute(ClaimedTask& task) {
     shown_ = task.function;
     process_title().show(task.function->name);
   }
+  interruptible = true;
   Owned result(call(task));
   bool failed = !result;
+  bool told = false;  // The error is the last item.
   if (task.streaming) {
     failed = failed || !send_items(task, std::move(result));
-    if (failed && is_users(PyErr_Occurred())) failed = !send_error_item(task);
+    told = failed && is_users(PyErr_Occurred()) && send_error_item(task);
+    failed = failed && !told;
     result = Owned(Py_NewRef(Py_None));
   }
   if (!failed) failed = !encode_result(task, std::move(result), encoder);
+  interruptible = false;
+  failed = failed || (!told && is_past_time_limit(task));
   if (failed) {
     Encoder error(session_);
     const bool goes_on = fail_task(task, error);
@@ -406,6 +413,12 @@ bool Worker::encode_results(ClaimedTask& task, Owned result, Encoder& encoder) {
 // The exception that is set becomes the task's error. False if it ends the worker instead: SystemExit,
 // which stays set.
 bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
+  if (is_past_time_limit(task)) {  // Whatever it made of the interruption.
+    PyErr_Clear();
+    encoder.add_system_error(wire::SystemErrorCode::kTaskTimeout,
+                             process::time_limit_text(task.function->name, task.time_limit_ms));
+    return true;
+  }
   if (PyErr_ExceptionMatches(PyExc_SystemExit)) return false;
   const Owned error = take_exception();
   // With the cause if it can be pickled and is not too large, else without.
@@ -436,9 +449,17 @@ PyObject* run_worker(PyObject*, PyObject* on_lease) {
   Py_RETURN_NONE;
 }
 
-PyObject* take_cancellation(PyObject*, PyObject*) {
-  if (open_session == nullptr || running == nullptr) Py_RETURN_FALSE;
-  return PyBool_FromLong(open_session->runtime->take_cancellation());
+PyObject* take_interrupt(PyObject*, PyObject*) {
+  if (open_session == nullptr || running == nullptr || !interruptible) Py_RETURN_NONE;
+  switch (open_session->runtime->take_interrupt()) {
+    case process::Interrupt::kNone:
+      break;
+    case process::Interrupt::kCancel:
+      return PyUnicode_FromString("cancel");
+    case process::Interrupt::kTimeLimit:
+      return PyUnicode_FromString("timeout");
+  }
+  Py_RETURN_NONE;
 }
 
 namespace {

@@ -10,9 +10,9 @@ namespace mobula::python {
 
 // _core.run_worker and _core.current_task, METH_O and METH_NOARGS.
 PyObject* run_worker(PyObject* module, PyObject* on_lease);
-// METH_NOARGS, in the handler of the signal of Runtime::interrupt_with(): True, once, if the task
-// that runs here is to be interrupted.
-PyObject* take_cancellation(PyObject* module, PyObject* none);
+// METH_NOARGS, in the handler of the signal of Runtime::interrupt_with(): "cancel" or "timeout", once,
+// if the task that runs here is to be interrupted; else None.
+PyObject* take_interrupt(PyObject* module, PyObject* none);
 
 // METH_NOARGS: was the actor's call that runs here cancelled?
 PyObject* is_cancelled(PyObject* module, PyObject* nothing);

@@ -81,6 +81,9 @@ class Worker {
   bool encode_result(process::ClaimedTask& task, Owned result, Encoder& encoder);
   bool encode_results(process::ClaimedTask& task, Owned result, Encoder& encoder);
   bool fail_task(process::ClaimedTask& task, Encoder& encoder);
+  bool is_past_time_limit(const process::ClaimedTask& task) const {
+    return task.time_limit_ms != 0 && session_.runtime->is_past_time_limit();
+  }
 
   Session& session_;
   PyObject* on_lease_;

@@ -40,6 +40,9 @@ struct alignas(64) ClaimWord {
   // Written by the caller: how many items of this generator task were consumed, for those that may
   // be only so far ahead.
   std::atomic<uint64_t> consumed;
+  // Written by the callee: the tag of the task that ran past its time limit and could not be ended
+  // without ending the callee, which it is about to do.
+  std::atomic<uint64_t> overran;
 
   void queue(uint64_t tag) {
     word.store(claim_word(tag, ClaimState::kQueued), std::memory_order_relaxed);

@@ -101,6 +101,7 @@ enum class SystemErrorCode : uint32_t {
   kActorDied = 12,
   kActorUnavailable = 13,
   kActorUnschedulable = 14,
+  kTaskTimeout = 15,  // It ran for longer than its time limit.
 };
 
 struct SystemErrorPayload {
@@ -145,8 +146,10 @@ struct LeaseStartHeader {
   int64_t cpu_amount;  // Fixed point, kResourceUnit is one CPU.
   uint32_t depth;      // Nesting depth of the tasks: the driver's are 1.
   uint32_t resources_size;
+  int32_t priority;  // That of tasks submitted under this lease, unless they have one of their own.
+  uint32_t reserved;
 };
-static_assert(sizeof(LeaseStartHeader) == 40);
+static_assert(sizeof(LeaseStartHeader) == 48);
 
 // Defines a function for later tasks of this caller. Followed by name_size bytes of its qualified
 // name, padding to 8, then one Value (the pickled function). With flags it is a method of the actor at
@@ -176,8 +179,10 @@ struct TaskHeader {
   uint32_t num_returns;
   uint16_t claim_slot;
   uint16_t attempt;
+  uint32_t time_limit_ms;  // It may run for so long; 0: for ever.
+  uint32_t reserved;
 };
-static_assert(sizeof(TaskHeader) == 64);
+static_assert(sizeof(TaskHeader) == 72);
 
 constexpr uint16_t kResultFailed = 1;  // FrameHeader.flags: every Value is the same error.
 constexpr uint16_t kResultParcel = 2;  // A Parcel record stands in the callee's uplink; CLOSE it.

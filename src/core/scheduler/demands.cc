@@ -96,6 +96,7 @@ Rank Demands::rank(DemandId id, Instant now, Duration patience) const {
   rank.job_share = job.share;
   rank.job_served = job.served;
   rank.job = owner.job;
+  rank.minus_priority = -static_cast<int64_t>(demand.priority);
   const Instant since = demand.waiting_since.value_or(now);
   rank.impatient_since = demand.share == 0 && now - since >= patience ? since : Instant::max();
   rank.owner_share = owner.share;

@@ -37,6 +37,7 @@ ResourceAmount share_of(const ResourceSet& resources);
 struct Demand {
   ResourceSet resources;
   uint32_t depth = 0;
+  int32_t priority = 0;
   ClassId cap_class{};
   bool is_feasible = false;
   bool is_warned = false;
@@ -60,6 +61,7 @@ struct Rank {
   ResourceAmount job_share = 0;
   uint64_t job_served = 0;
   JobId job{};
+  int64_t minus_priority = 0;
   Instant impatient_since{0};  // Instant::max() unless it has waited too long with nothing.
   ResourceAmount owner_share = 0;
   bool owner_is_running = false;  // A blocked owner's children come first,

@@ -7,8 +7,10 @@ namespace mobula::scheduler {
 
 Reclaims::Choice Reclaims::choose_for(const Want& want, Instant now) const {
   const ResourceAmount gain = share_of(demands_.at(want.demand).resources);
-  // Larger is better: surplus first, then the largest holders, the shallowest, the oldest lease.
-  using Score = std::tuple<bool, ResourceAmount, ResourceAmount, ResourceAmount, int64_t, Instant>;
+  // Larger is better: surplus first, then the lowest priorities, the largest holders, the shallowest,
+  // the oldest lease.
+  using Score =
+      std::tuple<bool, int64_t, ResourceAmount, ResourceAmount, ResourceAmount, int64_t, Instant>;
   std::optional<Score> best;
   Choice choice;
   for (const DemandId id : demands_.holding()) {
@@ -20,7 +22,10 @@ Reclaims::Choice Reclaims::choose_for(const Want& want, Instant now) const {
 
     const bool has_surplus = holder.leases.size() > holder.target;
     const Contest shares = contest(want.demand, id);
-    const bool holds_more = shares.holding - share_of(holder.resources) >= shares.waiting + gain;
+    const int64_t above = priority_over(want.demand, id);
+    const bool holds_more =
+        above > 0 ||
+        (above == 0 && shares.holding - share_of(holder.resources) >= shares.waiting + gain);
     if (!has_surplus && !holds_more) {
       if (shares.waiting > 0) continue;
       if (granted_at + slice_ > now && !is_probably_idle(id)) {
@@ -31,7 +36,7 @@ Reclaims::Choice Reclaims::choose_for(const Want& want, Instant now) const {
       }
     }
     const Demands::Owner& owner = demands_.owner(id.owner);
-    const Score score(has_surplus, demands_.job_share(owner.job), owner.share, holder.share,
+    const Score score(has_surplus, above, demands_.job_share(owner.job), owner.share, holder.share,
                       -static_cast<int64_t>(holder.depth), -granted_at);
     if (best && score <= *best) continue;
     best = score;
@@ -68,7 +73,8 @@ bool Reclaims::could_help(const Want& want, DemandId holding) const {
   }
   const bool same_job = demands_.owner(want.demand.owner).job == demands_.owner(holding.owner).job;
   return !same_job || holder.depth <= waiting.depth || want.is_impatient ||
-         holder.leases.size() > holder.target || is_probably_idle(holding);
+         waiting.priority > holder.priority || holder.leases.size() > holder.target ||
+         is_probably_idle(holding);
 }
 
 Reclaims::Contest Reclaims::contest(DemandId waiting, DemandId holding) const {
@@ -84,6 +90,11 @@ Reclaims::Contest Reclaims::contest(DemandId waiting, DemandId holding) const {
 // Actors keep what they have.
 bool Reclaims::is_actor(DemandId holding) const {
   return demands_.owner(holding.owner).kind == OwnerKind::kActor;
+}
+
+int64_t Reclaims::priority_over(DemandId waiting, DemandId holding) const {
+  if (demands_.owner(waiting.owner).job != demands_.owner(holding.owner).job) return 0;
+  return int64_t{demands_.at(waiting).priority} - demands_.at(holding).priority;
 }
 
 // Workers start children to wait for them. One that does not wait has no use for their leases now.

@@ -3,12 +3,13 @@
 //
 // For a waiting demand, a lease of another demand is a candidate if its resources would help, and
 // - its demand holds more than its target, or
+// - it is of the same job and of a lower priority (the lowest first), or
 // - its holder (job, else owner, else shape: the first in which the two differ) would, after giving it
-//   up, still hold as much as the waiting one with one lease more; or
+//   up, still hold as much as the waiting one with one lease more, and has no higher priority; or
 // - the waiting holder holds nothing at all, and the lease is at least `slice` old or probably idle.
 // Probably idle is a lease whose owner is a worker that is not waiting for anything: it keeps the
-// lease for its next child. Of its own job a demand takes no deeper one's lease, unless that is probably
-// idle or the waiting one has lost patience. Leases of blocked workers are never candidates: they
+// lease for its next child. Of its own job a demand takes no deeper one's lease of its priority, unless
+// that is probably idle or the waiting one has lost patience. Leases of blocked workers are never candidates: they
 // have no CPUs, and what else they hold they cannot give up before they wake.
 //
 // Threads: none. Cost: O(demands that hold leases + their leases).
@@ -50,6 +51,8 @@ class Reclaims {
     ResourceAmount holding = 0;
   };
   Contest contest(DemandId waiting, DemandId holding) const;
+  // Of the waiting one above the holding one, within a job; else 0.
+  int64_t priority_over(DemandId waiting, DemandId holding) const;
   bool could_help(const Want& want, DemandId holding) const;
   bool is_actor(DemandId holding) const;
   bool is_probably_idle(DemandId holding) const;

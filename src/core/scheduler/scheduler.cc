@@ -83,11 +83,15 @@ Result<void> NodeScheduler::process_exited(ProcessId process, Instant now) {
 }
 
 Result<void> NodeScheduler::define_shape(ProcessId owner, ShapeId shape,
-                                         const ResourceSet& resources, uint32_t depth) {
+                                         const ResourceSet& resources, uint32_t depth,
+                                         int32_t priority) {
   const Demands::Owner* known = demands_.find_owner(owner);
   if (known == nullptr) return tl::unexpected<Error>(no_process(owner));
   if (const Demand* defined = demands_.find({owner, shape})) {
-    if (defined->resources == resources && defined->depth == depth) return {};
+    if (defined->resources == resources && defined->depth == depth &&
+        defined->priority == priority) {
+      return {};
+    }
     return fail(ErrorCode::kInvalidArgument, "shape " + std::to_string(number(shape)) +
                                                  " is defined already, as {" +
                                                  defined->resources.to_string() + "}");
@@ -104,6 +108,7 @@ Result<void> NodeScheduler::define_shape(ProcessId owner, ShapeId shape,
   Demand demand;
   demand.resources = resources;
   demand.depth = depth;
+  demand.priority = priority;
   demand.cap_class = caps_.join(known->job, resources, depth);
   demand.is_feasible = ledger_.could_ever_fit(resources);
   demands_.add({owner, shape}, std::move(demand));

@@ -27,13 +27,13 @@
 // What is promised
 // - Leases never exceed the node's resources, except the CPUs of just-woken workers. While CPUs are
 //   overdrawn none are granted, and other leases are reclaimed until the books are even.
-// - Order of service: the job that holds the fewest CPUs; in it the owner that holds the fewest;
-//   among equals children of blocked workers, the deepest first; then who was served longest ago.
-//   A demand that has held nothing for `patience` goes ahead of deeper ones of its job, and what it
-//   is short of is saved up for it.
-// - Who waits gets a ReclaimLease sent to those who hold more than they would after giving one up,
-// or,
-//   if it holds nothing at all, to anyone who has had the lease for `slice`.
+// - Order of service: the job that holds the fewest CPUs; in it the highest priority; then the owner
+//   that holds the fewest; among equals children of blocked workers, the deepest first; then who was
+//   served longest ago. A demand that has held nothing for `patience` goes ahead of deeper ones of its
+//   job and priority, and what it is short of is saved up for it.
+// - Who waits gets a ReclaimLease sent to those of its job with a lower priority; to those who hold
+//   more than they would after giving one up; or, if it holds nothing at all, to anyone who has had
+//   the lease for `slice`. A priority means nothing to other jobs.
 // - Blocked workers give their CPUs back (not GPUs, nor anything else). Running plus blocked leases
 // of
 //   a (job, resources, depth) are capped (caps.h); the cap rises while nothing moves.
@@ -129,7 +129,7 @@ class NodeScheduler {
   // Repeating a definition is harmless; changing one is kInvalidArgument, as are amounts below zero
   // and GPU amounts above one that are not whole. kNotFound: no such process.
   Result<void> define_shape(ProcessId owner, ShapeId shape, const ResourceSet& resources,
-                            uint32_t depth);
+                            uint32_t depth, int32_t priority = 0);
   // Leases wanted in all: those held, also with blocked workers, and those waited for. A level: the
   // last one counts. kNotFound: no such process or shape.
   Result<void> set_target(ProcessId owner, ShapeId shape, uint32_t target);

@@ -251,7 +251,8 @@ class RandomNode {
     if (!shapes_.contains(demand)) {
       const ResourceSet shape = random_shape();
       const auto depth = static_cast<uint32_t>(1 + below(3));
-      expect_ok(scheduler_.define_shape(demand.owner, demand.shape, shape, depth));
+      const auto priority = static_cast<int32_t>(below(3) == 0 ? below(5) : 0) - 2;
+      expect_ok(scheduler_.define_shape(demand.owner, demand.shape, shape, depth, priority));
       expect_refused(scheduler_.define_shape(demand.owner, demand.shape, shape, depth + 1));
       shapes_[demand] = shape;
     }
