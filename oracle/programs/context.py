@@ -37,7 +37,7 @@ def both(*names):
     return {"driver": here(*names), "task": ray.get(in_task.remote(*names))}
 
 
-@case
+@case(differs="ids of nodes and workers have fewer digits")
 def ids_of_the_context():
     return both("get_job_id", "get_node_id", "get_worker_id", "get_task_id")
 
@@ -85,7 +85,7 @@ def what_the_context_says_of_cancelling():
     return both("is_canceled")
 
 
-@case
+@case(differs="None where there is no such thing, instead of an AssertionError")
 def deprecated_attributes_of_the_context():
     return both("job_id", "node_id", "task_id", "actor_id", "current_placement_group_id")
 
@@ -95,7 +95,7 @@ def the_type():
     return type(ray.get_runtime_context()).__name__
 
 
-@case
+@case(differs="what leads into the inside of Ray is left out")
 def the_public_names():
     return sorted(name for name in dir(ray.get_runtime_context()) if not name.startswith("_"))
 

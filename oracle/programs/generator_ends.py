@@ -81,7 +81,7 @@ def the_id_of_the_task():
     return ref.task_id() == generator.task_id() if hasattr(generator, "task_id") else "no task_id"
 
 
-@case
+@case(differs="names its task")
 def the_repr():
     return repr(count_to.remote(1)).split(" object at ")[0].split(".")[-1]
 

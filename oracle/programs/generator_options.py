@@ -107,7 +107,7 @@ def dynamic_generators_have_a_length():
     return len(generator), len(list(generator)), len(list(generator))
 
 
-@case
+@case(differs="fails as a whole; streaming generators give what came before the error")
 def dynamic_with_an_error_in_the_middle():
     ref = fail_after.options(num_returns="dynamic").remote(2)
     found = attempt(ray.get, ref)

@@ -17,7 +17,7 @@ def add(value, other=1):
     return value + other
 
 
-@case
+@case(differs="what leads into the inside of Ray is left out")
 def the_public_names_of_a_ref():
     return sorted(
         name

@@ -60,7 +60,7 @@ def as_completed_with_an_error():
     return attempt(lambda: list(ray.util.as_completed([fail.remote(1)])))
 
 
-@case
+@case(differs="takes any iterable of refs")
 def as_completed_of_other_things():
     return {
         "numbers": attempt(lambda: list(ray.util.as_completed([1, 2]))),
@@ -152,7 +152,7 @@ def map_unordered_with_odd_sizes():
     }
 
 
-@case
+@case(differs="a TypeError that says what is wrong")
 def map_unordered_of_a_plain_function():
     return attempt(lambda: list(ray.util.map_unordered(len, ["a"])))
 

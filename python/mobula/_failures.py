@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING
 
 from mobula import exceptions
@@ -33,10 +34,30 @@ def of_dependent(function_name: str, argument_error: BaseException) -> BaseExcep
         text = f"{type(argument_error).__qualname__}: {argument_error}"
     text = (
         f"{function_name}()\n"
-        f"At least one argument of this task could not be computed, so it did not run:\n{text}"
+        f"At least one of the input arguments of this task could not be computed, so it did not run:\n"
+        f"{text}"
     )
     error = exceptions.RayTaskError(function_name, text, cause, pid=0, ip=_address())
     return error.as_instanceof_cause()
+
+
+def of_unpickling(error: BaseException) -> BaseException:
+    """A value came, but its own class failed to make it again from what it was pickled as."""
+    text = "".join(traceback.format_exception(error))
+    outer = exceptions.RaySystemError(error, text)
+    outer.__cause__ = error
+    return outer
+
+
+def of_function(name: str, error: BaseException) -> BaseException:
+    """The function of a task cannot be loaded in the worker."""
+    inner = error.__cause__ if isinstance(error, exceptions.RaySystemError) else error
+    outer = RuntimeError(
+        f"The remote function {name} failed to import on the worker. Something that it uses may be "
+        f"missing there:\n\n{''.join(traceback.format_exception(inner))}"
+    )
+    outer.__cause__ = inner
+    return outer
 
 
 def _address() -> str:

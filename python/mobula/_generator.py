@@ -100,13 +100,15 @@ class ObjectRefGenerator:
 
 
 class DynamicObjectRefGenerator:
-    """What the ref of a task with num_returns="dynamic" stands for: the refs of all its items."""
+    """What the ref of a task with num_returns="dynamic" stands for: the refs of all its items. Going
+    through them takes them away."""
 
     def __init__(self, refs: list[ObjectRef[Any]]) -> None:
         self._refs = refs
 
     def __iter__(self) -> Iterator[ObjectRef[Any]]:
-        return iter(self._refs)
+        while self._refs:
+            yield self._refs.pop(0)
 
     def __len__(self) -> int:
         return len(self._refs)

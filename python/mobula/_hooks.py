@@ -88,6 +88,16 @@ class _Hooks:
 
         return _failures.of_dependent(function_name, cause)
 
+    def unpickling_error(self, error: BaseException) -> BaseException:
+        from mobula import _failures
+
+        return _failures.of_unpickling(error)
+
+    def function_error(self, name: str, error: BaseException) -> BaseException:
+        from mobula import _failures
+
+        return _failures.of_function(name, error)
+
     def system_error(self, code: int, text: str) -> BaseException:
         from mobula import exceptions
 

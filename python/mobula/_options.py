@@ -5,9 +5,11 @@ It knows nothing of sessions. Amounts of resources are fixed point: 1/10,000 of 
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from mobula import _placement
+from mobula.util.annotations import RayDeprecationWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -224,6 +226,13 @@ def _num_returns(options: Mapping[str, Any], function: Callable[..., Any]) -> in
             raise ValueError(
                 f"num_returns={value!r} is for generator functions (those that use 'yield'), "
                 f"and {function!r} is none"
+            )
+        if value == "dynamic":
+            warnings.warn(
+                'num_returns="dynamic" is to be removed: use "streaming", which gives each item as '
+                "soon as it is there",
+                RayDeprecationWarning,
+                stacklevel=4,
             )
         return STREAMING if value == "streaming" else 1
     if value is None:

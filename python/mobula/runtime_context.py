@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -49,13 +50,17 @@ class RuntimeContext:
         return task["function_name"] if task else None
 
     def get_task_function_name(self) -> str | None:
-        """module.name of the task's function. None in a driver."""
+        """module.name of the task's function; for one of `__main__`, the name of the script's file
+        stands for the module. None in a driver."""
         task = _core.current_task()
         if task is None:
             return None
         function = task["function"]
         module = getattr(function, "__module__", None)
-        name = getattr(function, "__qualname__", task["function_name"])
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if module == "__main__" and code is not None:
+            module = os.path.basename(code.co_filename).partition(".")[0]
+        name = getattr(function, "__name__", task["function_name"])
         return f"{module}.{name}" if module else str(name)
 
     def get_actor_id(self) -> str | None:

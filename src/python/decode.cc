@@ -76,6 +76,14 @@ PyObject* unpickle(std::span<const std::byte> pickle, PyObject* buffers) {
   return PyObject_Vectorcall(loads, arguments, 1, names);
 }
 
+// What the user's own classes raise while they are unpickled is told as Ray tells it. Anything that is no
+// Exception, such as KeyboardInterrupt, goes through.
+PyObject* checked(PyObject* value) {
+  if (value != nullptr || PyErr_ExceptionMatches(PyExc_Exception) == 0) return value;
+  const Owned error = take_exception();
+  return raise_from_hook("unpickling_error", Owned(PyTuple_Pack(1, error.get())));
+}
+
 // A kPickleWithBuffers payload; `whole` is the StoreView that it lies in, or nullptr.
 PyObject* unpickle_with_buffers(std::span<const std::byte> payload, PyObject* whole) {
   constexpr size_t kWord = sizeof(uint64_t);
@@ -93,7 +101,7 @@ PyObject* unpickle_with_buffers(std::span<const std::byte> payload, PyObject* wh
       return raise_malformed("buffer outside of the value");
     }
     const auto bytes = payload.subspan(offset, size);
-    if (i == count - 1) return unpickle(bytes, buffers.get());
+    if (i == count - 1) return checked(unpickle(bytes, buffers.get()));
     PyObject* buffer = whole != nullptr ? make_store_slice(whole, bytes) : copy_to_bytes(bytes);
     if (buffer == nullptr) return nullptr;
     PyTuple_SET_ITEM(buffers.get(), static_cast<Py_ssize_t>(i), buffer);
@@ -158,7 +166,7 @@ PyObject* decode_payload(ValueKind kind, std::span<const std::byte> payload, con
       return raise_received_system_error(payload);
     case ValueKind::kPickle: {
       const TableScope scope(table);
-      return unpickle(payload, nullptr);
+      return checked(unpickle(payload, nullptr));
     }
     case ValueKind::kPickleWithBuffers: {
       const TableScope scope(table);

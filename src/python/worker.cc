@@ -251,7 +251,13 @@ DecodedFunction* Worker::decode_function(ReceivedFunction& function) {
   auto decoded = std::make_unique<DecodedFunction>();
   decoded->callable = Owned(decode_value(session_, *view, function.refs));
   decoded->name = to_text(function.name);
-  if (!decoded->callable || !decoded->name) return nullptr;
+  if (!decoded->name) return nullptr;
+  if (!decoded->callable) {
+    if (PyErr_ExceptionMatches(PyExc_Exception) == 0) return nullptr;
+    const Owned error = take_exception();
+    raise_from_hook("function_error", Owned(PyTuple_Pack(2, decoded->name.get(), error.get())));
+    return nullptr;
+  }
   if (is_plain) {
     const std::string_view bytes = as_text(function.value.bytes());
     remember_pickled(decoded->callable.get(), bytes.data(), bytes.size());

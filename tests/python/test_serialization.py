@@ -694,7 +694,7 @@ def test_malformed_values_are_refused(encoded: bytes) -> None:
 
 def test_a_pickle_that_names_a_missing_ref_is_refused() -> None:
     encoded, refs = encode([new_ref(1), new_ref(2)])
-    with pytest.raises(IndexError):
+    with pytest.raises(ray.exceptions.RaySystemError, match="index out of range"):
         decode(encoded, refs[:1])
 
 
