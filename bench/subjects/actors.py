@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
 from bench.settings import Settings
 from bench.subjects import Subject, per_second
 
@@ -43,6 +41,8 @@ class Caller:
 
 def actors(ray: Any) -> Subject:
     def subject(settings: Settings) -> Iterator[dict[str, Any]]:
+        import numpy as np  # Not in the actors, which import this module.
+
         ray.init(
             num_cpus=settings.workers,
             include_dashboard=False,

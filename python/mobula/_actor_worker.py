@@ -8,6 +8,7 @@ concurrency groups has threads, each of which does the same for its group; one w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import os
@@ -20,6 +21,8 @@ from mobula import _core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+_SHOWN_NAME_MAX = 100
 
 _EXIT_REASON = (
     "The actor is dead because its worker process has died: it exited by itself, with exit code 0. "
@@ -36,6 +39,7 @@ class _Actor:
     def __init__(self, identity: Mapping[str, Any]) -> None:
         self.actor_id: str = identity["actor_id"]
         self.class_name: str = identity["class_name"]
+        self.shown_name: str = self.class_name  # Beside what it prints.
         self.name: str = identity["name"]
         self.namespace: str = identity["namespace"]
         self.restarts: int = identity["restarts"]
@@ -101,6 +105,10 @@ def _make_instance(actor: _Actor) -> Mapping[str, Any]:
     actor.cpus_for_life = settings["cpus_for_life"]
     cls = _core.get(class_ref).cls
     actor.instance = cls(*args, **kwargs)
+    own_repr: Any = type(actor.instance).__repr__
+    if own_repr is not object.__repr__:
+        with contextlib.suppress(Exception):  # It is the user's, and only for people.
+            actor.shown_name = repr(actor.instance)[:_SHOWN_NAME_MAX]
     return settings  # type: ignore[no-any-return]
 
 

@@ -105,7 +105,7 @@ def _output_name() -> str | None:
     """Whose output it is that is written now."""
     actor = _actor_worker.this_actor()
     if actor is not None:
-        return actor.class_name
+        return actor.shown_name
     task = _core.current_task()
     return task["function_name"] if task is not None else None
 

@@ -289,7 +289,9 @@ void ActorShell::carry_out(const actors::Introduce& effect) {
 }
 
 Result<void> ActorShell::introduce(const Introduction& introduction) {
-  const auto& [actor, caller, worker] = introduction;
+  const ObjectId actor = introduction.actor;
+  const ProcessId caller = introduction.caller;
+  const ProcessId worker = introduction.worker;
   const auto* known = registry_.find(actor);
   if (known == nullptr || known->worker != worker || !known->callers.contains(caller)) return {};
   if (!channels_.exists(caller, worker) && caller != worker) {

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <ranges>
 
 #include "core/actors/actor_registry.h"
 #include "process/runtime_impl.h"
@@ -418,7 +417,8 @@ void RuntimeImpl::lose_calls(OutboundChannel& channel, const wire::fb::PeerDied&
     lost.push_back(static_cast<Task*>(node));
   }
   std::vector<std::pair<Task*, Fate>> failed;
-  for (Task* task : lost | std::views::reverse) {
+  std::ranges::reverse(lost);
+  for (Task* task : lost) {
     const bool had_started = task->slot == kNoSlot ||
                              !channel.claim(task->slot).move(task->tag, shm::ClaimState::kRevoked);
     release_slot(channel, *task);
@@ -438,7 +438,8 @@ void RuntimeImpl::lose_calls(OutboundChannel& channel, const wire::fb::PeerDied&
   }
   channel.calls = nullptr;
   calls.channel = nullptr;
-  for (const auto& [task, fate] : failed | std::views::reverse) {
+  std::ranges::reverse(failed);
+  for (const auto& [task, fate] : failed) {
     fail_task(*task, fate == Fate::kDead ? std::span<const std::byte>(calls.death)
                                          : unavailable_error(actor->id, calls.lost_text));
   }

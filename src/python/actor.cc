@@ -1,5 +1,6 @@
 #include "python/actor.h"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,7 @@ PyObject* create_actor(PyObject*, PyObject* arguments) {
   creation.name = name;
   creation.name_space = name_space;
   creation.resources = *amounts;
-  creation.cpus_for_life = static_cast<ResourceAmount>(cpus_for_life * kResourceUnit + 0.5);
+  creation.cpus_for_life = std::llround(cpus_for_life * static_cast<double>(kResourceUnit));
   creation.detached = detached != 0;
   creation.get_if_exists = get_if_exists != 0;
   PythonGate gate;

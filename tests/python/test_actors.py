@@ -357,9 +357,16 @@ def test_objects_that_an_actor_returns_and_keeps_outlive_the_call() -> None:
     assert ray.get(ray.get(keeper.make.remote())[0]) == "made"
 
 
-def test_what_an_actor_prints_carries_its_class_and_pid(capfd: Any) -> None:
+@pytest.mark.parametrize("has_repr", [False, True])
+def test_what_an_actor_prints_carries_its_name_and_pid(capfd: Any, has_repr: bool) -> None:
+    class Base:
+        if has_repr:
+
+            def __repr__(self) -> str:
+                return "Talker(7)"
+
     @ray.remote
-    class Talker:
+    class Talker(Base):
         def talk(self) -> int:
             print("hello from the actor")
             sys.stdout.flush()
@@ -375,4 +382,4 @@ def test_what_an_actor_prints_carries_its_class_and_pid(capfd: Any) -> None:
         return "hello from the actor" in seen
 
     wait_until(arrived)
-    assert f"(Talker pid={pid})" in seen
+    assert f"({'Talker(7)' if has_repr else 'Talker'} pid={pid})" in seen

@@ -13,7 +13,7 @@ Result<void> NodeScheduler::add_actor(ProcessId actor, JobId job, const ActorReq
   }
   MOBULA_CHECK(processes_.insert(actor).second);
   demands_.add_owner(actor, job, OwnerKind::kActor);
-  const Result<void> defined = define_shape(actor, kActorShape, request.resources, request.depth);
+  Result<void> defined = define_shape(actor, kActorShape, request.resources, request.depth);
   if (!defined) {
     actor_over(actor);
     return defined;
