@@ -20,7 +20,8 @@ ORDER = 10
 HELP = "Start a session that programs share"
 DESCRIPTION = """\
 Starts a session on this machine that lives until `mobula stop`. Programs of this user that call
-mobula.init() without an address run their tasks there, side by side."""
+mobula.init() without an address run their tasks there, side by side. They find it in $XDG_RUNTIME_DIR,
+or without that in the folder for temporary files; where this differs, use its address."""
 EPILOG = """\
 examples:
   mobula start                          all CPUs and GPUs of this machine
