@@ -9,6 +9,7 @@ BUILD := build/release
 PYTHON_BIN := .venv/bin/python
 PYTEST_ARGS ?=
 RANDOM_SECONDS ?= 300
+FUZZ_SECONDS ?= 60
 
 CTEST := ctest --output-on-failure --no-tests=error -j $(JOBS)
 # The address space of the sanitizers does not always fit the randomized layout of a kernel. Without
@@ -68,6 +69,15 @@ oracle: build ## Compare with the real Ray: the same programs under both, ORACLE
 .PHONY: random
 random: build ## Run the seeded random tests for RANDOM_SECONDS with fresh seeds
 	@$(PYTHON_BIN) tools/random_runs.py --build $(BUILD) --seconds $(RANDOM_SECONDS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for FUZZ_SECONDS (60) each; what is found is left in build/fuzz
+	@tools/setup build test fuzz
+	@[[ -e build/fuzz/build.ninja ]] || cmake -S . -B build/fuzz -G Ninja \
+	  -DCMAKE_CXX_COMPILER=clang++-14 -DMOBULA_BUILD_PYTHON=OFF -DMOBULA_BUILD_TESTS=OFF \
+	  -DMOBULA_FUZZ=ON -DMOBULA_SANITIZE=address,undefined
+	@ninja -C build/fuzz -j $(JOBS) fuzz_targets
+	@$(PYTHON_BIN) tools/fuzz_runs.py --build build/fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
 .PHONY: asan
 asan: ## Run the C++ tests under the address and undefined-behaviour sanitizers

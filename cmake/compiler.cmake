@@ -38,3 +38,8 @@ if(MOBULA_SANITIZE)
     add_compile_options(-Wno-tsan)  # Fences are not modelled; those in our code sit beside atomics.
   endif()
 endif()
+
+if(MOBULA_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()

@@ -65,6 +65,13 @@ Result<ValueView> read_value(std::span<const std::byte> bytes, size_t& offset) {
   if (view.header.kind == ValueKind::kReference && view.header.ref_count != 1) {
     return fail(ErrorCode::kInvalidArgument, "reference without a ref");
   }
+  if (view.header.kind == ValueKind::kDependencyError) {
+    DependencyErrorPayload fixed{};
+    std::memcpy(&fixed, bytes.data() + offset + sizeof(ValueHeader) + refs, sizeof fixed);
+    if (fixed.name_size > view.header.size - sizeof fixed) {
+      return fail(ErrorCode::kInvalidArgument, "error of an argument with too long a name");
+    }
+  }
   const size_t size = sizeof(ValueHeader) + refs + view.header.size;
   view.whole = bytes.subspan(offset, size);
   view.payload = view.whole.subspan(sizeof(ValueHeader) + refs);
