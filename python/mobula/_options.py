@@ -222,17 +222,17 @@ def _resources(options: Mapping[str, Any]) -> dict[str, float]:
 def _num_returns(options: Mapping[str, Any], function: Callable[..., Any]) -> int:
     value = options.get("num_returns")
     if value in ("streaming", "dynamic"):
-        if not is_generator(function):
-            raise ValueError(
-                f"num_returns={value!r} is for generator functions (those that use 'yield'), "
-                f"and {function!r} is none"
-            )
         if value == "dynamic":
             warnings.warn(
                 'num_returns="dynamic" is to be removed: use "streaming", which gives each item as '
                 "soon as it is there",
                 RayDeprecationWarning,
                 stacklevel=4,
+            )
+        if not is_generator(function):
+            raise ValueError(
+                f"num_returns={value!r} is for generator functions (those that use 'yield'), "
+                f"and {function!r} is none"
             )
         return STREAMING if value == "streaming" else 1
     if value is None:
