@@ -107,6 +107,7 @@ class JoinedDaemon(_Connection):
     """A daemon that somebody else has started."""
 
     def __init__(self, record: _sessions_here.SessionRecord) -> None:
+        _fill_standard_descriptors()
         super().__init__(_sessions_here.connect(record), record.directory)
         self.record = record
 
@@ -141,6 +142,7 @@ def start_private_daemon(
     log_level: debug, info, warning or error; $MOBULA_LOG_LEVEL or info by default. ConnectionError: it
     could not be started.
     """
+    _fill_standard_descriptors()
     place = _Place(_sessions_here.PRIVATE, temp_dir)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
@@ -170,6 +172,7 @@ def start_standing_daemon(
     """Starts a daemon that outlives this process, and waits until drivers can join it. Arguments as
     for `start_private_daemon`. AlreadyRunningError: there is one. ConnectionError: it could not be
     started."""
+    _fill_standard_descriptors()
     place = _Place(_sessions_here.STANDING, temp_dir)
     try:
         _be_the_only_one(place.directory)
@@ -202,6 +205,14 @@ def start_standing_daemon(
         raise
     _sessions_here.sweep()
     return record, process
+
+
+def _fill_standard_descriptors() -> None:
+    """In a program that closed some of 0, 1 and 2 our sockets would get their numbers: what prints
+    would write into them, and the daemon's own would replace them. They lead to nowhere instead."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 class AlreadyRunningError(ConnectionError):
