@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mobula import _options, _placement
+from mobula import _environments, _options, _placement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,6 +78,7 @@ class ActorOptions:
         "namespace",
         "placement",
         "resources",
+        "runtime_env",
     )
 
     def __init__(self, options: Mapping[str, Any], is_async: bool) -> None:
@@ -103,6 +104,7 @@ class ActorOptions:
         self.detached = given.get("lifetime") == "detached"
         self.get_if_exists = bool(given.get("get_if_exists"))
         self.placement = _placement.of_options(given)
+        self.runtime_env = _environments.check(given.get("runtime_env")) or None
 
 
 def _cpus(
@@ -157,6 +159,7 @@ def check(options: Mapping[str, Any], *, in_options: bool) -> None:
                 "where -1 represents infinity."
             )
     _options._resources({**options, "num_cpus": options.get("num_cpus") or 0})
+    _environments.check(options.get("runtime_env"))
 
 
 def check_creation(options: Mapping[str, Any]) -> None:

@@ -103,6 +103,7 @@ class ConnectOptions(TypedDict, total=False):
     environment: Mapping[str, str]
     log_to_driver: bool  # default True
     job_namespace: str
+    runtime_environment: tuple[str, int, bool] | None  # of the job, that is to be prepared
     infeasible_is_error: bool  # default False: such tasks wait
 
 def connect(fd: int, options: ConnectOptions) -> None:
@@ -239,13 +240,15 @@ class Submitter:
         pending_max: int = -1,
         priority: int | None = None,
         time_limit_ms: int = 0,
+        environment: tuple[str, int, bool] | None = None,
     ) -> None:
         """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
         is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
         "CPU" and "GPU" like any other name; zeros may be left out. Amounts are
         rounded to 1/10,000. max_retries -1: without limit. Of a method, `actor` is its actor's handle
         object, and `resources` is empty. priority: None is that of the task that submits, 0 in a
-        driver. time_limit_ms: 0 is none."""
+        driver. time_limit_ms: 0 is none. `environment`: (spec, ms that setting it up may take or 0,
+        False); None: that of this process."""
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Stream:
@@ -326,6 +329,7 @@ def create_actor(
     max_restarts: int,
     detached: bool,
     get_if_exists: bool,
+    environment: tuple[str, int, bool] | None,
     /,
 ) -> ObjectRef[Any]:
     """Makes the actor that `handle` names. With a name it waits until it is clear whose that is, and

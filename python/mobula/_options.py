@@ -8,11 +8,13 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from mobula import _placement
+from mobula import _environments, _placement
 from mobula.util.annotations import RayDeprecationWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from mobula.runtime_env import RuntimeEnv
 
 RESOURCE_UNIT = 10_000
 DEFAULT_MAX_RETRIES = 3
@@ -92,6 +94,7 @@ class TaskOptions:
         "priority",
         "resources",
         "retry_exceptions",
+        "runtime_env",
         "time_limit_ms",
     )
 
@@ -109,6 +112,7 @@ class TaskOptions:
         max_calls: int = 0,
         priority: int | None = None,
         time_limit_ms: int = 0,
+        runtime_env: RuntimeEnv | None = None,
     ) -> None:
         self.resources = resources
         self.num_returns = num_returns
@@ -127,6 +131,8 @@ class TaskOptions:
         self.priority = priority
         # How long it may run; 0: for ever.
         self.time_limit_ms = time_limit_ms
+        # What it runs in; None: as who submits it.
+        self.runtime_env = runtime_env
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
@@ -281,8 +287,6 @@ def _check_values(options: Mapping[str, Any]) -> None:
 
 def _refuse_what_is_missing(options: Mapping[str, Any]) -> None:
     """What cannot be honoured yet and would change what a program does."""
-    if options.get("runtime_env"):
-        raise NotImplementedError("The option 'runtime_env' is not supported yet")
     if options.get("placement_group") not in (None, "default"):
         raise NotImplementedError("Placement groups are not supported yet")
 
@@ -337,6 +341,7 @@ def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> Ta
         priority=_priority(options),
         time_limit_ms=_time_limit_ms(options),
         ahead_max=max(0, options.get("_generator_backpressure_num_objects") or 0),
+        runtime_env=_environments.check(options.get("runtime_env")) or None,
     )
     _refuse_what_is_missing(options)
     return result

@@ -11,12 +11,13 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from mobula import _cancelled, _core, _generator, _options
+from mobula import _cancelled, _core, _environments, _generator, _options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mobula import _placement
+    from mobula.runtime_env import RuntimeEnv
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,14 +71,30 @@ class RemoteFunction(Generic[P, R]):
         return submit(*(args or ()), **(kwargs or {}))
 
     def _submitter(self, options: _options.TaskOptions) -> Any:
-        if options.placement is None:
-            return self._plain_submitter(options, options.resources)
-        return _PlacedSubmitter(options.placement, functools.partial(self._placed, options))
+        if options.runtime_env is None:
+            return self._submitter_in(options, None)
+        return _EnvironmentSubmitter(
+            options.runtime_env, functools.partial(self._submitter_in, options)
+        )
 
-    def _placed(self, options: _options.TaskOptions, missing: dict[str, float], why: str) -> Any:
+    def _submitter_in(
+        self, options: _options.TaskOptions, environment: _environments.Spec | None
+    ) -> Any:
+        if options.placement is None:
+            return self._plain_submitter(options, options.resources, environment)
+        placed = functools.partial(self._placed, options, environment)
+        return _PlacedSubmitter(options.placement, placed)
+
+    def _placed(
+        self,
+        options: _options.TaskOptions,
+        environment: _environments.Spec | None,
+        missing: dict[str, float],
+        why: str,
+    ) -> Any:
         """A submitter of tasks that need `missing` besides; if `why` is given, they fail with it."""
         if not why:
-            return self._plain_submitter(options, {**options.resources, **missing})
+            return self._plain_submitter(options, {**options.resources, **missing}, environment)
         name = options.name or str(getattr(self._function, "__name__", self._function))
         source = _core.FunctionSource(_Unschedulable(self._function, why), name)
         if options.num_returns != _options.STREAMING:
@@ -85,12 +102,14 @@ class RemoteFunction(Generic[P, R]):
         return _GeneratorSubmitter(_core.Submitter(source, {}, 1, 0, True, options.ahead_max))
 
     def _plain_submitter(
-        self, options: _options.TaskOptions, resources: Mapping[str, float]
+        self,
+        options: _options.TaskOptions,
+        resources: Mapping[str, float],
+        environment: _environments.Spec | None,
     ) -> Any:
-        source = self._source(options)
         streaming = options.num_returns == _options.STREAMING
         submit = _core.Submitter(
-            source,
+            self._source(options),
             resources,
             1 if streaming else options.num_returns,
             options.max_retries,
@@ -98,6 +117,7 @@ class RemoteFunction(Generic[P, R]):
             options.ahead_max,
             priority=options.priority,
             time_limit_ms=options.time_limit_ms,
+            environment=environment,
         )
         return _GeneratorSubmitter(submit) if streaming else submit
 
@@ -190,6 +210,30 @@ class _PlacedSubmitter:
             context = runtime_context.get_runtime_context()
             missing = self._placement.missing(context.get_node_labels())
             self._submit = self._make(missing, self._placement.impossible(context.get_node_id()))
+            self._session = _core.session_number()
+        return self._submit(*args, **kwargs)
+
+
+class _EnvironmentSubmitter:
+    """Submits a task in a runtime environment. What it inherits is known with the session."""
+
+    __slots__ = ("_make", "_runtime_env", "_session", "_submit")
+
+    def __init__(
+        self, runtime_env: RuntimeEnv, make: Callable[[_environments.Spec | None], Any]
+    ) -> None:
+        self._runtime_env = runtime_env
+        self._make = make
+        self._session = 0
+        self._submit: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from mobula import _session
+
+        if self._session == 0 or self._session != _core.session_number():
+            if not _core.is_connected():
+                _session.auto_init()
+            self._submit = self._make(_environments.of_task(self._runtime_env))
             self._session = _core.session_number()
         return self._submit(*args, **kwargs)
 

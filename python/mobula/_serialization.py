@@ -124,6 +124,12 @@ def _parameter(function: Any, position: int) -> str | None:
     return None
 
 
+def pickle_plainly(value: Any) -> bytes:
+    """As bytes that the standard library's pickle loads."""
+    pickled: bytes = cloudpickle.dumps(value)
+    return pickled
+
+
 def serialization_error(
     role: str, value: Any, position: int | str | None, function: Any, error: BaseException
 ) -> BaseException:

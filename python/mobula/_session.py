@@ -17,7 +17,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from mobula import _address, _core, exceptions
+from mobula import _address, _core, _environments, _worker_path, exceptions
 from mobula import job_config as _job_config
 from mobula._version import __version__
 
@@ -126,7 +126,7 @@ def init(
     object_store_memory: bytes; 30 % of the free memory if not given.
     log_to_driver: print here what tasks print (default).
     namespace: of named actors.
-    runtime_env: {"env_vars": {...}}, set in all workers.
+    runtime_env: what all workers run in, see `mobula.runtime_env.RuntimeEnv`.
     job_config: a JobConfig with namespace and runtime_env, where they are not given here.
     logging_config: a LoggingConfig for the root loggers here and in workers.
     ignore_reinit_error: return the session that exists instead of raising RuntimeError.
@@ -153,7 +153,7 @@ def init(
         _start(
             open_daemon,
             _check_namespace(job.ray_namespace),
-            _check_runtime_env(job.runtime_env),
+            _environments.pack(_environments.check(job.runtime_env)),
             job.py_logging_config,
             log_to_driver is not False,
         )
@@ -208,7 +208,6 @@ def _end_futures() -> None:
 
 
 _LABELS_VARIABLE = "MOBULA_NODE_LABELS"
-_RUNTIME_ENV_VARIABLE = "MOBULA_JOB_RUNTIME_ENV"
 
 
 def driver_labels() -> Mapping[str, str]:
@@ -220,10 +219,10 @@ def driver_labels() -> Mapping[str, str]:
     return _driver.labels if _driver is not None else {}
 
 
-def job_runtime_env() -> Mapping[str, Any]:
-    """The runtime environment that `init` was given."""
+def own_runtime_env() -> Mapping[str, Any]:
+    """The runtime environment of this process, packed: what its tasks inherit."""
     if _is_worker:
-        return _from_driver(_RUNTIME_ENV_VARIABLE)
+        return _environments.own()
     return _driver.runtime_env if _driver is not None else {}
 
 
@@ -244,7 +243,7 @@ def _for_workers(
     logging_settings = json.dumps(logging_config.to_dict()) if logging_config else ""
     return {
         _LABELS_VARIABLE: json.dumps(dict(labels)),
-        _RUNTIME_ENV_VARIABLE: json.dumps(dict(runtime_env)),
+        _environments.VARIABLE: json.dumps(dict(runtime_env)) if runtime_env else "",
         "MOBULA_LOGGING_CONFIG": logging_settings,
     }
 
@@ -264,7 +263,14 @@ def _start(
     from mobula._logs import LogPrinter
 
     repeats = _log_repeats.settings_of()
+    environment = {**os.environ}
+    to_prepare = None
+    if not _environments.is_plain(runtime_env):
+        to_prepare = _environments.spec_of(runtime_env)
     daemon, labels, token = open_daemon()
+    environment.update(_for_workers(labels, runtime_env, logging_config))
+    if to_prepare is None:
+        _environments.expand(runtime_env.get("env_vars") or {}, environment)
     try:
         _core.connect(
             daemon.take_socket(),
@@ -273,12 +279,9 @@ def _start(
                 "token": token,
                 "python": sys.executable,
                 "working_directory": os.getcwd(),
-                "sys_path": _worker_path(),
-                "environment": {
-                    **os.environ,
-                    **_for_workers(labels, runtime_env, logging_config),
-                    **runtime_env.get("env_vars", {}),
-                },
+                "sys_path": _worker_path.of_driver(),
+                "environment": environment,
+                "runtime_environment": to_prepare,
                 "log_to_driver": log_to_driver,
                 "job_namespace": namespace,
                 "infeasible_is_error": infeasible_is_error(),
@@ -302,11 +305,6 @@ def _start(
 def infeasible_is_error() -> bool:
     """Do tasks that no node can ever run fail? By default they wait for a node that can."""
     return os.environ.get("MOBULA_INFEASIBLE") == "error"
-
-
-def _worker_path() -> list[str]:
-    """sys.path for workers: modules beside the script are found there whatever the worker's cwd."""
-    return [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
 
 
 def _context() -> Context:
@@ -352,24 +350,6 @@ def _check_namespace(namespace: str | None) -> str:
     if not namespace:
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
     return namespace
-
-
-def _check_runtime_env(runtime_env: dict[str, Any] | None) -> Mapping[str, Any]:
-    """What of it means something, without empty parts."""
-    if runtime_env is None:
-        return {}
-    if not isinstance(runtime_env, dict):
-        raise TypeError(f"runtime_env must be a dict, not {runtime_env!r}")
-    others = [key for key, value in runtime_env.items() if key != "env_vars" and value]
-    if others:
-        raise NotImplementedError(f"runtime_env: {', '.join(others)} is not supported yet")
-    variables = runtime_env.get("env_vars") or {}
-    for name, value in variables.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(
-                f"env_vars of runtime_env are strings, but there is {name!r}: {value!r}"
-            )
-    return {"env_vars": dict(variables)} if variables else {}
 
 
 def _configure_logging(level: int | str, format: str | None) -> None:

@@ -157,6 +157,10 @@ def main(socket_fd: int) -> NoReturn:
 
             ray.install()
         _reseed()
+        if "MOBULA_SETUP_HOOK" in os.environ:
+            from mobula import _environment_setup
+
+            _environment_setup.run_hook()
         _core.connect(
             socket_fd,
             {"is_driver": False, "infeasible_is_error": _session.infeasible_is_error()},

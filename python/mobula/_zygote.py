@@ -1,12 +1,14 @@
 """The zygote: one warm, single-threaded interpreter of a job from which the daemon has workers forked.
 
 The daemon starts it (and, where forking is not safe, fresh workers) as
-`python -c <bootstrap> zygote|worker <socket> <daemon's pid>`, with the driver's sys.path, working
-directory and environment. It imports what every worker needs and nothing of the user's.
+`python -c <bootstrap> zygote|worker <socket> <daemon's pid> [prepare]`, with the driver's sys.path,
+working directory and environment. It imports what every worker needs and nothing of the user's. With
+`prepare` it first becomes the interpreter of a runtime environment (`_environment_setup.py`).
 
 Packets on the socket, JSON:
     to the zygote      {"op": "fork", "worker": N}  with descriptors: socket, stdout, stderr of worker N
-    to the daemon      {"worker": N, "pid": P}  or  {"worker": N, "error": why}: start it afresh
+    to the daemon      {"ready": true}, once; or {"unfit": why}: the environment cannot be prepared
+                       {"worker": N, "pid": P}  or  {"worker": N, "error": why}: start it afresh
 
 A worker is forked twice, so that it is the child of the daemon, which is told its pid by the process
 in between. End of file on the socket ends the zygote.
@@ -37,8 +39,12 @@ _PACKET_BYTES_MAX = 1024
 
 
 def main(arguments: list[str]) -> None:
-    """arguments: role, number of the socket, pid of the daemon."""
+    """arguments: role, number of the socket, pid of the daemon, and perhaps "prepare"."""
     role, descriptor, daemon_pid = arguments[0], int(arguments[1]), int(arguments[2])
+    if arguments[3:] == ["prepare"]:
+        from mobula import _environment_setup
+
+        _environment_setup.main(role, descriptor, daemon_pid)
     sys.argv = [""]
     if role == "worker":
         _become_worker(descriptor, daemon_pid)
@@ -56,6 +62,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _serve(control: socket.socket, daemon_pid: int, pinned: list[str]) -> None:
+    control.send(json.dumps({"ready": True}).encode())
     while True:
         packet, descriptors, _, _ = socket.recv_fds(control, _PACKET_BYTES_MAX, 3)
         if not packet:

@@ -15,7 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle  # type: ignore[import-untyped]
-from mobula import _actor_options, _core, _generator, _options
+from mobula import _actor_options, _core, _environments, _generator, _options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -217,8 +217,6 @@ class _Creation:
 
     def __init__(self, cls: type, options: Mapping[str, Any]) -> None:
         _actor_options.check_creation(options)
-        if options.get("runtime_env"):
-            raise NotImplementedError("The option 'runtime_env' is not supported yet")
         self.is_async = is_async_class(cls)
         self.options = _actor_options.ActorOptions(options, self.is_async)
         self.class_name = cls.__name__
@@ -318,6 +316,7 @@ class ActorClass:
                 options.max_restarts,
                 options.detached,
                 options.get_if_exists,
+                _environments.of_task(options.runtime_env) if options.runtime_env else None,
             )
         except KeyError:
             from mobula import exceptions

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mobula import _cancelled, _core, _lease, _session, _sessions_here
+from mobula import _cancelled, _core, _environments, _lease, _session, _sessions_here
 from mobula._ids import ActorID, JobID, NodeID, TaskID
+
+if TYPE_CHECKING:
+    from mobula.runtime_env import RuntimeEnv
 
 _ONLY_IN_WORKERS = "This is only there in tasks: the caller is a driver."
 _ONLY_IN_ACTORS = "This method is only available in an actor."
@@ -106,7 +108,7 @@ class RuntimeContext:
 
     def get_runtime_env_string(self) -> str:
         """The runtime environment as JSON."""
-        return json.dumps(self.runtime_env)
+        return self.runtime_env.serialize()
 
     def is_canceled(self) -> bool:
         """Was the task cancelled? It has seen KeyboardInterrupt then. RuntimeError in a driver."""
@@ -127,9 +129,9 @@ class RuntimeContext:
         return known
 
     @property
-    def runtime_env(self) -> dict[str, Any]:
-        """The runtime environment of the job."""
-        return dict(_session.job_runtime_env())
+    def runtime_env(self) -> RuntimeEnv:
+        """The runtime environment that the caller runs in; in the driver: that of the job."""
+        return _environments.visible(_session.own_runtime_env())
 
     @property
     def namespace(self) -> str:

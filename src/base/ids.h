@@ -20,12 +20,14 @@ namespace mobula {
 enum class NodeId : uint32_t {};     // Random per daemon start: a node incarnation.
 enum class ProcessId : uint32_t {};  // Unique within a node incarnation.
 enum class JobId : uint32_t {};
+enum class EnvironmentId : uint32_t {};  // A runtime environment, unique within its job.
 enum class LeaseId : uint64_t {};
 enum class ChannelId : uint64_t {};
 enum class SegmentId : uint32_t {};
 enum class CallId : uint64_t {};  // A task in flight, unique within its caller.
 
 constexpr ProcessId kDaemonProcess{0};
+constexpr EnvironmentId kJobEnvironment{0};  // What init() says about all workers of its job.
 
 // 16 bytes, trivially copyable: it travels inside frames as it is (little-endian).
 struct ObjectId {

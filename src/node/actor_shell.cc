@@ -100,7 +100,14 @@ Result<void> ActorShell::create(const Session& session, const wire::fb::ActorCre
   if (actor.creator != session.id || !held || registry_.find(actor) != nullptr) {
     return fail(ErrorCode::kInvalidArgument, "an actor that the sender cannot make");
   }
-  if (options.detached) options.job = callbacks_.make_job(session.job);
+  auto environment = leases_.environment_of(session, record.runtime_environment());
+  MOBULA_TRY(environment);
+  if (!*environment) environment = leases_.scheduler().environment_of(session.id);
+  if (options.detached) {
+    // Which is its job's own then.
+    options.job = callbacks_.make_job({session.job, **environment});
+    environment = kJobEnvironment;
+  }
   const ProcessId id = leases_.scheduler().new_process();
   MOBULA_TRY(objects_.add_process(id, options.job));
   std::vector<ObjectId> kept = {spec};
@@ -118,7 +125,7 @@ Result<void> ActorShell::create(const Session& session, const wire::fb::ActorCre
   log_info(fmt::format("actor={} class={} name={} event=created by={}", actors::actor_hex(actor),
                        options.class_name, options.name, number(session.id)));
   const auto added = leases_.scheduler().add_actor(
-      id, options.job, {resources, record.cpus_for_life(), record.depth()});
+      id, options.job, {resources, record.cpus_for_life(), record.depth(), **environment});
   actors::Effects effects;
   Result<void> created = registry_.create(actor, std::move(options), effects);
   if (created && !added) {
@@ -218,6 +225,15 @@ ObjectId ActorShell::on_infeasible(ProcessId owner, const std::string& text) {
   registry_.on_unschedulable(id, text, effects);
   carry_out(effects);
   return id;
+}
+
+bool ActorShell::on_environment_failed(ProcessId owner, const std::string& text) {
+  const auto found = by_stand_in_.find(owner);
+  if (found == by_stand_in_.end()) return false;
+  actors::Effects effects;
+  registry_.on_environment_failed(found->second, text, effects);
+  carry_out(effects);
+  return true;
 }
 
 JobId ActorShell::job_of(ObjectId actor) const {
@@ -329,7 +345,8 @@ void ActorShell::carry_out(const actors::TellDead& news) {
     const auto error = builder.CreateVector(
         reinterpret_cast<const uint8_t*>(news.death->error.data()), news.death->error.size());
     return wire::fb::CreateActorDead(builder, &id, news.death->in_constructor,
-                                     news.death->unschedulable, text, error);
+                                     news.death->unschedulable, text, error,
+                                     news.death->environment_failed);
   });
 }
 

@@ -29,7 +29,7 @@ class ActorShell {
     // It is to end in order, and is killed if it does not.
     std::function<void(ProcessId worker)> ask_to_exit;
     // A job like this one that no driver ends; and its end, later.
-    std::function<JobId(JobId)> make_job;
+    std::function<JobId(workers::EnvironmentKey)> make_job;
     std::function<void(JobId)> end_job;
   };
 
@@ -50,6 +50,8 @@ class ActorShell {
   bool on_granted(const scheduler::GrantLease& grant);
   // The actor whose request it is, or nil.
   ObjectId on_infeasible(ProcessId owner, const std::string& text);
+  // False: `owner` is no actor that waits for a worker.
+  bool on_environment_failed(ProcessId owner, const std::string& text);
   JobId job_of(ObjectId actor) const;
   // Before its peers are told. Its uplink was read to the end.
   void on_worker_died(ProcessId worker, const std::string& cause);

@@ -52,7 +52,7 @@ Result<bool> LeaseShell::on_record(const Session& session, const wire::fb::ToDae
   Result<void> result;
   switch (record.body_type()) {
     case UplinkBody::DefineShape:
-      result = tolerate(define_shape(process, *record.body_as_DefineShape()), process, "shape");
+      result = tolerate(define_shape(session, *record.body_as_DefineShape()), process, "shape");
       break;
     case UplinkBody::LeaseTarget: {
       const auto* target = record.body_as_LeaseTarget();
@@ -81,11 +81,46 @@ Result<bool> LeaseShell::on_record(const Session& session, const wire::fb::ToDae
   return true;
 }
 
-Result<void> LeaseShell::define_shape(ProcessId process, const wire::fb::DefineShape& record) {
+Result<void> LeaseShell::add_driver(const Session& driver,
+                                    const wire::fb::RuntimeEnvironment* environment) {
+  const auto needs = EnvironmentSpecs::needs_of(environment);
+  MOBULA_TRY(needs);
+  if (environment != nullptr) specs_.add({driver.job, kJobEnvironment}, environment->spec()->str());
+  scheduler_.add_driver(driver.id, driver.job, *needs);
+  dirty_ = true;
+  return {};
+}
+
+void LeaseShell::add_job(JobId job, workers::EnvironmentKey like) {
+  workers::Environments::Needs needs = scheduler_.needs_of(like);
+  needs.early = false;
+  if (needs.preparation) specs_.add({job, kJobEnvironment}, specs_.spec(like));
+  scheduler_.add_job(job, needs);
+}
+
+Result<void> LeaseShell::define_shape(const Session& session, const wire::fb::DefineShape& record) {
   const auto resources = wire::read_resources(record.resources());
   MOBULA_TRY(resources);
-  return scheduler_.define_shape(process, scheduler::ShapeId{record.shape()}, *resources,
-                                 record.depth(), record.priority());
+  const auto environment = environment_of(session, record.runtime_environment());
+  MOBULA_TRY(environment);
+  return scheduler_.define_shape(session.id, scheduler::ShapeId{record.shape()}, *resources,
+                                 record.depth(), {record.priority(), *environment});
+}
+
+// Equal specs are one environment of the job.
+Result<std::optional<EnvironmentId>> LeaseShell::environment_of(
+    const Session& session, const wire::fb::RuntimeEnvironment* record) {
+  if (record == nullptr) return std::nullopt;
+  std::string spec = record->spec()->str();
+  if (const auto known = specs_.find(session.job, spec)) return known;
+  const auto needs = EnvironmentSpecs::needs_of(record);
+  MOBULA_TRY(needs);
+  workers::Environments::Needs later = *needs;
+  later.early = false;
+  const auto id = scheduler_.add_environment(session.job, later);
+  MOBULA_TRY(id);
+  specs_.add({session.job, *id}, std::move(spec));
+  return *id;
 }
 
 Result<void> LeaseShell::lease_returned(ProcessId process, LeaseId id) {

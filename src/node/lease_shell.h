@@ -15,6 +15,7 @@
 #include "core/scheduler/scheduler.h"
 #include "io/loop.h"
 #include "node/channels.h"
+#include "node/environment_specs.h"
 #include "node/sessions.h"
 
 namespace mobula::node {
@@ -25,6 +26,9 @@ class LeaseShell {
     std::function<void(const scheduler::StartWorker&)> start_worker;
     std::function<void(const scheduler::StopWorker&)> stop_worker;
     std::function<void(const scheduler::StartFailed&)> start_failed;
+    std::function<void(const scheduler::PrepareEnvironment&)> prepare_environment;
+    std::function<void(const scheduler::ReleaseEnvironment&)> release_environment;
+    std::function<void(const scheduler::EnvironmentFailed&)> environment_failed;
     std::function<void(ProcessId owner, const std::string&)> infeasible;
     // True if the lease is taken care of: no channel is made.
     std::function<bool(const scheduler::GrantLease&)> granted_to_actor;
@@ -39,6 +43,15 @@ class LeaseShell {
   // For events that are not records. Call changed() after them.
   scheduler::NodeScheduler& scheduler() { return scheduler_; }
   void changed() { dirty_ = true; }
+  // A driver has said Hello. An error: it cannot have that environment.
+  Result<void> add_driver(const Session& driver, const wire::fb::RuntimeEnvironment* environment);
+  // A job without a driver, whose own environment is this one of another job.
+  void add_job(JobId job, workers::EnvironmentKey like);
+  std::string environment_spec(workers::EnvironmentKey key) const { return specs_.spec(key); }
+  void forget_job(JobId job) { specs_.forget_job(job); }
+  // Of a record; nullopt: that of the session's process.
+  Result<std::optional<EnvironmentId>> environment_of(const Session& session,
+                                                      const wire::fb::RuntimeEnvironment* record);
   // `process` is gone (its channels too): it owns no lease and works under none.
   void forget(ProcessId process);
 
@@ -55,7 +68,8 @@ class LeaseShell {
     ProcessId worker{};
   };
 
-  Result<void> define_shape(ProcessId process, const wire::fb::DefineShape& record);
+  Result<void> define_shape(const Session& session, const wire::fb::DefineShape& record);
+
   Result<void> lease_returned(ProcessId process, LeaseId lease);
   Result<void> tolerate(Result<void> result, ProcessId process, const char* what) const;
   void carry_out(const scheduler::GrantLease& grant);
@@ -64,6 +78,9 @@ class LeaseShell {
   void carry_out(const scheduler::StartWorker& start) { callbacks_.start_worker(start); }
   void carry_out(const scheduler::StopWorker& stop) { callbacks_.stop_worker(stop); }
   void carry_out(const scheduler::StartFailed& failed) { callbacks_.start_failed(failed); }
+  void carry_out(const scheduler::PrepareEnvironment& it) { callbacks_.prepare_environment(it); }
+  void carry_out(const scheduler::ReleaseEnvironment& it) { callbacks_.release_environment(it); }
+  void carry_out(const scheduler::EnvironmentFailed& it) { callbacks_.environment_failed(it); }
   void set_timer();
   void return_refused();
 
@@ -71,6 +88,7 @@ class LeaseShell {
   Sessions& sessions_;
   Channels& channels_;
   scheduler::NodeScheduler scheduler_;
+  EnvironmentSpecs specs_;
   Callbacks callbacks_;
   std::map<LeaseId, Lease> leases_;
   std::vector<std::pair<LeaseId, ProcessId>> refused_;  // Granted, but there was no channel.

@@ -53,6 +53,16 @@ std::string signal_name(int signal) {
   return name != nullptr ? std::string("SIG") + name : "signal " + std::to_string(signal);
 }
 
+void note_ready(LeaseShell& leases, workers::EnvironmentKey environment) {
+  leases.scheduler().environment_ready(environment, monotonic_now());
+  leases.changed();
+}
+
+void note_failed(LeaseShell& leases, workers::EnvironmentKey environment, const std::string& why) {
+  leases.scheduler().environment_failed(environment, why);
+  leases.changed();
+}
+
 std::string text_of(const flatbuffers::String* text) { return text ? text->str() : ""; }
 
 }  // namespace
@@ -99,11 +109,19 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
           {.on_started = [this](ProcessId worker, pid_t pid) { on_worker_started(worker, pid); },
            .on_ended = [this](ProcessId worker,
                               const Death& death) { on_worker_ended(worker, death); },
+           .on_environment_ready = [this](auto key) { note_ready(leases_, key); },
+           .on_environment_failed = [this](auto key, auto& why) { note_failed(leases_, key, why); },
            .on_job_empty = [this](JobId job) { on_job_empty(job); }}) {
   leases_.set_callbacks(
       {.start_worker = [this](const auto& start) { start_worker(start); },
        .stop_worker = [this](const auto& stop) { stop_worker(stop); },
        .start_failed = [this](const auto& failed) { on_start_failed(failed); },
+       .prepare_environment =
+           [this](const auto& it) {
+             workers_.prepare(it.environment, leases_.environment_spec(it.environment));
+           },
+       .release_environment = [this](const auto& it) { workers_.release(it.environment); },
+       .environment_failed = [this](const auto& failed) { on_environment_failed(failed); },
        .infeasible = [this](ProcessId owner,
                             const std::string& text) { tell_infeasible(owner, text); },
        .granted_to_actor = [this](const auto& grant) { return actors_.on_granted(grant); },
@@ -116,7 +134,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
            [this](ProcessId worker) {
              ask_to_exit(worker, "nobody has a handle to the actor", kActorExitPatience);
            },
-       .make_job = [this](JobId like) { return make_detached_job(like); },
+       .make_job = [this](workers::EnvironmentKey like) { return make_detached_job(like); },
        .end_job =
            [this](JobId job) {
              loop_->post([this, job] {
@@ -272,10 +290,9 @@ Result<void> Node::welcome_driver(Session& session, const wire::fb::Hello& hello
   job.setup.job_namespace = text_of(hello.job_namespace());
   job.setup.descriptors_max = io::descriptor_limit_of(session.pid);
   MOBULA_TRY(welcome(session));
-  leases_.scheduler().add_driver(session.id, session.job);
-  leases_.changed();
+  MOBULA_TRY(leases_.add_driver(session, hello.runtime_environment()));
   job.welcomed = true;
-  workers_.add_job(session.job, job.setup);
+  workers_.add_job(session.job, job.setup, hello.runtime_environment() == nullptr);
   log_info(fmt::format("job={} event=started driver_pid={} python={}", number(session.job),
                        session.pid, job.setup.python));
   return {};
@@ -384,7 +401,7 @@ void Node::cut_off(Session& session, const std::string& reason) {
 void Node::start_worker(const scheduler::StartWorker& start) {
   const auto job = jobs_.find(start.job);
   const auto try_start = [&]() -> Result<void> {
-    auto pipes = workers_.start(start.job, start.worker);
+    auto pipes = workers_.start({start.job, start.environment}, start.worker);
     MOBULA_TRY(pipes);
     Session& session = sessions_.add(start.worker, start.job, false);
     const bool logged = job != jobs_.end() && job->second.setup.log_to_driver;
@@ -440,14 +457,41 @@ void Node::tell_infeasible(ProcessId owner, const std::string& text) {
 }
 
 void Node::on_start_failed(const scheduler::StartFailed& failed) {
-  std::string text = failed.text;
-  if (const auto found = failed_starts_.extract(failed.worker)) text += "\n" + found.mapped();
-  const std::string log = workers_.zygote_log_tail(failed.job);
-  if (!log.empty()) text += "\nThe last lines of the process that starts workers:\n" + log;
+  const std::string text =
+      with_output_of(failed.worker, {failed.job, failed.environment}, failed.text);
   log_error(fmt::format("job={} event=workers_do_not_start failures={} why=\"{}\"",
                         number(failed.job), failed.failures, text));
   const auto job = jobs_.find(failed.job);
   if (job != jobs_.end()) logs_.tell(job->second.driver, text);
+}
+
+std::string Node::with_output_of(ProcessId worker, workers::EnvironmentKey environment,
+                                 std::string text) {
+  if (const auto found = failed_starts_.extract(worker)) text += "\n" + found.mapped();
+  const std::string log = workers_.zygote_log_tail(environment);
+  if (log.empty()) return text;
+  return text + "\nThe last lines of the process that starts workers:\n" + log;
+}
+
+// Who waits for it is told; if there is nobody, the driver.
+void Node::on_environment_failed(const scheduler::EnvironmentFailed& failed) {
+  std::string text = with_output_of(failed.worker, failed.environment, failed.text);
+  if (text.size() > wire::kReasonBytesMax) {
+    text = failed.text.substr(0, wire::kReasonBytesMax / 4) + "\n...\n" +
+           text.substr(text.size() - wire::kReasonBytesMax / 2);
+  }
+  log_error(fmt::format("job={} environment={} event=environment_failed why=\"{}\"",
+                        number(failed.environment.job), number(failed.environment.id), text));
+  for (const scheduler::DemandId& demand : failed.demands) {
+    if (actors_.on_environment_failed(demand.owner, text)) continue;
+    sessions_.send(demand.owner, [&](wire::Builder& builder) {
+      return wire::fb::CreateEnvironmentFailedDirect(builder, number(demand.shape), text.c_str());
+    });
+  }
+  const auto job = jobs_.find(failed.environment.job);
+  if (failed.demands.empty() && job != jobs_.end()) {
+    logs_.tell(job->second.driver, "The runtime environment could not be set up: " + text);
+  }
 }
 
 void Node::on_worker_started(ProcessId worker, pid_t pid) {
@@ -590,7 +634,8 @@ void Node::finish_job(JobId id) {
   Session* driver = sessions_.find(found->second.driver);
   if (driver != nullptr && driver->socket && !terminating_) return;  // It has yet to close.
   queries_.forget_job(id);
-  logs_.keep_file(workers_.zygote_log(id));
+  logs_.keep_file(workers_.zygote_log({id, kJobEnvironment}));
+  leases_.forget_job(id);
   log_info(fmt::format("job={} event=over", number(id)));
   jobs_.erase(found);
   if (!goes_on_without(id)) end_detached_jobs();
@@ -598,16 +643,16 @@ void Node::finish_job(JobId id) {
 }
 
 // A detached actor works for a job of its own, which no driver ends.
-JobId Node::make_detached_job(JobId like) {
+JobId Node::make_detached_job(workers::EnvironmentKey like) {
   const JobId id{next_job_++};
   Job& job = jobs_[id];
-  job.setup = jobs_.at(like).setup;
+  job.setup = jobs_.at(like.job).setup;
   job.setup.log_to_driver = false;
   job.welcomed = true;
   job.is_detached = true;
-  leases_.scheduler().add_job(id);
-  workers_.add_job(id, job.setup);
-  log_info(fmt::format("job={} event=started detached_from={}", number(id), number(like)));
+  leases_.add_job(id, like);
+  workers_.add_job(id, job.setup, leases_.environment_spec({id, kJobEnvironment}).empty());
+  log_info(fmt::format("job={} event=started detached_from={}", number(id), number(like.job)));
   return id;
 }
 

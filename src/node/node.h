@@ -91,6 +91,9 @@ class Node final : private io::Poller {
   void ask_to_exit(ProcessId worker, const char* why, Duration patience);
   void tell_infeasible(ProcessId owner, const std::string& text);
   void on_start_failed(const scheduler::StartFailed& failed);
+  void on_environment_failed(const scheduler::EnvironmentFailed& failed);
+  std::string with_output_of(ProcessId worker, workers::EnvironmentKey environment,
+                             std::string text);
   void on_worker_started(ProcessId worker, pid_t pid);
   void on_worker_ended(ProcessId worker, const Death& death);
   void on_driver_gone(ProcessId driver, const std::string& reason);
@@ -100,7 +103,7 @@ class Node final : private io::Poller {
   void end_grace(JobId id);
   void on_job_empty(JobId job);
   void finish_job(JobId job);
-  JobId make_detached_job(JobId like);
+  JobId make_detached_job(workers::EnvironmentKey like);
   void end_detached_jobs();
   void on_signal(int signal);
   void close_socket(Session& session);

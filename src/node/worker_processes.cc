@@ -20,7 +20,7 @@ namespace mobula::node {
 
 namespace {
 
-constexpr size_t kLogTailBytes = 4000;
+constexpr size_t kLogTailBytes = 8000;
 constexpr auto kZygotePatience = std::chrono::seconds(3);
 
 struct Pipe {
@@ -56,45 +56,108 @@ WorkerProcesses::WorkerProcesses(io::Loop& loop, std::string directory, Callback
       callbacks_(std::move(callbacks)),
       oom_kills_seen_(oom_kill_count()) {}
 
-std::string WorkerProcesses::zygote_log(JobId job) const {
-  return fmt::format("{}/zygote-{}.log", directory_, number(job));
+std::string WorkerProcesses::zygote_log(workers::EnvironmentKey key) const {
+  if (key.id == kJobEnvironment)
+    return fmt::format("{}/zygote-{}.log", directory_, number(key.job));
+  return fmt::format("{}/zygote-{}-{}.log", directory_, number(key.job), number(key.id));
 }
 
-void WorkerProcesses::add_job(JobId id, JobSetup setup) {
+void WorkerProcesses::add_job(JobId id, JobSetup setup, bool is_prepared) {
   Job& job = jobs_[id];
   job.setup = std::move(setup);
-  if (const auto started = start_zygote(id, job); !started) {
+  if (!is_prepared) return;
+  if (const auto started = start_zygote({id, kJobEnvironment}, job); !started) {
     log_error(
         fmt::format("job={} event=zygote_failed why=\"{}\"", number(id), started.error().message));
   }
 }
 
-Result<void> WorkerProcesses::start_zygote(JobId id, Job& job) {
+void WorkerProcesses::prepare(workers::EnvironmentKey key, const std::string& spec) {
+  const auto found = jobs_.find(key.job);
+  if (found == jobs_.end() || found->second.ending) return;
+  Environment& environment = found->second.environments[key.id];
+  environment.spec = spec;
+  environment.preparing = true;
+  ::unlink(zygote_log(key).c_str());  // What is said of a failure is about this time.
+  if (const auto started = start_zygote(key, found->second); !started) {
+    loop_.post([this, key, why = started.error().message] { on_zygote_unfit(key, why); });
+  }
+}
+
+void WorkerProcesses::release(workers::EnvironmentKey key) {
+  if (Environment* environment = find(key)) {
+    environment->preparing = false;
+    let_go(*environment);
+  }
+}
+
+WorkerProcesses::Environment* WorkerProcesses::find(workers::EnvironmentKey key) {
+  const auto job = jobs_.find(key.job);
+  if (job == jobs_.end()) return nullptr;
+  const auto found = job->second.environments.find(key.id);
+  return found == job->second.environments.end() ? nullptr : &found->second;
+}
+
+Result<void> WorkerProcesses::start_zygote(workers::EnvironmentKey key, Job& job) {
+  Environment& environment = job.environments[key.id];
+  JobSetup setup = job.setup;
+  setup.session_directory = directory_;
+  setup.environment_spec = environment.spec;
   auto zygote = Zygote::start(
-      loop_, job.setup, zygote_log(id),
+      loop_, setup, zygote_log(key),
       {.on_started = [this](ProcessId worker, pid_t pid) { on_zygote_started(worker, pid); },
        .on_failed = [this](ProcessId worker,
                            const std::string& reason) { on_failed(worker, reason); },
-       .on_gone = [this, id](const std::string&) { on_zygote_gone(id); }});
+       .on_ready = [this, key] { on_zygote_ready(key); },
+       .on_unfit = [this, key](const std::string& reason) { on_zygote_unfit(key, reason); },
+       .on_gone = [this, key](const std::string&) { on_zygote_gone(key); }});
   MOBULA_TRY(zygote);
-  job.zygote = std::move(*zygote);
-  job.zygote_pid = job.zygote->pid();
-  log_info(fmt::format("job={} event=zygote_started pid={}", number(id), job.zygote_pid));
+  environment.zygote = std::move(*zygote);
+  job.zygotes.insert(environment.zygote->pid());
+  log_info(fmt::format("job={} environment={} event=zygote_started pid={}", number(key.job),
+                       number(key.id), environment.zygote->pid()));
   return {};
 }
 
-void WorkerProcesses::on_zygote_gone(JobId id) {
-  const auto found = jobs_.find(id);
-  if (found == jobs_.end() || !found->second.zygote) return;
-  Job& job = found->second;
-  log_warning(fmt::format("job={} event=zygote_gone pid={}", number(id), job.zygote_pid));
-  if (job.zygote_pid != 0) ::kill(job.zygote_pid, SIGKILL);  // 0: it was collected before.
-  gone_.push_back(std::move(job.zygote));
-  loop_.post([this] { gone_.clear(); });
+void WorkerProcesses::on_zygote_ready(workers::EnvironmentKey key) {
+  Environment* environment = find(key);
+  if (environment == nullptr || !std::exchange(environment->preparing, false)) return;
+  log_info(fmt::format("job={} environment={} event=ready", number(key.job), number(key.id)));
+  callbacks_.on_environment_ready(key);
 }
 
-Result<WorkerPipes> WorkerProcesses::start(JobId id, ProcessId worker) {
-  const auto found = jobs_.find(id);
+void WorkerProcesses::on_zygote_unfit(workers::EnvironmentKey key, const std::string& reason) {
+  Environment* environment = find(key);
+  if (environment == nullptr || !std::exchange(environment->preparing, false)) return;
+  log_warning(fmt::format("job={} environment={} event=not_prepared why=\"{}\"", number(key.job),
+                          number(key.id), reason));
+  callbacks_.on_environment_failed(key, reason);
+}
+
+// Kills the zygote and what it started, but no worker: those have groups of their own.
+void WorkerProcesses::let_go(Environment& environment) {
+  if (!environment.zygote) return;
+  const pid_t pid = environment.zygote->pid();
+  const bool is_collected = std::ranges::none_of(
+      jobs_, [pid](const auto& entry) { return entry.second.zygotes.contains(pid); });
+  if (!is_collected) kill_group(pid);  // The number is its own.
+  gone_.push_back(std::move(environment.zygote));
+  loop_.post([this] {
+    for (const auto& zygote : std::exchange(gone_, {})) zygote->abandon("it was ended");
+  });
+}
+
+void WorkerProcesses::on_zygote_gone(workers::EnvironmentKey key) {
+  Environment* environment = find(key);
+  if (environment == nullptr || !environment->zygote) return;
+  log_warning(fmt::format("job={} environment={} event=zygote_gone pid={}", number(key.job),
+                          number(key.id), environment->zygote->pid()));
+  let_go(*environment);
+  on_zygote_unfit(key, "the process that prepared it has ended");
+}
+
+Result<WorkerPipes> WorkerProcesses::start(workers::EnvironmentKey key, ProcessId worker) {
+  const auto found = jobs_.find(key.job);
   if (found == jobs_.end() || found->second.ending) {
     return fail(ErrorCode::kUnavailable, "the job has ended");
   }
@@ -104,9 +167,10 @@ Result<WorkerPipes> WorkerProcesses::start(JobId id, ProcessId worker) {
   MOBULA_TRY(output);
   auto errors = make_pipe();
   MOBULA_TRY(errors);
-  if (!found->second.zygote) MOBULA_TRY(start_zygote(id, found->second));
-  processes_[worker].job = id;
-  found->second.zygote->fork(
+  Environment& environment = found->second.environments[key.id];
+  if (!environment.zygote) MOBULA_TRY(start_zygote(key, found->second));
+  processes_[worker].job = key.job;
+  environment.zygote->fork(
       worker, {std::move(socket->theirs), std::move(output->writer), std::move(errors->writer)});
   return WorkerPipes{std::move(socket->ours), std::move(output->reader), std::move(errors->reader)};
 }
@@ -152,8 +216,7 @@ void WorkerProcesses::on_child_ended(pid_t pid) {
   }
   const io::ExitStatus status = io::collect_child(pid);
   for (auto& [id, job] : jobs_) {
-    if (job.zygote_pid != pid) continue;
-    job.zygote_pid = 0;
+    if (job.zygotes.erase(pid) == 0) continue;
     check_job(id);
     return;
   }
@@ -162,7 +225,11 @@ void WorkerProcesses::on_child_ended(pid_t pid) {
 
 size_t WorkerProcesses::forks_pending() const {
   size_t pending = 0;
-  for (const auto& [id, job] : jobs_) pending += job.zygote ? job.zygote->pending() : 0;
+  for (const auto& [id, job] : jobs_) {
+    for (const auto& [number, environment] : job.environments) {
+      pending += environment.zygote ? environment.zygote->pending() : 0;
+    }
+  }
   return pending;
 }
 
@@ -200,14 +267,22 @@ void WorkerProcesses::end_job(JobId id) {
   for (auto& [worker, process] : processes_) {
     if (process.job == id) kill(worker, "its job has ended");
   }
-  if (found->second.zygote && found->second.zygote->pending() > 0) {
+  bool pending = false;
+  for (auto& [number, environment] : found->second.environments) {
+    if (!environment.zygote) continue;
+    if (environment.zygote->pending() > 0 && !environment.preparing) {
+      pending = true;
+    } else {
+      let_go(environment);
+    }
+  }
+  if (pending) {
     // A worker that is being forked is killed when its pid is known. If the zygote hangs it goes too;
     // what it may have forked finds its socket closed.
     found->second.patience = loop_.at(monotonic_now() + kZygotePatience, [this, id] {
       const auto job = jobs_.find(id);
-      if (job != jobs_.end() && job->second.zygote_pid != 0) {
-        ::kill(job->second.zygote_pid, SIGKILL);
-      }
+      if (job == jobs_.end()) return;
+      for (const pid_t pid : job->second.zygotes) ::kill(pid, SIGKILL);
     });
   }
   check_job(id);
@@ -217,20 +292,17 @@ void WorkerProcesses::check_job(JobId id) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end() || !found->second.ending) return;
   if (count(id) > 0) return;
-  if (found->second.zygote_pid != 0) {
-    ::kill(-found->second.zygote_pid, SIGKILL);
-    return;  // Called again when it was collected.
+  if (!found->second.zygotes.empty()) {
+    for (const pid_t pid : found->second.zygotes) ::kill(-pid, SIGKILL);
+    return;  // Called again when they were collected.
   }
-  if (found->second.zygote) {
-    gone_.push_back(std::move(found->second.zygote));
-    loop_.post([this] { gone_.clear(); });
-  }
+  for (auto& [number, environment] : found->second.environments) let_go(environment);
   jobs_.erase(found);
   callbacks_.on_job_empty(id);
 }
 
-std::string WorkerProcesses::zygote_log_tail(JobId job) const {
-  std::ifstream file(zygote_log(job));
+std::string WorkerProcesses::zygote_log_tail(workers::EnvironmentKey environment) const {
+  std::ifstream file(zygote_log(environment));
   std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
   return text.size() > kLogTailBytes ? text.substr(text.size() - kLogTailBytes) : text;
 }

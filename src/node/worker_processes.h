@@ -14,9 +14,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "core/workers/environments.h"
 #include "io/signals.h"
 #include "node/zygote.h"
 
@@ -40,19 +42,26 @@ class WorkerProcesses {
   struct Callbacks {
     std::function<void(ProcessId, pid_t)> on_started;
     std::function<void(ProcessId, const Death&)> on_ended;
+    // What prepare() asked for is there, or cannot be.
+    std::function<void(workers::EnvironmentKey)> on_environment_ready;
+    std::function<void(workers::EnvironmentKey, const std::string&)> on_environment_failed;
     // Nothing runs for this job any more, after end_job().
     std::function<void(JobId)> on_job_empty;
   };
 
   WorkerProcesses(io::Loop& loop, std::string directory, Callbacks callbacks);
 
-  // Warms a zygote for the job.
-  void add_job(JobId job, JobSetup setup);
+  // Warms a zygote for the job, unless its environment has to be prepared first.
+  void add_job(JobId job, JobSetup setup, bool is_prepared);
+  // Prepares an environment, by warming a zygote in it. Its callbacks come from the loop.
+  void prepare(workers::EnvironmentKey environment, const std::string& spec);
+  // Ends the zygote of an environment, and what it is doing. Nothing is said of it any more.
+  void release(workers::EnvironmentKey environment);
   // Its workers are killed as they are, its zygote when none of them is still to come.
   void end_job(JobId job);
 
   // on_started or on_ended follows, from the loop. kRetryLater: out of descriptors; nothing follows.
-  Result<WorkerPipes> start(JobId job, ProcessId worker);
+  Result<WorkerPipes> start(workers::EnvironmentKey environment, ProcessId worker);
   // on_ended follows.
   void kill(ProcessId worker, const std::string& reason);
   // Those that are starting included.
@@ -61,10 +70,10 @@ class WorkerProcesses {
 
   // SIGCHLD came.
   void collect();
-  // Where the zygote of a job writes.
-  std::string zygote_log(JobId job) const;
-  // The last lines that the zygote of a job wrote.
-  std::string zygote_log_tail(JobId job) const;
+  // Where the zygote of an environment writes.
+  std::string zygote_log(workers::EnvironmentKey key) const;
+  // The last lines that it wrote, or what prepared the environment.
+  std::string zygote_log_tail(workers::EnvironmentKey environment) const;
 
  private:
   struct Process {
@@ -73,18 +82,27 @@ class WorkerProcesses {
     bool kill_wanted = false;  // As soon as the pid is known.
     std::string kill_reason;
   };
+  struct Environment {
+    std::string spec;
+    std::unique_ptr<Zygote> zygote;
+    bool preparing = false;
+  };
   struct Job {
     JobSetup setup;
-    std::unique_ptr<Zygote> zygote;
-    pid_t zygote_pid = 0;  // Also of one whose socket is closed, until it was collected.
+    std::map<EnvironmentId, Environment> environments;
+    std::set<pid_t> zygotes;  // Also those whose sockets are closed, until they were collected.
     bool ending = false;
     std::unique_ptr<io::Timer> patience;  // With a zygote that does not answer, at the end.
   };
 
-  Result<void> start_zygote(JobId id, Job& job);
+  Result<void> start_zygote(workers::EnvironmentKey key, Job& job);
   void on_zygote_started(ProcessId worker, pid_t pid);
   void on_failed(ProcessId worker, const std::string& reason);
-  void on_zygote_gone(JobId id);
+  void on_zygote_ready(workers::EnvironmentKey key);
+  void on_zygote_unfit(workers::EnvironmentKey key, const std::string& reason);
+  void on_zygote_gone(workers::EnvironmentKey key);
+  Environment* find(workers::EnvironmentKey key);
+  void let_go(Environment& environment);
   void on_child_ended(pid_t pid);
   void end(ProcessId worker, const Death& death);
   void check_job(JobId id);

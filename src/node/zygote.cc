@@ -38,8 +38,14 @@ io::Program python_program(const JobSetup& setup, const char* role, std::vector<
                        std::to_string(descriptors.size()),
                        std::to_string(::getpid())};
   program.environment = setup.environment;
-  std::erase_if(program.environment,
-                [](const std::string& line) { return line.starts_with("MOBULA_SYS_PATH="); });
+  std::erase_if(program.environment, [](const std::string& line) {
+    return line.starts_with("MOBULA_SYS_PATH=") || line.starts_with("MOBULA_PREPARE=");
+  });
+  if (!setup.environment_spec.empty()) {
+    program.environment.push_back("MOBULA_PREPARE=" + setup.environment_spec);
+    program.environment.push_back("MOBULA_SESSION_DIRECTORY=" + setup.session_directory);
+    program.arguments.emplace_back("prepare");
+  }
   program.environment.push_back(
       "MOBULA_SYS_PATH=" +
       json(setup.sys_path).dump(-1, ' ', true, json::error_handler_t::replace));
@@ -87,6 +93,11 @@ void Zygote::fork(ProcessId worker, WorkerEnds ends) {
 void Zygote::on_packet(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const json answer = json::parse(text, nullptr, false);
+  if (answer.is_object() && answer.contains("ready")) return callbacks_.on_ready();
+  if (answer.is_object() && answer.contains("unfit")) {
+    const json& why = answer["unfit"];
+    return callbacks_.on_unfit(why.is_string() ? why.get<std::string>() : "");
+  }
   if (!answer.is_object() || !answer.value("worker", json()).is_number_unsigned()) {
     log_warning(fmt::format("zygote_pid={} event=bad_answer", pid_));
     return;
@@ -118,8 +129,12 @@ void Zygote::start_fresh(ProcessId worker, const WorkerEnds& ends) {
 }
 
 void Zygote::fail_all(const std::string& reason) {
-  const auto pending = std::exchange(pending_, {});
   callbacks_.on_gone(reason);  // First: who is told of a failure below may want another zygote.
+  abandon(reason);
+}
+
+void Zygote::abandon(const std::string& reason) {
+  const auto pending = std::exchange(pending_, {});
   for (const auto& [worker, ends] : pending) {
     callbacks_.on_failed(worker, "the zygote ended: " + reason);
   }

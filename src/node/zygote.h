@@ -1,7 +1,11 @@
 #pragma once
-// Zygote: one warm interpreter of a job, from which its workers are forked.
+// Zygote: one warm interpreter of a job's runtime environment, from which its workers are forked.
 //
-//   starting (it imports; requests wait in its socket) ──► serving ──► gone (ended, or it crashed)
+//   starting (it prepares the environment and imports; requests wait in its socket) ──► serving ──►
+//   gone (ended, or it crashed)
+//
+// With a spec of an environment it starts as the job's own interpreter, which prepares what the spec
+// asks for and then replaces itself by the interpreter of the environment.
 //
 // It is asked by small JSON packets (python/mobula/_zygote.py has the other end). What it forks
 // becomes a child of the daemon. If it says that it cannot fork safely, a worker is started as a
@@ -33,6 +37,8 @@ struct JobSetup {
   bool log_to_driver = true;
   std::string job_namespace;
   uint64_t descriptors_max = 0;  // Soft limit of the driver.
+  std::string session_directory;
+  std::string environment_spec;  // Empty: nothing is to be prepared.
 };
 
 // A worker's ends of what connects it with the daemon. Closed here once the worker has them.
@@ -48,15 +54,19 @@ class Zygote {
     std::function<void(ProcessId, pid_t)> on_started;
     // It could not be started, or nobody knows whether it was. Its ends are closed.
     std::function<void(ProcessId, const std::string&)> on_failed;
-    std::function<void(const std::string&)> on_gone;  // Do not destroy the zygote inside.
+    std::function<void()> on_ready;                    // It serves.
+    std::function<void(const std::string&)> on_unfit;  // Its environment cannot be prepared.
+    std::function<void(const std::string&)> on_gone;   // Do not destroy the zygote inside.
   };
 
-  // `log_path`: where it and its failures write.
+  // `log_path`: where it and its failures write, after what is there.
   static Result<std::unique_ptr<Zygote>> start(io::Loop& loop, const JobSetup& setup,
                                                const std::string& log_path, Callbacks callbacks);
 
   // on_started or on_failed follows.
   void fork(ProcessId worker, WorkerEnds ends);
+  // Those whose fork was asked for have failed. Before it is destroyed.
+  void abandon(const std::string& reason);
   pid_t pid() const { return pid_; }
   // Forks that were asked for and not answered.
   size_t pending() const { return pending_.size(); }

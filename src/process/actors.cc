@@ -33,10 +33,11 @@ Result<Object*> RuntimeImpl::create_actor(const ActorCreation& creation, Gate& g
     const auto name = builder.CreateString(creation.name);
     const auto name_space = builder.CreateString(creation.name_space);
     const auto resources = wire::build_resources(builder, creation.resources);
-    return wire::fb::CreateActorCreate(builder, request, &actor, &spec, class_name, name,
-                                       name_space, resources, creation.cpus_for_life, depth_,
-                                       creation.restarts_max, creation.detached,
-                                       creation.get_if_exists, options_.infeasible_is_error);
+    const auto environment = build_environment(builder, creation.environment);
+    return wire::fb::CreateActorCreate(
+        builder, request, &actor, &spec, class_name, name, name_space, resources,
+        creation.cpus_for_life, depth_, creation.restarts_max, creation.detached,
+        creation.get_if_exists, options_.infeasible_is_error, environment);
   });
   ring_daemon_later();
   if (request == 0) {
@@ -379,6 +380,12 @@ void RuntimeImpl::on_actor_dead(const wire::fb::ActorDead& message) {
   ActorCalls* calls = known_calls(message.actor());
   if (calls == nullptr) return;
   calls->queue.set_reach(Reach::kDead);
+  if (message.environment_failed()) {
+    calls->death =
+        system_error(wire::SystemErrorCode::kRuntimeEnvSetup, message.text()->string_view());
+    fail_waiting_calls(*calls, calls->death);
+    return settle();
+  }
   const auto code = message.unschedulable() ? wire::SystemErrorCode::kActorUnschedulable
                                             : wire::SystemErrorCode::kActorDied;
   calls->death =

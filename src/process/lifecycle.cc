@@ -125,12 +125,13 @@ Result<void> RuntimeImpl::say_hello() {
   const auto environment = builder.CreateVector(variables);
   const auto job_namespace = builder.CreateString(options_.job_namespace);
   const auto token = builder.CreateString(options_.token);
+  const auto runtime_environment = build_environment(builder, options_.runtime_environment);
   const auto kind = options_.is_observer ? wire::fb::ProcessKind::observer
                     : options_.is_driver ? wire::fb::ProcessKind::driver
                                          : wire::fb::ProcessKind::worker;
   const auto hello = wire::fb::CreateHello(
       builder, wire::kControlProtocol, kind, static_cast<uint32_t>(pid_), token, python, directory,
-      path, environment, options_.log_to_driver, job_namespace);
+      path, environment, options_.log_to_driver, job_namespace, runtime_environment);
   const auto packet = wire::finish_to_daemon(builder, hello);
   if (packet.size() > wire::kControlBytesMax) {
     return fail(ErrorCode::kInvalidArgument,

@@ -70,6 +70,11 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
     case DownlinkBody::Infeasible:
       on_infeasible(*message.body_as_Infeasible());
       break;
+    case DownlinkBody::EnvironmentFailed:
+      fail_queued(message.body_as_EnvironmentFailed()->shape(),
+                  wire::SystemErrorCode::kRuntimeEnvSetup,
+                  message.body_as_EnvironmentFailed()->message()->string_view());
+      break;
     case DownlinkBody::Answer:
       on_answer(*message.body_as_Answer(), std::move(fds));
       break;
@@ -292,20 +297,25 @@ void RuntimeImpl::on_log_lines(const wire::fb::LogLines& message) {
 void RuntimeImpl::on_infeasible(const wire::fb::Infeasible& message) {
   if (options_.infeasible_is_error) {
     infeasible_[message.shape()] = message.message()->str();
-    std::vector<Task*> tasks;
-    for (Task* task = live_tasks_; task != nullptr; task = task->live_next) {
-      const bool queued = task->state == tasks::TaskState::kQueued && task->calls == nullptr;
-      if (queued && task->shape == message.shape()) tasks.push_back(task);
-    }
-    for (Task* task : tasks) {
-      dispatcher_.withdraw(*task);
-      fail_task(*task,
-                system_error(wire::SystemErrorCode::kTaskUnschedulable, message.message()->str()));
-    }
-    settle();
+    fail_queued(message.shape(), wire::SystemErrorCode::kTaskUnschedulable,
+                message.message()->string_view());
   }
   log_lines_.push_back({0, "", true, message.message()->str()});
   log_arrived_.notify_one();
+}
+
+// The tasks of a shape that no worker has.
+void RuntimeImpl::fail_queued(uint32_t shape, wire::SystemErrorCode code, std::string_view why) {
+  std::vector<Task*> tasks;
+  for (Task* task = live_tasks_; task != nullptr; task = task->live_next) {
+    const bool queued = task->state == tasks::TaskState::kQueued && task->calls == nullptr;
+    if (queued && task->shape == shape) tasks.push_back(task);
+  }
+  for (Task* task : tasks) {
+    dispatcher_.withdraw(*task);
+    fail_task(*task, system_error(code, why));
+  }
+  settle();
 }
 
 bool RuntimeImpl::next_log_lines(std::vector<LogLine>& lines) {

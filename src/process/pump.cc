@@ -265,7 +265,9 @@ void RuntimeImpl::tell_shape(uint32_t shape, uint32_t target) {
     const ShapeKey& key = shapes_[shape - 1];
     uplink_->send([&](wire::Builder& builder) {
       const auto resources = wire::build_resources(builder, key.resources);
-      return wire::fb::CreateDefineShape(builder, shape, resources, key.depth, key.priority);
+      const auto environment = build_environment(builder, key.environment);
+      return wire::fb::CreateDefineShape(builder, shape, resources, key.depth, key.priority,
+                                         environment);
     });
   }
   uplink_->send(

@@ -55,8 +55,9 @@ class Runtime {
   // `group`: of an actor's method, one more than the number of its concurrency group.
   virtual Function* define_function(std::string_view name, PackedValues pickled,
                                     uint16_t group = 0) = 0;
-  // The number of a resource request; equal requests get equal numbers.
-  virtual uint32_t shape(const ResourceSet& resources) = 0;
+  // The number of a request for resources in an environment; equal ones get equal numbers.
+  virtual uint32_t shape(const ResourceSet& resources,
+                         const RuntimeEnvironment& environment = {}) = 0;
   // Returns at once. Fills `returns` (num_returns entries) with objects, each with one count for the
   // caller. Arguments of kind kReference are resolved before the task is sent.
   // kUnavailable: disconnected; nothing was submitted and `arguments` were dropped.

@@ -34,7 +34,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   std::string disconnected_reason() const override;
 
   Function* define_function(std::string_view name, PackedValues pickled, uint16_t group) override;
-  uint32_t shape(const ResourceSet& resources) override;
+  uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment) override;
   Result<void> submit(const Submission& submission, PackedValues arguments,
                       std::span<Object*> returns) override;
   Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,
@@ -120,7 +120,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void fail_everything(std::span<const std::byte> error);
   void free_everything();
   void wake_reader_thread();
-
   // link.cc: each with the lock held.
   void on_packet(const wire::fb::ToProcess& message, std::vector<shm::Fd> fds);
   void on_channel_opened(const wire::fb::ChannelOpened& message, std::vector<shm::Fd> fds);
@@ -129,6 +128,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void on_value_arrived(const wire::fb::ValueArrived& message);
   void on_log_lines(const wire::fb::LogLines& message);
   void on_infeasible(const wire::fb::Infeasible& message);
+  void fail_queued(uint32_t shape, wire::SystemErrorCode code, std::string_view why);
   void on_answer(const wire::fb::Answer& message, std::vector<shm::Fd> fds);
   void lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied& message);
   void retire(std::unique_ptr<ChannelEnd> channel);

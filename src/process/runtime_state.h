@@ -67,8 +67,9 @@ struct RuntimeState {
   uint64_t next_index_ = 1;
   uint64_t next_call_ = 1;
   std::vector<std::unique_ptr<Function>> functions_;
-  std::vector<ResourceSet> requests_;  // What the binding knows as shape n is at n - 1.
-  std::vector<ShapeKey> shapes_;       // The dispatcher's shape n is at n - 1.
+  std::vector<std::pair<ResourceSet, RuntimeEnvironment>>
+      requests_;                  // What the binding knows as shape n is at n - 1.
+  std::vector<ShapeKey> shapes_;  // The dispatcher's shape n is at n - 1.
   ShapeNumbers shape_numbers_;
   std::vector<bool> shapes_told_;
   std::map<uint32_t, std::string> infeasible_;  // Shapes whose tasks fail, and why.

@@ -56,6 +56,14 @@ struct ActorIdentity {
   std::string name_space;
 };
 
+// What tasks run in besides what their job says (wire/control.fbs). Without a spec: as who submits them.
+struct RuntimeEnvironment {
+  std::string spec;
+  uint64_t time_limit_ms = 0;
+  bool early = false;
+  bool operator==(const RuntimeEnvironment&) const = default;
+};
+
 // What is needed to make an actor. `handle` and `spec` are objects of the caller's.
 struct ActorCreation {
   Object* handle = nullptr;
@@ -68,6 +76,7 @@ struct ActorCreation {
   int32_t restarts_max = 0;
   bool detached = false;
   bool get_if_exists = false;
+  RuntimeEnvironment environment;
 };
 
 struct Submission {
@@ -193,6 +202,7 @@ struct RuntimeOptions {
   // Tasks that no node can ever run fail; else they wait for a node that can.
   bool infeasible_is_error = false;
   std::string job_namespace;
+  RuntimeEnvironment runtime_environment;
 };
 
 }  // namespace mobula::process

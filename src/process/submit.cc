@@ -36,15 +36,16 @@ Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickl
   return functions_.back().get();
 }
 
-uint32_t RuntimeImpl::shape(const ResourceSet& resources) {
+uint32_t RuntimeImpl::shape(const ResourceSet& resources, const RuntimeEnvironment& environment) {
   Locked lock(*this);
-  const auto found = std::ranges::find(requests_, resources);
+  const std::pair request(resources, environment);
+  const auto found = std::ranges::find(requests_, request);
   if (found != requests_.end()) return static_cast<uint32_t>(found - requests_.begin() + 1);
-  requests_.push_back(resources);
+  requests_.push_back(request);
   return static_cast<uint32_t>(requests_.size());
 }
 
-// The dispatcher's shape: a resource request at the depth of the task that is executing here, with a
+// The dispatcher's shape: a request at the depth of the task that is executing here, with a
 // priority. 0: there are too many.
 uint32_t RuntimeImpl::shape_for(const Submission& submission) {
   const int32_t priority = submission.priority.value_or(priority_);
@@ -52,7 +53,8 @@ uint32_t RuntimeImpl::shape_for(const Submission& submission) {
   const auto found = shape_numbers_.find(key);
   if (found != shape_numbers_.end()) return found->second;
   if (shapes_.size() >= kShapesMax) return 0;
-  shapes_.push_back({requests_.at(submission.shape - 1), depth_, priority});
+  const auto& [resources, environment] = requests_.at(submission.shape - 1);
+  shapes_.push_back({resources, depth_, priority, environment});
   shapes_told_.push_back(false);
   return shape_numbers_[key] = static_cast<uint32_t>(shapes_.size());
 }

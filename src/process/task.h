@@ -32,11 +32,12 @@ struct OutboundChannel;
 // In Task::slot: it has started, and needs none any more.
 constexpr uint16_t kNoSlot = 0xFFFF;
 
-// A resource request at the nesting depth of the task that makes it, with a priority.
+// A request at the nesting depth of the task that makes it, with a priority.
 struct ShapeKey {
   ResourceSet resources;
   uint32_t depth;
   int32_t priority;
+  RuntimeEnvironment environment;
 };
 
 // By request, depth and priority.

@@ -15,4 +15,11 @@ void Uplink::push(std::span<const std::byte> message) {
   sender_.send(std::move(record));
 }
 
+flatbuffers::Offset<wire::fb::RuntimeEnvironment> build_environment(
+    wire::Builder& builder, const RuntimeEnvironment& environment) {
+  if (environment.spec.empty()) return 0;
+  return wire::fb::CreateRuntimeEnvironmentDirect(builder, environment.spec.c_str(),
+                                                  environment.time_limit_ms, environment.early);
+}
+
 }  // namespace mobula::process

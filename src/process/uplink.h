@@ -7,9 +7,14 @@
 // Threads: guarded by the runtime's lock; the daemon's bell is rung by the caller, outside it.
 
 #include "process/frame_stream.h"
+#include "process/runtime_types.h"
 #include "wire/control.h"
 
 namespace mobula::process {
+
+// Null for an environment without a spec.
+flatbuffers::Offset<wire::fb::RuntimeEnvironment> build_environment(
+    wire::Builder& builder, const RuntimeEnvironment& environment);
 
 class Uplink {
  public:

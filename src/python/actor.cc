@@ -33,7 +33,7 @@ PyObject* raise_actor_error(const Error& error) {
 }
 
 // (handle ref, spec ref, class name, name, namespace, resources, cpus for life, max restarts, detached,
-// get if exists) -> ref. KeyError: the name is taken.
+// get if exists, environment as a Submitter's) -> ref. KeyError: the name is taken.
 PyObject* create_actor(PyObject*, PyObject* arguments) {
   PyObject* handle;
   PyObject* spec;
@@ -45,9 +45,11 @@ PyObject* create_actor(PyObject*, PyObject* arguments) {
   process::ActorCreation creation;
   int detached;
   int get_if_exists;
-  if (!PyArg_ParseTuple(arguments, "OOsssOdipp", &handle, &spec, &class_name, &name, &name_space,
+  PyObject* environment;
+  if (!PyArg_ParseTuple(arguments, "OOsssOdippO", &handle, &spec, &class_name, &name, &name_space,
                         &resources, &cpus_for_life, &creation.restarts_max, &detached,
-                        &get_if_exists)) {
+                        &get_if_exists, &environment) ||
+      !read_environment(environment, creation.environment)) {
     return nullptr;
   }
   Session* open = require_session();

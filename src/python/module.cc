@@ -97,6 +97,10 @@ void connect_with(int fd, const nb::dict& options) {
   std::map<std::string, std::string> environment;
   read("environment", environment);
   plain.environment.assign(environment.begin(), environment.end());
+  if (options.contains("runtime_environment")) {
+    const nb::object given = options["runtime_environment"];
+    if (!read_environment(given.ptr(), plain.runtime_environment)) throw nb::python_error();
+  }
   if (!connect(fd, std::move(plain))) throw nb::python_error();
 }
 

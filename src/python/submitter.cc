@@ -133,6 +133,7 @@ struct SubmitterObject {
   SourceObject* source;
   ResourceSet* resources;
   PyObject* actor;  // The ref of its handle object, if it is a method. Or null.
+  process::RuntimeEnvironment* environment;
   process::Submission submission;
   uint64_t session;  // In which `submission` is filled in.
   PyObject* weak_refs;
@@ -181,7 +182,7 @@ bool prepare(SubmitterObject* self, Session& session) {
   if (self->actor != nullptr) {
     self->submission.actor = as_ref(self->actor)->object;
   } else {
-    self->submission.shape = session.runtime->shape(*self->resources);
+    self->submission.shape = session.runtime->shape(*self->resources, *self->environment);
   }
   self->session = session.number;
   return true;
@@ -229,10 +230,10 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
 }
 
 PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
-  static const char* names[] = {"source",     "resources",   "num_returns", "max_retries",
-                                "streaming",  "ahead_max",   "actor",       "any_order",
-                                "concurrent", "pending_max", "priority",    "time_limit_ms",
-                                nullptr};
+  static const char* names[] = {"source",      "resources",   "num_returns", "max_retries",
+                                "streaming",   "ahead_max",   "actor",       "any_order",
+                                "concurrent",  "pending_max", "priority",    "time_limit_ms",
+                                "environment", nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
@@ -245,10 +246,11 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   long long pending_max = -1;
   PyObject* priority = Py_None;
   unsigned time_limit_ms = 0;
+  PyObject* environment = Py_None;
   if (!PyArg_ParseTupleAndKeywords(
-          arguments, keywords, "O!O|iipiO!ppLOI", const_cast<char**>(names), &function_source_type,
+          arguments, keywords, "O!O|iipiO!ppLOIO", const_cast<char**>(names), &function_source_type,
           &source, &mapping, &num_returns, &max_retries, &streaming, &ahead_max, &ref_type, &actor,
-          &any_order, &concurrent, &pending_max, &priority, &time_limit_ms)) {
+          &any_order, &concurrent, &pending_max, &priority, &time_limit_ms, &environment)) {
     return nullptr;
   }
   std::optional<int32_t> own_priority;
@@ -267,6 +269,8 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   }
   std::unique_ptr<ResourceSet> resources = read_resources(mapping);
   if (resources == nullptr) return nullptr;
+  auto runtime_environment = std::make_unique<process::RuntimeEnvironment>();
+  if (!read_environment(environment, *runtime_environment)) return nullptr;
   PyObject* object = type->tp_alloc(type, 0);
   if (object == nullptr) return nullptr;
   SubmitterObject* self = as_submitter(object);
@@ -274,6 +278,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   self->source = as_source(Py_NewRef(source));
   self->resources = resources.release();
   self->actor = Py_XNewRef(actor);
+  self->environment = runtime_environment.release();
   self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
                                          .retries_max = max_retries,
                                          .streaming = streaming != 0,
@@ -299,10 +304,32 @@ void submitter_dealloc(PyObject* object) {
   Py_CLEAR(self->source);
   Py_CLEAR(self->actor);
   delete self->resources;
+  delete self->environment;
   Py_TYPE(object)->tp_free(object);
 }
 
 }  // namespace
+
+bool read_environment(PyObject* object, process::RuntimeEnvironment& environment) {
+  if (object == Py_None) return true;
+  const char* spec;
+  Py_ssize_t size = 0;
+  unsigned long long time_limit_ms = 0;
+  int early = 0;
+  if (!PyTuple_Check(object)) {
+    PyErr_SetString(PyExc_TypeError, "a runtime environment is (spec, time_limit_ms, early)");
+    return false;
+  }
+  if (!PyArg_ParseTuple(object, "s#Kp", &spec, &size, &time_limit_ms, &early)) return false;
+  if (static_cast<size_t>(size) > wire::kEnvironmentSpecBytesMax) {
+    PyErr_Format(PyExc_ValueError,
+                 "the runtime_env is too large: %zd bytes as JSON, of at most %zu", size,
+                 wire::kEnvironmentSpecBytesMax);
+    return false;
+  }
+  environment = {std::string(spec, static_cast<size_t>(size)), time_limit_ms, early != 0};
+  return true;
+}
 
 PyTypeObject function_source_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyTypeObject submitter_type = {PyVarObject_HEAD_INIT(nullptr, 0)};

@@ -10,6 +10,7 @@
 #include <memory>
 
 #include "base/resources.h"
+#include "process/runtime_types.h"
 #include "python/owned.h"
 
 namespace mobula::python {
@@ -25,5 +26,8 @@ std::unique_ptr<ResourceSet> read_resources(PyObject* mapping);
 // A worker calls it for each function that it has decoded, so that a function that goes on to other
 // workers travels as the same bytes. `value` is one wire value without refs.
 void remember_pickled(PyObject* function, const char* value, size_t size);
+
+// From None, or a tuple (spec, time_limit_ms, early). False: an exception is set.
+bool read_environment(PyObject* object, process::RuntimeEnvironment& environment);
 
 }  // namespace mobula::python

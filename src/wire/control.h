@@ -34,6 +34,8 @@ constexpr size_t kControlListMax = 2000;
 // A message with a value, or a parcel, carries the last so many refs of its list; those before them
 // go ahead in RefsAhead messages. Together with an inline value of any size they fit.
 constexpr size_t kRefsBesideValueMax = 1000;
+// Of what a process is told why something failed.
+constexpr size_t kReasonBytesMax = 16 * 1024;
 constexpr FrameKind kControlRecord{32};
 
 using Builder = flatbuffers::FlatBufferBuilder;

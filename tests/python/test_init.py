@@ -137,9 +137,7 @@ def test_state_needs_a_session(no_session: None, call: Callable[[], Any]) -> Non
         pytest.param({"resources": {"CPU": 1}}, ValueError, marks=pytest.mark.mobula_only),
         pytest.param({"labels": {"a": 3}}, TypeError, marks=pytest.mark.mobula_only),
         pytest.param({"runtime_env": 3}, TypeError, marks=pytest.mark.mobula_only),
-        pytest.param(
-            {"runtime_env": {"pip": ["x"]}}, NotImplementedError, marks=pytest.mark.mobula_only
-        ),
+        ({"runtime_env": {"pip": ["x"], "uv": ["x"]}}, ValueError),
         pytest.param({"address": "auto"}, ConnectionError, marks=pytest.mark.mobula_only),
         pytest.param({"address": "192.0.2.77:1"}, ConnectionError, marks=pytest.mark.mobula_only),
         pytest.param({"job_config": 3}, TypeError, marks=pytest.mark.mobula_only),

@@ -142,18 +142,6 @@ def test_a_remote_function_is_itself_after_a_round_trip() -> None:
 
 
 @pytest.mark.mobula_only
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("runtime_env", {"pip": ["x"]}),
-    ],
-)
-def test_what_would_be_ignored_is_refused(option: str, value: Any) -> None:
-    with pytest.raises(NotImplementedError, match=option):
-        ray.remote(**{option: value})(plain)
-
-
-@pytest.mark.mobula_only
 def test_several_gpus_are_whole_ones() -> None:
     with pytest.raises(ValueError, match=r"2\.5"):
         ray.remote(num_gpus=2.5)(plain)

@@ -125,6 +125,15 @@ void ActorRegistry::on_unschedulable(ObjectId id, const std::string& text, Effec
   die(id, found->second, std::move(death), effects);
 }
 
+void ActorRegistry::on_environment_failed(ObjectId id, const std::string& text, Effects& effects) {
+  const auto found = actors_.find(id);
+  if (found == actors_.end() || found->second.phase != Phase::kPlacing) return;
+  Death death;
+  death.environment_failed = true;
+  death.text = text;
+  die(id, found->second, std::move(death), effects);
+}
+
 // ---- its callers
 // ---------------------------------------------------------------------------------
 

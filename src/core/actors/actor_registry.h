@@ -50,6 +50,7 @@ enum class Phase : uint8_t { kPlacing, kCreating, kAlive, kDead };
 struct Death {
   bool in_constructor = false;  // `error` is a wire value, or empty.
   bool unschedulable = false;
+  bool environment_failed = false;
   std::string text;
   std::vector<std::byte> error;
 };
@@ -141,6 +142,8 @@ class ActorRegistry {
   void on_worker_died(ProcessId worker, const std::string& cause, Effects& effects);
   // Nothing here can ever hold it, and nobody wants to wait for what can.
   void on_unschedulable(ObjectId id, const std::string& text, Effects& effects);
+  // Its runtime environment cannot be set up.
+  void on_environment_failed(ObjectId id, const std::string& text, Effects& effects);
 
   // ---- its callers
   // The caller is answered, now or later, and told of every change until it disconnects.

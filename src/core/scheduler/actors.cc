@@ -13,7 +13,8 @@ Result<void> NodeScheduler::add_actor(ProcessId actor, JobId job, const ActorReq
   }
   MOBULA_CHECK(processes_.insert(actor).second);
   demands_.add_owner(actor, job, OwnerKind::kActor);
-  Result<void> defined = define_shape(actor, kActorShape, request.resources, request.depth);
+  Result<void> defined =
+      define_shape(actor, kActorShape, request.resources, request.depth, {0, request.environment});
   if (!defined) {
     actor_over(actor);
     return defined;

@@ -38,6 +38,7 @@ struct Demand {
   ResourceSet resources;
   uint32_t depth = 0;
   int32_t priority = 0;
+  EnvironmentId environment{};
   ClassId cap_class{};
   bool is_feasible = false;
   bool is_warned = false;

@@ -60,6 +60,7 @@ void check_counts(const Demands& demands, const Caps& caps, const Leases& leases
 
 void NodeScheduler::check_invariants() const {
   pool_.check_invariants();
+  environments_.check_invariants();
   caps_.check_invariants();
   demands_.check_invariants();
   leases_.check_invariants();

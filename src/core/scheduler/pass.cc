@@ -15,12 +15,12 @@ void NodeScheduler::schedule(Instant now, Effects& effects) {
   Pass pass(*this, now, effects);
   pass.run();
   warn_infeasible(effects);
-  for (workers::Effect& effect : std::exchange(pool_effects_, {})) {
-    std::visit([&](auto& what) { effects.emplace_back(std::move(what)); }, effect);
-  }
+  look_at_environments(now, effects);
+  take_over_pool_effects(effects);
 
   deadline_ = pass.next_deadline();
-  for (const std::optional<Instant> at : {caps_.next_deadline(), pool_.next_deadline(now)}) {
+  for (const std::optional<Instant> at :
+       {caps_.next_deadline(), pool_.next_deadline(now), environments_.next_deadline()}) {
     if (at && (!deadline_ || *at < *deadline_)) deadline_ = at;
   }
 }
@@ -57,13 +57,19 @@ void NodeScheduler::Pass::run() {
 }
 
 void NodeScheduler::Pass::serve(DemandId id) {
-  const Demand& demand = s_.demands_.at(id);
+  Demand& demand = s_.demands_.at(id);
+  const JobId job = s_.demands_.owner(id.owner).job;
+  const EnvironmentKey environment{job, demand.environment};
+  s_.environments_.want(environment);
+  if (!s_.environments_.is_ready(environment)) {
+    demand.waiting_since = now_;  // For nothing that others hold.
+    return;
+  }
   if (!s_.caps_.allows(demand.cap_class)) return capped(id);
   if (!s_.ledger_.fits(demand.resources)) return short_of_resources(id);
-  const JobId job = s_.demands_.owner(id.owner).job;
-  if (const auto worker = s_.pool_.take(job, id.owner)) {
+  if (const auto worker = s_.pool_.take(environment, id.owner)) {
     grant(id, *worker);
-  } else if (has_worker_coming(job)) {
+  } else if (has_worker_coming(environment)) {
     plan(id);
   } else {
     return;  // The pool will say when it can start another one.
@@ -107,11 +113,11 @@ void NodeScheduler::Pass::plan(DemandId id) {
   ++demand.planned;
 }
 
-bool NodeScheduler::Pass::has_worker_coming(JobId job) {
-  uint32_t& planned = workers_planned_[job];
-  if (planned == s_.pool_.starting_count(job)) {
-    if (!s_.pool_.can_start(job, now_)) return false;
-    s_.pool_.start(job, s_.new_process(), now_, s_.pool_effects_);
+bool NodeScheduler::Pass::has_worker_coming(EnvironmentKey environment) {
+  uint32_t& planned = workers_planned_[environment];
+  if (planned == s_.pool_.starting_count(environment)) {
+    if (!s_.pool_.can_start(environment, now_)) return false;
+    s_.pool_.start(environment, s_.new_process(), now_, s_.pool_effects_);
   }
   ++planned;
   return true;

@@ -36,7 +36,7 @@ class NodeScheduler::Pass {
   void serve(DemandId id);
   void grant(DemandId id, const workers::WorkerPool::Taken& worker);
   void plan(DemandId id);
-  bool has_worker_coming(JobId job);
+  bool has_worker_coming(EnvironmentKey environment);
   void capped(DemandId id);
   void short_of_resources(DemandId id);
   void reclaim_for(const Reclaims::Want& want);
@@ -51,7 +51,7 @@ class NodeScheduler::Pass {
   const Reclaims reclaims_;
   std::priority_queue<Rank, std::vector<Rank>, std::greater<>> queue_;
   std::vector<Plan> plans_;
-  std::map<JobId, uint32_t> workers_planned_;
+  std::map<EnvironmentKey, uint32_t> workers_planned_;
   std::optional<Holding> withheld_;  // For the first impatient demand that cannot be served.
   int searches_ = 0;
   std::optional<Instant> deadline_;

@@ -31,17 +31,19 @@ NodeScheduler::NodeScheduler(Options options)
     : options_(std::move(options)),
       ledger_(options_.total),
       caps_(options_.caps, options_.total.get(kCpu)),
-      pool_(pool_options(options_)) {}
+      pool_(pool_options(options_)),
+      environments_(options_.environments) {}
 
 ProcessId NodeScheduler::new_process() { return ProcessId{next_process_++}; }
 
-void NodeScheduler::add_job(JobId job) {
+void NodeScheduler::add_job(JobId job, const Environments::Needs& own) {
   MOBULA_CHECK(jobs_.insert(job).second);
+  environments_.add({job, kJobEnvironment}, own);
   pool_.add_job(job);
 }
 
-void NodeScheduler::add_driver(ProcessId driver, JobId job) {
-  add_job(job);
+void NodeScheduler::add_driver(ProcessId driver, JobId job, const Environments::Needs& own) {
+  add_job(job, own);
   MOBULA_CHECK(processes_.insert(driver).second);
   demands_.add_owner(driver, job, OwnerKind::kDriver);
   prestart_wanted_[job] = std::min(whole_cpus(options_.total), options_.prestart_max);
@@ -58,6 +60,8 @@ Result<void> NodeScheduler::job_ended(JobId job) {
   pool_.end_job(job, pool_effects_);
   for (const ProcessId owner : owners) close_owner(owner);
   prestart_wanted_.erase(job);
+  environments_.end_job(job);
+  next_environment_.erase(job);
   return {};
 }
 
@@ -84,19 +88,39 @@ Result<void> NodeScheduler::process_exited(ProcessId process, Instant now) {
 
 Result<void> NodeScheduler::define_shape(ProcessId owner, ShapeId shape,
                                          const ResourceSet& resources, uint32_t depth,
-                                         int32_t priority) {
+                                         const Manner& manner) {
   const Demands::Owner* known = demands_.find_owner(owner);
   if (known == nullptr) return tl::unexpected<Error>(no_process(owner));
+  std::optional<EnvironmentId> environment = manner.environment;
+  if (!environment) {
+    environment = environment_of(owner);
+  } else if (!environments_.knows({known->job, *environment})) {
+    return fail(ErrorCode::kNotFound, "no such runtime environment");
+  }
   if (const Demand* defined = demands_.find({owner, shape})) {
     if (defined->resources == resources && defined->depth == depth &&
-        defined->priority == priority) {
+        defined->priority == manner.priority && defined->environment == *environment) {
       return {};
     }
     return fail(ErrorCode::kInvalidArgument, "shape " + std::to_string(number(shape)) +
                                                  " is defined already, as {" +
                                                  defined->resources.to_string() + "}");
   }
-  if (known->shapes.size() >= options_.shapes_max) {
+  MOBULA_TRY(check_request(*known, resources));
+  Demand demand;
+  demand.resources = resources;
+  demand.depth = depth;
+  demand.priority = manner.priority;
+  demand.environment = *environment;
+  demand.cap_class = caps_.join(known->job, resources, depth);
+  demand.is_feasible = ledger_.could_ever_fit(resources);
+  demands_.add({owner, shape}, std::move(demand));
+  return {};
+}
+
+Result<void> NodeScheduler::check_request(const Demands::Owner& owner,
+                                          const ResourceSet& resources) const {
+  if (owner.shapes.size() >= options_.shapes_max) {
     return fail(ErrorCode::kInvalidArgument,
                 "more than " + std::to_string(options_.shapes_max) + " shapes");
   }
@@ -105,13 +129,6 @@ Result<void> NodeScheduler::define_shape(ProcessId owner, ShapeId shape,
   if (has_negative || !Gpus::is_valid(resources.get(kGpu))) {
     return fail(ErrorCode::kInvalidArgument, "no task can ask for {" + resources.to_string() + "}");
   }
-  Demand demand;
-  demand.resources = resources;
-  demand.depth = depth;
-  demand.priority = priority;
-  demand.cap_class = caps_.join(known->job, resources, depth);
-  demand.is_feasible = ledger_.could_ever_fit(resources);
-  demands_.add({owner, shape}, std::move(demand));
   return {};
 }
 
@@ -222,12 +239,17 @@ void NodeScheduler::warn_infeasible(Effects& effects) {
 }
 
 void NodeScheduler::prestart(Instant now) {
-  for (const auto& [job, wanted] : prestart_wanted_) {
-    for (uint32_t started = 0; started < wanted && pool_.can_start(job, now); ++started) {
-      pool_.start(job, new_process(), now, pool_effects_);
+  for (auto job = prestart_wanted_.begin(); job != prestart_wanted_.end();) {
+    const EnvironmentKey key{job->first, kJobEnvironment};
+    if (!environments_.is_ready(key)) {
+      ++job;
+      continue;
     }
+    for (uint32_t started = 0; started < job->second && pool_.can_start(key, now); ++started) {
+      pool_.start(key, new_process(), now, pool_effects_);
+    }
+    job = prestart_wanted_.erase(job);
   }
-  prestart_wanted_.clear();
 }
 
 }  // namespace mobula::scheduler

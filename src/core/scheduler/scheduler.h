@@ -10,6 +10,7 @@
 //                           An error means that record is void: log it. kNotFound of a lease is no
 //                           fault of the process: its worker may have died while the record was
 //                           under way.
+//   an environment is prepared    environment_ready, or environment_failed, after PrepareEnvironment
 //   a process is gone       process_exited(id), drivers and workers, after its uplink was drained
 //   an actor                is an owner with one lease: add_actor, actor_made, actor_over
 //   a job ends              job_ended(job): its driver left or died. Before or after
@@ -60,6 +61,7 @@
 #include "core/scheduler/demands.h"
 #include "core/scheduler/leases.h"
 #include "core/scheduler/ledger.h"
+#include "core/workers/environments.h"
 #include "core/workers/worker_pool.h"
 
 namespace mobula::scheduler {
@@ -84,12 +86,25 @@ struct WarnInfeasible {
   ShapeId shape{};
   std::string text;
 };
+// Tasks of these shapes cannot run: their runtime environment cannot be prepared, or workers do not
+// start in it. Their targets are what they hold already, until their owners say otherwise. `worker`:
+// the last one that did not start, or none. `demands` may be empty: then only the job is to know.
+struct EnvironmentFailed {
+  workers::EnvironmentKey environment;
+  std::string text;
+  ProcessId worker{};
+  std::vector<DemandId> demands;
+};
+using workers::EnvironmentKey;
+using workers::Environments;
+using workers::PrepareEnvironment;
+using workers::ReleaseEnvironment;
 using workers::StartFailed;
 using workers::StartWorker;
 using workers::StopReason;
 using workers::StopWorker;
-using Effect =
-    std::variant<GrantLease, ReclaimLease, WarnInfeasible, StartWorker, StopWorker, StartFailed>;
+using Effect = std::variant<GrantLease, ReclaimLease, WarnInfeasible, StartWorker, StopWorker,
+                            StartFailed, PrepareEnvironment, ReleaseEnvironment, EnvironmentFailed>;
 using Effects = std::vector<Effect>;
 
 class NodeScheduler {
@@ -97,7 +112,7 @@ class NodeScheduler {
   struct Options {
     ResourceSet total;  // A whole number of GPUs.
     uint32_t prestart_max = 8;
-    uint32_t shapes_max = 4096;
+    uint32_t shapes_max = 65'536;
     Duration slice = std::chrono::milliseconds(2);
     // Who still waits so long after a ReclaimLease has another one sent, then doubling.
     Duration reclaim_delay = std::chrono::milliseconds(1);
@@ -106,6 +121,7 @@ class NodeScheduler {
     Duration patience = std::chrono::milliseconds(100);
     Caps::Options caps;
     workers::WorkerPool::Options pool;  // keep_idle is set to the number of CPUs.
+    Environments::Options environments;
   };
 
   explicit NodeScheduler(Options options);
@@ -113,10 +129,22 @@ class NodeScheduler {
   // The number of the next process. The scheduler numbers the workers it starts from here as well.
   ProcessId new_process();
 
-  // A job without a driver: actors may work for it.
-  void add_job(JobId job);
-  // A driver and its job. Some workers are started for it at once.
-  void add_driver(ProcessId driver, JobId job);
+  // A job without a driver: actors may work for it. `own`: of the job's own environment.
+  void add_job(JobId job, const Environments::Needs& own = {});
+  // A driver and its job. Some workers are started for it, once the job's own environment is ready.
+  void add_driver(ProcessId driver, JobId job, const Environments::Needs& own = {});
+  // Another environment of the job. kNotFound: no such job.
+  Result<EnvironmentId> add_environment(JobId job, const Environments::Needs& needs);
+  // In which this process runs, and what that needs.
+  EnvironmentId environment_of(ProcessId process) const {
+    return pool_.knows(process) ? pool_.environment_of(process).id : kJobEnvironment;
+  }
+  Environments::Needs needs_of(EnvironmentKey environment) const {
+    return environments_.needs(environment);
+  }
+  // What PrepareEnvironment asked for is there, or cannot be.
+  void environment_ready(EnvironmentKey environment, Instant now);
+  void environment_failed(EnvironmentKey environment, const std::string& text);
   // All workers of the job are stopped and all demand of its processes is forgotten.
   // kNotFound: no such job, or it has ended before.
   Result<void> job_ended(JobId job);
@@ -126,10 +154,18 @@ class NodeScheduler {
   // A driver or worker is gone, for whatever reason, also one that never registered.
   Result<void> process_exited(ProcessId process, Instant now);
 
+  // How tasks of a shape run, besides what they ask for.
+  struct Manner {
+    Manner(int32_t of_priority = 0, std::optional<EnvironmentId> in = {})  // NOLINT: an int is one.
+        : priority(of_priority), environment(in) {}
+    int32_t priority;
+    std::optional<EnvironmentId> environment;  // None: the owner's.
+  };
   // Repeating a definition is harmless; changing one is kInvalidArgument, as are amounts below zero
-  // and GPU amounts above one that are not whole. kNotFound: no such process.
+  // and GPU amounts above one that are not whole. kNotFound: no such process or environment. Without
+  // an environment: the owner's, which of a driver is the job's own.
   Result<void> define_shape(ProcessId owner, ShapeId shape, const ResourceSet& resources,
-                            uint32_t depth, int32_t priority = 0);
+                            uint32_t depth, const Manner& manner = {});
   // Leases wanted in all: those held, also with blocked workers, and those waited for. A level: the
   // last one counts. kNotFound: no such process or shape.
   Result<void> set_target(ProcessId owner, ShapeId shape, uint32_t target);
@@ -144,6 +180,7 @@ class NodeScheduler {
     ResourceSet resources;
     ResourceAmount cpus_for_life = 0;
     uint32_t depth = 1;
+    EnvironmentId environment = kJobEnvironment;
   };
   static constexpr ShapeId kActorShape{1};
   Result<void> add_actor(ProcessId actor, JobId job, const ActorRequest& request);
@@ -183,6 +220,11 @@ class NodeScheduler {
   void note_needed(ProcessId owner);
   void warn_infeasible(Effects& effects);
   void prestart(Instant now);
+  Result<void> check_request(const Demands::Owner& owner, const ResourceSet& resources) const;
+  // environments.cc
+  void look_at_environments(Instant now, Effects& effects);
+  void take_over_pool_effects(Effects& effects);
+  void give_up(EnvironmentKey environment, const std::string& text, ProcessId worker);
 
   const Options options_;
   Ledger ledger_;
@@ -190,13 +232,17 @@ class NodeScheduler {
   Demands demands_;
   Leases leases_;
   workers::WorkerPool pool_;
+  Environments environments_;
+  std::map<JobId, uint32_t> next_environment_;
   uint32_t next_process_ = 1;
   std::set<ProcessId> processes_;  // Drivers and registered workers that are not gone.
   std::set<JobId> jobs_;           // Not ended.
   std::map<JobId, uint32_t> prestart_wanted_;
   std::vector<DemandId> infeasible_;  // To be warned about.
-  workers::Effects pool_effects_;     // Not yet handed out.
-  uint64_t changes_ = 0;              // Of leases and targets.
+  workers::Effects pool_effects_;     // Not yet handed out, as are these two:
+  workers::EnvironmentEffects environment_effects_;
+  std::vector<EnvironmentFailed> failed_environments_;
+  uint64_t changes_ = 0;  // Of leases and targets.
   std::optional<Overdraft> overdraft_;
   std::optional<Instant> deadline_;
 };

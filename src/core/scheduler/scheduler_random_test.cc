@@ -63,6 +63,7 @@ class RandomNode {
       expect_ok(scheduler_.set_target(demand.owner, demand.shape, wanted));
     }
     for (int round = 0; round < 5000 && is_unfinished(); ++round) {
+      while (!preparing_.empty()) prepare(true);
       const std::vector<std::pair<ProcessId, bool>> workers = registered_by_process();
       for (const auto& [worker, registered] : workers) {
         if (stopped_.contains(worker)) {
@@ -88,6 +89,7 @@ class RandomNode {
  private:
   struct Worker {
     JobId job{};
+    EnvironmentId environment{};
     bool is_registered = false;
     uint32_t epoch = 0;
     LeaseId lease{};  // 0: none. Of a gone owner: kept until the worker is gone.
@@ -136,7 +138,7 @@ class RandomNode {
   // ---- events --------------------------------------------------------------------------------
 
   void random_event() {
-    switch (below(14)) {
+    switch (below(15)) {
       case 0:
         if (drivers_.size() < limits_.drivers) add_driver();
         break;
@@ -169,6 +171,9 @@ class RandomNode {
       case 12:
         block_or_wake();
         break;
+      case 13:
+        if (!preparing_.empty()) prepare(below(3) != 0);
+        break;
       default:
         nonsense();
     }
@@ -177,9 +182,37 @@ class RandomNode {
   void add_driver() {
     const ProcessId driver = scheduler_.new_process();
     const JobId job{next_job_++};
-    scheduler_.add_driver(driver, job);
+    const Environments::Needs needs = random_needs();
+    scheduler_.add_driver(driver, job, needs);
     drivers_[driver] = job;
     owners_[driver] = job;
+    if (!needs.preparation) ready_.insert({job, kJobEnvironment});
+    for (uint64_t more = below(3); more > 0; --more) {
+      const Environments::Needs others = random_needs();
+      const auto id = scheduler_.add_environment(job, others);
+      ASSERT_TRUE(id.has_value());
+      if (!others.preparation) ready_.insert({job, *id});
+      environments_[job] = number(*id);
+    }
+  }
+
+  Environments::Needs random_needs() {
+    if (below(2) == 0) return {};
+    return {.preparation = true,
+            .early = below(2) == 0,
+            .time_limit = below(2) == 0 ? std::optional<Duration>(200ms) : std::nullopt};
+  }
+
+  // One of those under way ends.
+  void prepare(bool well) {
+    const EnvironmentKey key = *pick(preparing_);
+    preparing_.erase(key);
+    if (well) {
+      scheduler_.environment_ready(key, now_);
+      ready_.insert(key);
+    } else {
+      scheduler_.environment_failed(key, "it cannot be");
+    }
   }
 
   void end_driver() {
@@ -198,6 +231,10 @@ class RandomNode {
       if (its_job == job) ended.push_back(owner);
     }
     for (const ProcessId owner : ended) forget_owner(owner);
+    const auto is_of_job = [job = job](EnvironmentKey key) { return key.job == job; };
+    std::erase_if(preparing_, is_of_job);
+    std::erase_if(ready_, is_of_job);
+    environments_.erase(job);
     expect_refused(scheduler_.job_ended(job));
   }
 
@@ -252,8 +289,14 @@ class RandomNode {
       const ResourceSet shape = random_shape();
       const auto depth = static_cast<uint32_t>(1 + below(3));
       const auto priority = static_cast<int32_t>(below(3) == 0 ? below(5) : 0) - 2;
-      expect_ok(scheduler_.define_shape(demand.owner, demand.shape, shape, depth, priority));
-      expect_refused(scheduler_.define_shape(demand.owner, demand.shape, shape, depth + 1));
+      const EnvironmentId environment{
+          static_cast<uint32_t>(below(environments_[owners_.at(demand.owner)] + 1))};
+      const NodeScheduler::Manner manner(priority, environment);
+      expect_ok(scheduler_.define_shape(demand.owner, demand.shape, shape, depth, manner));
+      shape_environments_[demand] = environment;
+      expect_refused(scheduler_.define_shape(demand.owner, demand.shape, shape, depth + 1, manner));
+      expect_refused(scheduler_.define_shape(demand.owner, demand.shape, shape, depth,
+                                             {priority, EnvironmentId{9}}));
       shapes_[demand] = shape;
     }
     const auto target = static_cast<uint32_t>(below(3) == 0 ? 0 : below(below(4) == 0 ? 1000 : 5));
@@ -267,7 +310,10 @@ class RandomNode {
     expect_ok(scheduler_.lease_returned(lease.owner, id, now_));
     expect_refused(scheduler_.lease_returned(lease.owner, id, now_));
     Worker& worker = workers_.at(lease.worker);
-    worker = {.job = worker.job, .is_registered = true, .epoch = worker.epoch};
+    worker = {.job = worker.job,
+              .environment = worker.environment,
+              .is_registered = true,
+              .epoch = worker.epoch};
   }
 
   void block_or_wake() {
@@ -333,6 +379,7 @@ class RandomNode {
     ASSERT_TRUE(worker.is_registered);
     ASSERT_FALSE(stopped_.contains(grant.worker));
     ASSERT_EQ(worker.job, owners_.at(grant.owner));
+    ASSERT_EQ(worker.environment, shape_environments_.at(demand));
     ASSERT_EQ(number(worker.lease), 0);
     ASSERT_EQ(grant.epoch, worker.epoch + 1);
     ASSERT_GT(number(grant.lease), last_lease_);
@@ -373,7 +420,9 @@ class RandomNode {
   }
 
   void carry_out(const StartWorker& start) {
-    ASSERT_TRUE(workers_.emplace(start.worker, Worker{.job = start.job}).second);
+    ASSERT_TRUE(ready_.contains({start.job, start.environment}));
+    const Worker worker{.job = start.job, .environment = start.environment};
+    ASSERT_TRUE(workers_.emplace(start.worker, worker).second);
     ASSERT_LE(workers_.size(), limits_.workers);
   }
 
@@ -387,6 +436,33 @@ class RandomNode {
   }
 
   void carry_out(const StartFailed& failed) { ASSERT_GE(failed.failures, 3); }
+
+  void carry_out(const PrepareEnvironment& prepare) {
+    ASSERT_FALSE(ready_.contains(prepare.environment));
+    ASSERT_TRUE(preparing_.insert(prepare.environment).second);
+    ASSERT_LE(preparing_.size(), 4);
+  }
+
+  // Effects of a pass are in order: those of a job that has ended meanwhile do not matter.
+  void carry_out(const ReleaseEnvironment& release) {
+    preparing_.erase(release.environment);
+    ready_.erase(release.environment);
+  }
+
+  void carry_out(const EnvironmentFailed& failed) {
+    for (const DemandId demand : failed.demands) {
+      if (!shapes_.contains(demand)) continue;
+      ASSERT_EQ(shape_environments_.at(demand), failed.environment.id);
+      uint32_t held = 0;
+      for (const auto& [id, lease] : leases_) {
+        if (lease.owner == demand.owner && lease.shape == demand.shape) ++held;
+      }
+      // As owners do: what waits fails, also what was asked for meanwhile.
+      uint32_t& wanted = wanted_.at(demand);
+      wanted = std::min(wanted, held);
+      expect_ok(scheduler_.set_target(demand.owner, demand.shape, wanted));
+    }
+  }
 
   // ---- books ---------------------------------------------------------------------------------
 
@@ -443,6 +519,10 @@ class RandomNode {
   std::map<LeaseId, GrantLease> leases_;  // Held by an owner that is there.
   std::set<LeaseId> reclaimed_;
   std::set<DemandId> warned_;
+  std::map<JobId, uint32_t> environments_;  // Besides the job's own.
+  std::map<DemandId, EnvironmentId> shape_environments_;
+  std::set<EnvironmentKey> preparing_;
+  std::set<EnvironmentKey> ready_;
 };
 
 void run_history(uint64_t seed) {

@@ -136,7 +136,9 @@ void Dispatcher::submit(TaskNode& task, Instant now, Effects& effects) {
 
 void Dispatcher::withdraw(TaskNode& task) {
   MOBULA_CHECK(task.state == TaskState::kQueued);
-  dequeue(shape_of(task.shape), task);
+  Shape& shape = shape_of(task.shape);
+  dequeue(shape, task);
+  mark_dirty(shape);  // Fewer leases may be wanted.
 }
 
 Lease* Dispatcher::lease_of(ChannelId channel) {

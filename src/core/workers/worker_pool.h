@@ -9,12 +9,14 @@
 //               └──timeout─────────┴──idle too long, job────►┴► stopping
 //            exit, from any state, forgets it.
 //
-// A worker belongs to one job. A job keeps up to keep_idle idle workers; more than that are stopped
+// A worker belongs to one job and one of its runtime environments, and is handed out for tasks of
+// both only. A job keeps up to keep_idle idle workers; more than that are stopped
 // when they have been idle for idle_timeout, the longest idle first. A worker that owns unfinished
 // tasks of its own (set_needed) is not stopped for being idle.
 //
-// When workers of a job end before they are ready, the next start waits for start_backoff, doubled
-// each time; from the start_failures_reported-th failure in a row on, each one is a StartFailed.
+// When workers of an environment end before they are ready, its next start waits for start_backoff,
+// doubled each time; from the start_failures_reported-th failure in a row on, each one is a
+// StartFailed.
 //
 // Threads: none. Time: only from the `now` arguments, which never go backwards.
 // Limits:  workers_max processes, starting and stopping ones included.
@@ -31,6 +33,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/time.h"
+#include "core/workers/environments.h"
 
 namespace mobula::workers {
 
@@ -41,21 +44,23 @@ enum class StopReason {
   kJobEnded,      // Kill.
 };
 
-// Start a worker process for `job` and call it `worker`. worker_ready() follows when it has
+// Start a worker process for `job`, in `environment`, and call it `worker`. worker_ready() follows when it has
 // registered, process_exited() when it is gone (also if it could not be started at all).
 struct StartWorker {
   ProcessId worker{};
   JobId job{};
+  EnvironmentId environment{};
 };
 // End this process, with its process group. process_exited() follows when it is gone.
 struct StopWorker {
   ProcessId worker{};
   StopReason reason{};
 };
-// Workers of this job keep ending before they are ready. Tell its driver, with the exit code and
+// Workers of this environment keep ending before they are ready. Tell its driver, with the exit code and
 // the last output of `worker`. Starting goes on, ever more slowly.
 struct StartFailed {
   JobId job{};
+  EnvironmentId environment{};
   ProcessId worker{};
   uint32_t failures = 0;  // In a row.
   std::string text;
@@ -86,13 +91,15 @@ class WorkerPool {
   void end_job(JobId job, Effects& effects);
 
   // Starts a worker under the id `worker`, which must be new. The job must be able to (can_start).
-  void start(JobId job, ProcessId worker, Instant now, Effects& effects);
-  bool can_start(JobId job, Instant now) const;
-  uint32_t starting_count(JobId job) const;
+  void start(EnvironmentKey environment, ProcessId worker, Instant now, Effects& effects);
+  bool can_start(EnvironmentKey environment, Instant now) const;
+  uint32_t starting_count(EnvironmentKey environment) const;
+  // Starts in this environment that failed count no more: it was prepared anew.
+  void forget_failures(EnvironmentKey environment);
 
-  // Hands out an idle worker of the job: the one that served `owner` last, else the last used; never
-  // the owner itself.
-  std::optional<Taken> take(JobId job, ProcessId owner);
+  // Hands out an idle worker of the environment: the one that served `owner` last, else the last
+  // used; never the owner itself.
+  std::optional<Taken> take(EnvironmentKey environment, ProcessId owner);
   // A leased worker is idle again. Nothing happens to one that is stopping.
   void release(ProcessId worker, Instant now);
   // Kills a worker whatever it does. Nothing happens to one that is stopping.
@@ -113,7 +120,15 @@ class WorkerPool {
   bool knows(ProcessId worker) const { return workers_.contains(worker); }
   // Handed out, or being stopped: not starting and not idle.
   bool holds_lease(ProcessId worker) const;
-  JobId job_of(ProcessId worker) const;
+  JobId job_of(ProcessId worker) const { return environment_of(worker).job; }
+  EnvironmentKey environment_of(ProcessId worker) const;
+  // Those in which workers run, start or are stopped.
+  template <typename See>
+  void for_each_environment(See see) const {
+    for (const auto& [key, environment] : environments_) {
+      if (environment.workers > 0) see(key);
+    }
+  }
   uint32_t worker_count() const { return static_cast<uint32_t>(workers_.size()); }
   // Aborts if the books do not balance. O(workers); for tests and the simulator.
   void check_invariants() const;
@@ -121,7 +136,7 @@ class WorkerPool {
  private:
   enum class State { kStarting, kIdle, kLeased, kStopping };
   struct Worker {
-    JobId job{};
+    EnvironmentKey environment;
     State state = State::kStarting;
     bool was_ready = false;
     bool needed = false;
@@ -132,14 +147,20 @@ class WorkerPool {
   struct Job {
     bool ended = false;
     uint32_t workers = 0;
+    std::vector<ProcessId> idle;  // The last used one is at the end.
+  };
+  // Here if there is something to say: workers, or failures.
+  struct Environment {
+    uint32_t workers = 0;
     uint32_t starting = 0;
     uint32_t failures = 0;  // Starts that failed since one worked.
     Instant next_start{0};
-    std::vector<ProcessId> idle;  // The last used one is at the end.
   };
 
   Worker* find(ProcessId worker);
   void leave_state(ProcessId id, Worker& worker);
+  void forget_if_unused(EnvironmentKey key);
+  void forget_job(JobId id);
   void begin_stop(ProcessId id, StopReason reason, Effects& effects);
   void note_failed_start(ProcessId id, const std::string& what, Instant now, Effects& effects);
   void stop_surplus(Job& job, Instant now, Effects& effects);
@@ -147,6 +168,7 @@ class WorkerPool {
   const Options options_;
   std::map<ProcessId, Worker> workers_;
   std::map<JobId, Job> jobs_;
+  std::map<EnvironmentKey, Environment> environments_;
   std::set<std::pair<Instant, ProcessId>> starting_;  // By the time they were started.
 };
 

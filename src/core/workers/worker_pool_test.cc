@@ -8,6 +8,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr JobId kJob{1};
+constexpr EnvironmentKey kPlain{kJob, kJobEnvironment};
 constexpr ProcessId kOwner{100};
 constexpr ProcessId kOther{101};
 
@@ -32,7 +33,7 @@ class WorkerPoolTest : public testing::Test {
 
   ProcessId start(Instant now) {
     const ProcessId id{next_++};
-    pool_.start(kJob, id, now, effects_);
+    pool_.start(kPlain, id, now, effects_);
     EXPECT_EQ(take<StartWorker>(effects_).at(0).worker, id);
     return id;
   }
@@ -41,7 +42,7 @@ class WorkerPoolTest : public testing::Test {
     EXPECT_TRUE(pool_.ready(id, now).value());
     return id;
   }
-  ProcessId take_for(ProcessId owner) { return pool_.take(kJob, owner).value().worker; }
+  ProcessId take_for(ProcessId owner) { return pool_.take(kPlain, owner).value().worker; }
 
   WorkerPool pool_{{.workers_max = 4, .keep_idle = 1, .start_timeout = 5s}};
   Effects effects_;
@@ -50,14 +51,14 @@ class WorkerPoolTest : public testing::Test {
 
 TEST_F(WorkerPoolTest, a_worker_is_handed_out_once_it_is_ready_each_time_under_a_new_epoch) {
   const ProcessId worker = start(0s);
-  EXPECT_FALSE(pool_.take(kJob, kOwner));
-  EXPECT_EQ(pool_.starting_count(kJob), 1);
+  EXPECT_FALSE(pool_.take(kPlain, kOwner));
+  EXPECT_EQ(pool_.starting_count(kPlain), 1);
   EXPECT_TRUE(pool_.ready(worker, 1s).value());
-  EXPECT_EQ(pool_.starting_count(kJob), 0);
-  EXPECT_EQ(pool_.take(kJob, kOwner).value().epoch, 1);
-  EXPECT_FALSE(pool_.take(kJob, kOwner));
+  EXPECT_EQ(pool_.starting_count(kPlain), 0);
+  EXPECT_EQ(pool_.take(kPlain, kOwner).value().epoch, 1);
+  EXPECT_FALSE(pool_.take(kPlain, kOwner));
   pool_.release(worker, 2s);
-  EXPECT_EQ(pool_.take(kJob, kOwner).value().epoch, 2);
+  EXPECT_EQ(pool_.take(kPlain, kOwner).value().epoch, 2);
 }
 
 TEST_F(WorkerPoolTest, a_worker_that_served_the_owner_before_is_preferred_else_the_last_used) {
@@ -74,7 +75,7 @@ TEST_F(WorkerPoolTest, a_worker_that_served_the_owner_before_is_preferred_else_t
 
 TEST_F(WorkerPoolTest, an_idle_worker_with_tasks_of_its_own_is_not_handed_out_to_itself) {
   const ProcessId owner = start_ready(0s);
-  EXPECT_FALSE(pool_.take(kJob, owner));
+  EXPECT_FALSE(pool_.take(kPlain, owner));
   const ProcessId other = start_ready(1s);
   EXPECT_EQ(take_for(owner), other);
   pool_.release(other, 2s);
@@ -85,7 +86,7 @@ TEST_F(WorkerPoolTest, an_idle_worker_with_tasks_of_its_own_is_not_handed_out_to
 TEST_F(WorkerPoolTest, a_worker_of_another_job_is_never_handed_out) {
   start_ready(0s);
   pool_.add_job(JobId{2});
-  EXPECT_FALSE(pool_.take(JobId{2}, kOwner));
+  EXPECT_FALSE(pool_.take(EnvironmentKey{JobId{2}, kJobEnvironment}, kOwner));
 }
 
 TEST_F(WorkerPoolTest, surplus_idle_workers_are_stopped_after_the_idle_timeout) {
@@ -119,7 +120,7 @@ TEST_F(WorkerPoolTest, a_worker_that_never_registers_is_killed_and_keeps_its_pla
   EXPECT_EQ(take<StopWorker>(effects_).at(0).reason, StopReason::kStartTimeout);
   EXPECT_EQ(pool_.worker_count(), 1);
   EXPECT_FALSE(pool_.ready(worker, 6s).value());  // Too late.
-  EXPECT_FALSE(pool_.take(kJob, kOwner));
+  EXPECT_FALSE(pool_.take(kPlain, kOwner));
   EXPECT_TRUE(pool_.exited(worker, 7s, effects_).has_value());
   EXPECT_EQ(pool_.worker_count(), 0);
 }
@@ -134,15 +135,15 @@ TEST_F(WorkerPoolTest, failed_starts_back_off_and_are_reported_from_the_third_on
     if (!reports.empty()) {
       EXPECT_EQ(reports[0].failures, number(worker));
     }
-    EXPECT_FALSE(pool_.can_start(kJob, now + delay - 1ns));
+    EXPECT_FALSE(pool_.can_start(kPlain, now + delay - 1ns));
     EXPECT_EQ(pool_.next_deadline(now), now + delay);
     now += delay;
-    EXPECT_TRUE(pool_.can_start(kJob, now));
+    EXPECT_TRUE(pool_.can_start(kPlain, now));
   }
   start_ready(now);  // One that works ends the row of failures.
   const ProcessId worker = start(now);
   ASSERT_TRUE(pool_.exited(worker, now, effects_).has_value());
-  EXPECT_TRUE(pool_.can_start(kJob, now + 100ms));
+  EXPECT_TRUE(pool_.can_start(kPlain, now + 100ms));
 }
 
 TEST_F(WorkerPoolTest, a_worker_that_is_being_stopped_is_not_handed_out_again) {
@@ -152,12 +153,12 @@ TEST_F(WorkerPoolTest, a_worker_that_is_being_stopped_is_not_handed_out_again) {
   pool_.stop(worker, StopReason::kOwnerGone, effects_);
   EXPECT_EQ(take<StopWorker>(effects_).size(), 1);
   pool_.release(worker, 1s);
-  EXPECT_FALSE(pool_.take(kJob, kOwner));
+  EXPECT_FALSE(pool_.take(kPlain, kOwner));
 }
 
 TEST_F(WorkerPoolTest, no_more_than_workers_max_processes_exist) {
   for (int count = 0; count < 4; ++count) start_ready(0s);
-  EXPECT_FALSE(pool_.can_start(kJob, 0s));
+  EXPECT_FALSE(pool_.can_start(kPlain, 0s));
 }
 
 TEST_F(WorkerPoolTest, the_end_of_a_job_stops_its_workers_whatever_they_do) {
@@ -167,7 +168,7 @@ TEST_F(WorkerPoolTest, the_end_of_a_job_stops_its_workers_whatever_they_do) {
   take_for(kOwner);
   pool_.end_job(kJob, effects_);
   EXPECT_EQ(take<StopWorker>(effects_).size(), 3);
-  EXPECT_FALSE(pool_.can_start(kJob, 1s));
+  EXPECT_FALSE(pool_.can_start(kPlain, 1s));
   for (uint32_t id = 1; id <= 3; ++id) {
     EXPECT_TRUE(pool_.exited(ProcessId{id}, 1s, effects_).has_value());
   }
@@ -179,6 +180,42 @@ TEST_F(WorkerPoolTest, nonsense_is_refused) {
   EXPECT_EQ(pool_.exited(ProcessId{9}, 0s, effects_).error().code, ErrorCode::kNotFound);
   const ProcessId worker = start_ready(0s);
   EXPECT_EQ(pool_.ready(worker, 0s).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(WorkerPoolTest, a_worker_serves_its_own_environment_only) {
+  constexpr EnvironmentKey kOtherOne{kJob, EnvironmentId{1}};
+  const ProcessId plain = start_ready(0s);
+  EXPECT_FALSE(pool_.take(kOtherOne, kOwner));
+  const ProcessId special{next_++};
+  pool_.start(kOtherOne, special, 1s, effects_);
+  EXPECT_EQ(take<StartWorker>(effects_).at(0).environment, kOtherOne.id);
+  EXPECT_EQ(pool_.starting_count(kPlain), 0);
+  EXPECT_EQ(pool_.starting_count(kOtherOne), 1);
+  EXPECT_TRUE(pool_.ready(special, 2s).value());
+  EXPECT_EQ(take_for(kOwner), plain);
+  EXPECT_FALSE(pool_.take(kPlain, kOwner));
+  EXPECT_EQ(pool_.take(kOtherOne, kOwner).value().worker, special);
+}
+
+TEST_F(WorkerPoolTest, failed_starts_in_one_environment_hold_up_no_other) {
+  constexpr EnvironmentKey kBroken{kJob, EnvironmentId{1}};
+  const ProcessId broken{next_++};
+  pool_.start(kBroken, broken, 0s, effects_);
+  EXPECT_TRUE(pool_.exited(broken, 0s, effects_));
+  take<StartWorker>(effects_);
+  EXPECT_FALSE(pool_.can_start(kBroken, 0s));
+  EXPECT_TRUE(pool_.can_start(kPlain, 0s));
+  pool_.forget_failures(kBroken);
+  EXPECT_TRUE(pool_.can_start(kBroken, 0s));
+}
+
+TEST_F(WorkerPoolTest, with_no_room_for_more_no_idle_worker_is_kept) {
+  for (int i = 0; i < 3; ++i) start_ready(0s);
+  pool_.tick(1s, effects_);
+  EXPECT_EQ(take<StopWorker>(effects_).size(), 2);
+  start_ready(1s);
+  pool_.tick(5s, effects_);
+  EXPECT_EQ(take<StopWorker>(effects_).size(), 2);
 }
 
 }  // namespace
