@@ -17,6 +17,10 @@ Result<EnvironmentId> NodeScheduler::add_environment(JobId job, const Environmen
   return id;
 }
 
+EnvironmentId NodeScheduler::environment_of(ProcessId process) const {
+  return pool_.knows(process) ? pool_.environment_of(process).id : kJobEnvironment;
+}
+
 void NodeScheduler::environment_ready(EnvironmentKey environment, Instant now) {
   if (environments_.prepared(environment, now)) pool_.forget_failures(environment);
 }

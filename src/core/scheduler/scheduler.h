@@ -136,12 +136,8 @@ class NodeScheduler {
   // Another environment of the job. kNotFound: no such job.
   Result<EnvironmentId> add_environment(JobId job, const Environments::Needs& needs);
   // In which this process runs, and what that needs.
-  EnvironmentId environment_of(ProcessId process) const {
-    return pool_.knows(process) ? pool_.environment_of(process).id : kJobEnvironment;
-  }
-  Environments::Needs needs_of(EnvironmentKey environment) const {
-    return environments_.needs(environment);
-  }
+  EnvironmentId environment_of(ProcessId process) const;
+  Environments::Needs needs_of(EnvironmentKey key) const { return environments_.needs(key); }
   // What PrepareEnvironment asked for is there, or cannot be.
   void environment_ready(EnvironmentKey environment, Instant now);
   void environment_failed(EnvironmentKey environment, const std::string& text);
