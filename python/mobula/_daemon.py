@@ -133,14 +133,15 @@ def start_private_daemon(
     object_store_memory: int,
     labels: Mapping[str, str] | None = None,
     temp_dir: str | os.PathLike[str] | None = None,
+    metrics_port: int = 0,
     log_level: str | None = None,
 ) -> PrivateDaemon:
     """Starts a daemon for this process. Its welcome, or its refusal, comes over the socket.
 
     resources: amounts by name. object_store_memory: bytes. labels: of the node. temp_dir: where the
     session directory is made; $XDG_RUNTIME_DIR or the system's folder for temporary files by default.
-    log_level: debug, info, warning or error; $MOBULA_LOG_LEVEL or info by default. ConnectionError: it
-    could not be started.
+    metrics_port: on loopback, for Prometheus; 0: one that is free, -1: none. log_level: debug, info,
+    warning or error; $MOBULA_LOG_LEVEL or info by default. ConnectionError: it could not be started.
     """
     _fill_standard_descriptors()
     place = _Place(_sessions_here.PRIVATE, temp_dir)
@@ -151,6 +152,7 @@ def start_private_daemon(
                 [
                     f"--driver-fd={theirs.fileno()}",
                     *_arguments(resources, object_store_memory, labels, log_level),
+                    f"--metrics-port={metrics_port}",
                 ],
                 theirs.fileno(),
             )
@@ -167,6 +169,7 @@ def start_standing_daemon(
     object_store_memory: int,
     labels: Mapping[str, str] | None = None,
     temp_dir: str | os.PathLike[str] | None = None,
+    metrics_port: int = 0,
     log_level: str | None = None,
 ) -> tuple[_sessions_here.SessionRecord, subprocess.Popen[bytes]]:
     """Starts a daemon that outlives this process, and waits until drivers can join it. Arguments as
@@ -186,6 +189,7 @@ def start_standing_daemon(
                 [
                     f"--ready-fd={theirs}",
                     *_arguments(resources, object_store_memory, labels, log_level),
+                    f"--metrics-port={metrics_port}",
                 ],
                 theirs,
             )

@@ -144,7 +144,7 @@ def init(
         if configure_logging:
             _configure_logging(logging_level, logging_format)
         wanted = _address.NodeOptions(
-            num_cpus, num_gpus, resources, labels, object_store_memory, kwargs.get("_temp_dir")
+            num_cpus, num_gpus, resources, labels, object_store_memory, **_node_keywords(kwargs)
         )
         open_daemon = _address.opening(address, wanted)
         job = _job_config.of_init(job_config, namespace, runtime_env, logging_config)
@@ -295,6 +295,9 @@ def _start(
         daemon.stop()
         raise
     _driver = _Driver(daemon, labels, runtime_env)
+    metrics = sys.modules.get("mobula.util.metrics")
+    if metrics is not None:
+        metrics.flush_early()
     if logging_config is not None:
         logging_config._apply()
     if log_to_driver:
@@ -331,6 +334,13 @@ _PRIVATE_KEYWORDS = frozenset(
         "object_spilling_directory",
     }
 )
+
+
+def _node_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "temp_dir": keywords.get("_temp_dir"),
+        "metrics_port": keywords.get("_metrics_export_port"),
+    }
 
 
 def _check_keywords(keywords: Mapping[str, Any]) -> None:

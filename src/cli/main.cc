@@ -36,6 +36,9 @@ int main(int argc, char** argv) {
       ->required();
   node->add_option("--session-link", options.session_link,
                    "Another name of that folder; it is removed, too");
+  node->add_option("--metrics-port", options.metrics_port,
+                   "On loopback, for Prometheus; 0: one that is free, -1: none")
+      ->check(CLI::Range(-1, 65535));
   node->add_option("--log-level", options.log_level, "debug, info, warning or error");
   options.version = mobula::cli::kVersion;
   CLI11_PARSE(app, argc, argv);

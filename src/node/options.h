@@ -21,6 +21,8 @@ struct NodeOptions {
   uint64_t object_store_bytes = 0;
   std::string session_directory;  // Ours to remove at the end.
   std::string session_link;       // A name of the directory, ours to remove, too. May be empty.
+  // On loopback, for Prometheus; 0: one that is free, -1: none.
+  int metrics_port = 0;
   std::string log_level = "info";
   std::string version;
 

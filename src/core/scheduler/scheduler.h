@@ -198,6 +198,11 @@ class NodeScheduler {
   const ResourceSet& available() const { return ledger_.available(); }
   uint32_t worker_count() const { return pool_.worker_count(); }
   uint32_t lease_count() const { return static_cast<uint32_t>(leases_.size()); }
+  // For those who look on.
+  const Demands& demands() const { return demands_; }
+  const Leases& leases() const { return leases_; }
+  const workers::WorkerPool& pool() const { return pool_; }
+  bool is_capped(const Demand& demand) const { return !caps_.allows(demand.cap_class); }
 
   // Aborts if the books do not balance. O(everything); for tests and the simulator.
   void check_invariants() const;
