@@ -95,8 +95,9 @@ void TaskTrace::end_by_owner(Task& task, const ResourceSet& resources,
     type = static_cast<uint32_t>(payload.code);
     text = {reinterpret_cast<const char*>(value->payload.data()) + sizeof payload,
             value->payload.size() - sizeof payload};
-    if (payload.code == wire::SystemErrorCode::kTaskCancelled) {  // Its id, NUL, a sentence.
-      text.remove_prefix(std::min(text.find('\0') + 1, text.size()));
+    // Ids and flags go before what is for people, each with a NUL.
+    if (const size_t last = text.rfind('\0'); last != std::string_view::npos) {
+      text.remove_prefix(last + 1);
     }
   }
   writer_->record({.name = name_index(task.own_function().name, resource_text(resources)),
