@@ -125,6 +125,13 @@ def _system_errors(exceptions: types.ModuleType) -> dict[int, Callable[[str], Ba
         _core.SYSTEM_ERROR_WORKER_CRASHED: exceptions.WorkerCrashedError,
         _core.SYSTEM_ERROR_TASK_CANCELLED: _cancelled(exceptions),
         _core.SYSTEM_ERROR_OBJECT_LOST: exceptions.ObjectLostError._with_text,
+        _core.SYSTEM_ERROR_REBUILD_FAILED: exceptions.ObjectReconstructionFailedError._of,
+        _core.SYSTEM_ERROR_REBUILD_MAX_ATTEMPTS: (
+            exceptions.ObjectReconstructionFailedMaxAttemptsExceededError._of
+        ),
+        _core.SYSTEM_ERROR_REBUILD_LINEAGE_EVICTED: (
+            exceptions.ObjectReconstructionFailedLineageEvictedError._of
+        ),
         _core.SYSTEM_ERROR_OWNER_DIED: exceptions.OwnerDiedError._with_text,
         _core.SYSTEM_ERROR_OUT_OF_MEMORY: exceptions.OutOfMemoryError,
         _core.SYSTEM_ERROR_OBJECT_STORE_FULL: exceptions.ObjectStoreFullError,

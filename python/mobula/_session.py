@@ -285,6 +285,7 @@ def _start(
                 "log_to_driver": log_to_driver,
                 "job_namespace": namespace,
                 "infeasible_is_error": infeasible_is_error(),
+                "lineage_bytes_max": lineage_bytes_max(),
             },
         )
     except ConnectionError as error:
@@ -303,6 +304,11 @@ def _start(
     if log_to_driver:
         # Configured log records say themselves whose they are, and JSON must stay JSON.
         _driver.printer = LogPrinter(repeats, labels=logging_config is None)
+
+
+def lineage_bytes_max() -> int:
+    """Bytes of finished tasks that a process keeps, to make results again that got lost."""
+    return int(os.environ.get("MOBULA_MAX_LINEAGE_BYTES", 64 << 20))
 
 
 def infeasible_is_error() -> bool:

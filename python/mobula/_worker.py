@@ -163,7 +163,11 @@ def main(socket_fd: int) -> NoReturn:
             _environment_setup.run_hook()
         _core.connect(
             socket_fd,
-            {"is_driver": False, "infeasible_is_error": _session.infeasible_is_error()},
+            {
+                "is_driver": False,
+                "infeasible_is_error": _session.infeasible_is_error(),
+                "lineage_bytes_max": _session.lineage_bytes_max(),
+            },
         )
         signal.signal(_INTERRUPT_SIGNAL, _on_interrupt)
         _core.interrupt_with(_INTERRUPT_SIGNAL)

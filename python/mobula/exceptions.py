@@ -475,6 +475,13 @@ class ObjectLostError(RayError):
         error._text = text
         return error
 
+    @classmethod
+    def _of(cls, text: str) -> ObjectLostError:
+        object_id, _, sentences = text.rpartition("\0")
+        error = cls(object_id)
+        error._text = sentences
+        return error
+
     def __str__(self) -> str:
         if self._text:
             return self._text

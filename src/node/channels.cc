@@ -76,6 +76,20 @@ void Channels::set_epoch(ProcessId caller, ProcessId callee, uint32_t epoch) {
   shm::channel_header(found->second.memory.data()).lease_epoch.store(epoch);
 }
 
+Channels::Started Channels::started(ProcessId callee) const {
+  Started started;
+  for (const auto& [key, channel] : channels_) {
+    if (key.second != callee) continue;
+    for (uint32_t slot = 0; slot < shm::kClaimSlots; ++slot) {
+      const shm::ClaimWord& claim = shm::channel_claim(channel.memory.data(), slot);
+      if (shm::claim_state(claim.word.load()) != shm::ClaimState::kStarted) continue;
+      started.any = true;
+      started.retriable = started.retriable && claim.retriable.load() != 0;
+    }
+  }
+  return started;
+}
+
 void Channels::revoke_queued(Channel& channel) {
   for (uint32_t slot = 0; slot < shm::kClaimSlots; ++slot) {
     shm::ClaimWord& claim = shm::channel_claim(channel.memory.data(), slot);

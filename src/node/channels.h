@@ -29,6 +29,13 @@ class Channels {
   Result<ChannelId> open(ProcessId caller, ProcessId callee);
   // The callee may start tasks of this epoch only; 0: none.
   void set_epoch(ProcessId caller, ProcessId callee, uint32_t epoch);
+  // Of the tasks that `callee` has started, which it tells by their claim words: are there any, and
+  // may all be run again?
+  struct Started {
+    bool any = false;
+    bool retriable = true;
+  };
+  Started started(ProcessId callee) const;
   // `process` is gone: what it had queued and nobody has started is taken back, its channels go.
   void forget(ProcessId process);
   size_t size() const { return channels_.size(); }

@@ -37,6 +37,7 @@ void LeaseShell::forget(ProcessId process) {
   std::erase_if(leases_, [process](const auto& entry) {
     return entry.second.owner == process || entry.second.worker == process;
   });
+  memory_of_.erase(memory_of_.lower_bound({process, 0}), memory_of_.upper_bound({process, ~0U}));
 }
 
 // What is no fault of the process is logged and forgotten.
@@ -103,6 +104,9 @@ Result<void> LeaseShell::define_shape(const Session& session, const wire::fb::De
   MOBULA_TRY(resources);
   const auto environment = environment_of(session, record.runtime_environment());
   MOBULA_TRY(environment);
+  if (const ResourceAmount memory = resources->get("memory"); memory > 0) {
+    memory_of_[{session.id, record.shape()}] = static_cast<uint64_t>(memory / kResourceUnit);
+  }
   return scheduler_.define_shape(session.id, scheduler::ShapeId{record.shape()}, *resources,
                                  record.depth(), {record.priority(), *environment});
 }
@@ -131,6 +135,13 @@ Result<void> LeaseShell::lease_returned(ProcessId process, LeaseId id) {
     leases_.erase(found);
   }
   return scheduler_.lease_returned(process, id, monotonic_now());
+}
+
+std::optional<LeaseShell::Work> LeaseShell::work_of(ProcessId worker) const {
+  for (const auto& [id, lease] : leases_) {
+    if (lease.worker == worker) return Work{lease.memory_bytes, lease.since};
+  }
+  return std::nullopt;
 }
 
 bool LeaseShell::run() {
@@ -189,7 +200,9 @@ void LeaseShell::carry_out(const scheduler::GrantLease& grant) {
   log_debug(fmt::format("lease={} owner={} shape={} worker={} epoch={} event=granted",
                         number(grant.lease), number(grant.owner), number(grant.shape),
                         number(grant.worker), grant.epoch));
-  leases_[grant.lease] = {grant.owner, grant.worker};
+  const auto memory = memory_of_.find({grant.owner, number(grant.shape)});
+  leases_[grant.lease] = {grant.owner, grant.worker,
+                          memory != memory_of_.end() ? memory->second : 0, monotonic_now()};
   channels_.set_epoch(grant.owner, grant.worker, grant.epoch);
   sessions_.send(grant.owner, [&](wire::Builder& builder) {
     const auto gpus = builder.CreateVector(grant.gpus);

@@ -58,6 +58,13 @@ class LeaseShell {
   // True if the record is one of ours. An error: the process broke the protocol.
   Result<bool> on_record(const Session& session, const wire::fb::ToDaemon& record);
 
+  // Under which lease a worker works: what its tasks declare to need of memory, and since when.
+  struct Work {
+    uint64_t memory_bytes = 0;
+    Instant since{0};
+  };
+  std::optional<Work> work_of(ProcessId worker) const;
+
   // Once a turn of the loop: decides, and carries out. True if something was done.
   bool run();
   bool has_work() const { return dirty_; }
@@ -66,6 +73,8 @@ class LeaseShell {
   struct Lease {
     ProcessId owner{};
     ProcessId worker{};
+    uint64_t memory_bytes = 0;  // Declared; 0: nothing.
+    Instant since{0};
   };
 
   Result<void> define_shape(const Session& session, const wire::fb::DefineShape& record);
@@ -91,6 +100,7 @@ class LeaseShell {
   EnvironmentSpecs specs_;
   Callbacks callbacks_;
   std::map<LeaseId, Lease> leases_;
+  std::map<std::pair<ProcessId, uint32_t>, uint64_t> memory_of_;  // Of shapes that declare it.
   std::vector<std::pair<LeaseId, ProcessId>> refused_;  // Granted, but there was no channel.
   std::unique_ptr<io::Timer> refused_timer_;
   bool dirty_ = false;

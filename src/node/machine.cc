@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <sstream>
@@ -96,6 +97,56 @@ uint64_t cgroup_memory_available() {
     available = std::min(available, *limit > used ? *limit - used : 0);
   }
   return available;
+}
+
+namespace {
+
+double stalled_share(const std::string& path) {
+  std::istringstream lines(read_file(path));
+  for (std::string line; std::getline(lines, line);) {
+    const size_t at = line.find("avg10=");
+    if (!line.starts_with("full") || at == std::string::npos) continue;
+    return std::strtod(line.c_str() + at + 6, nullptr);
+  }
+  return 0;
+}
+
+double fullness(const memory::Figures& figures) {
+  return figures.limit == 0
+             ? 0
+             : static_cast<double>(figures.used) / static_cast<double>(figures.limit);
+}
+
+}  // namespace
+
+memory::Figures memory_figures() {
+  memory::Figures fullest;
+  const uint64_t total = find_number("/proc/meminfo", "MemTotal:").value_or(0) * 1024;
+  fullest.limit = total;
+  fullest.used = total - std::min(total, memory_available());
+  fullest.stalled = stalled_share("/proc/pressure/memory");
+  fullest.limit_name = "of the machine";
+  for (const MemoryGroup& group : memory_groups()) {
+    const char* limit_name = group.is_v2 ? "/memory.max" : "/memory.limit_in_bytes";
+    const char* usage_name = group.is_v2 ? "/memory.current" : "/memory.usage_in_bytes";
+    const auto limit = read_number(group.folder + limit_name);
+    const auto usage = read_number(group.folder + usage_name);
+    if (!limit || !usage || *limit == 0 || *limit > total) continue;  // v1 says "no limit" so.
+    const char* inactive = group.is_v2 ? "inactive_file" : "total_inactive_file";
+    const uint64_t reclaimable =
+        std::min(find_number(group.folder + "/memory.stat", inactive).value_or(0), *usage);
+    memory::Figures figures{*usage - reclaimable, *limit, fullest.stalled,
+                            "of cgroup " + group.folder.substr(std::string(kCgroupRoot).size())};
+    if (group.is_v2) figures.stalled = stalled_share(group.folder + "/memory.pressure");
+    if (fullness(figures) > fullness(fullest)) fullest = figures;
+  }
+  return fullest;
+}
+
+uint64_t process_memory(int pid) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/status";
+  return (find_number(path, "RssAnon:").value_or(0) + find_number(path, "VmSwap:").value_or(0)) *
+         1024;
 }
 
 uint64_t oom_kill_count() {

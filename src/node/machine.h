@@ -7,12 +7,20 @@
 #include <cstdint>
 #include <string>
 
+#include "core/memory/memory_monitor.h"
+
 namespace mobula::node {
 
 // MemAvailable, bytes.
 uint64_t memory_available();
 // Limit less use of the tightest memory cgroup that we are in; all ones without one. Bytes.
 uint64_t cgroup_memory_available();
+// For the memory monitor: what is in use of what there is, of the tightest cgroup above us or of the
+// machine, whichever is fuller; and stalls (PSI "full avg10"; 0 where the kernel does not say).
+memory::Figures memory_figures();
+// Memory of one process that would be free without it: anonymous and swapped. 0: it is gone. Bytes.
+uint64_t process_memory(int pid);
+
 // Processes of our cgroup that the kernel has killed for want of memory so far; 0 if it does not say.
 uint64_t oom_kill_count();
 

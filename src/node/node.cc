@@ -92,9 +92,11 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       cancels_(sessions_, channels_),
       store_(*loop_, sessions_, options.object_store_bytes),
       objects_(sessions_, store_, id_,
-               [this](ProcessId process) {
-                 loop_->post([this, process] { sessions_.remove(process); });
-               }),
+               {.on_buried =
+                    [this](ProcessId process) {
+                      loop_->post([this, process] { sessions_.remove(process); });
+                    },
+                .heir = [this](JobId job) { return heir_of(job); }}),
       leases_(*loop_, sessions_, channels_, options.resources, workers_max()),
       actors_(*loop_, sessions_, channels_, leases_, objects_),
       uplinks_(sessions_, objects_,
@@ -118,7 +120,9 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
                               const Death& death) { on_worker_ended(worker, death); },
            .on_environment_ready = [this](auto key) { note_ready(leases_, key); },
            .on_environment_failed = [this](auto key, auto& why) { note_failed(leases_, key, why); },
-           .on_job_empty = [this](JobId job) { on_job_empty(job); }}) {
+           .on_job_empty = [this](JobId job) { on_job_empty(job); }}),
+      memory_(*loop_, {.uses = [this] { return memory_uses(); },
+                       .kill = [this](const memory::Kill& kill) { kill_for_memory(kill); }}) {
   leases_.set_callbacks(
       {.start_worker = [this](const auto& start) { start_worker(start); },
        .stop_worker = [this](const auto& stop) { stop_worker(stop); },
@@ -547,6 +551,8 @@ void Node::on_worker_started(ProcessId worker, pid_t pid) {
   Session* session = sessions_.find(worker);
   if (session == nullptr) return;
   session->pid = pid;
+  memory_.on_worker_started(pid);
+  memory_.set_needed(true);
   log_debug(fmt::format("worker={} event=started pid={}", number(worker), pid));
   if (!session->said_hello || session->broken) return;
   if (const auto welcomed = welcome_worker(*session); !welcomed) {
@@ -556,6 +562,7 @@ void Node::on_worker_started(ProcessId worker, pid_t pid) {
 
 void Node::on_worker_ended(ProcessId worker, const Death& death) {
   deadlines_.erase(worker);
+  memory_.on_process_gone(worker);
   Session* session = sessions_.find(worker);
   const auto job = session != nullptr ? jobs_.find(session->job) : jobs_.end();
   std::string tail;
@@ -577,6 +584,7 @@ void Node::on_worker_ended(ProcessId worker, const Death& death) {
   if (job != jobs_.end() && job->second.grace && workers_.count(job->first) == 0) {
     end_grace(job->first);
   }
+  if (!workers_.any()) memory_.set_needed(false);
 }
 
 // The order matters: first nothing of it can be started any more, then its peers learn of it.

@@ -25,6 +25,7 @@
 #include "node/job_records.h"
 #include "node/lease_shell.h"
 #include "node/log_pump.h"
+#include "node/memory_watch.h"
 #include "node/metrics_page.h"
 #include "node/object_shell.h"
 #include "node/options.h"
@@ -113,6 +114,9 @@ class Node final : private io::Poller {
   JobId make_detached_job(workers::EnvironmentKey like);
   void end_detached_jobs();
   void on_signal(int signal);
+  std::vector<memory::Use> memory_uses();
+  void kill_for_memory(const memory::Kill& kill);
+  ProcessId heir_of(JobId job) const;
   void close_socket(Session& session);
   bool goes_on_without(JobId job) const;
   void stop_if_unused();
@@ -146,6 +150,7 @@ class Node final : private io::Poller {
   std::unique_ptr<io::PacketListener> listener_;
   std::unique_ptr<io::Watch> doorbell_watch_;
   WorkerProcesses workers_;
+  MemoryWatch memory_;
   std::unique_ptr<io::Signals> signals_;
 };
 

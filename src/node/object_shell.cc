@@ -7,7 +7,9 @@
 #include <utility>
 #include <variant>
 
+#include "core/objects/loss.h"
 #include "node/log.h"
+#include "wire/task_spec.h"
 
 namespace mobula::node {
 
@@ -40,12 +42,11 @@ objects::ValuePtr error_value(wire::SystemErrorCode code, const std::string& tex
 
 }  // namespace
 
-ObjectShell::ObjectShell(Sessions& sessions, StoreShell& store, NodeId node,
-                         std::function<void(ProcessId)> on_buried)
+ObjectShell::ObjectShell(Sessions& sessions, StoreShell& store, NodeId node, Callbacks callbacks)
     : sessions_(sessions),
       store_(store),
       directory_(directory_options(node)),
-      on_buried_(std::move(on_buried)) {}
+      callbacks_(std::move(callbacks)) {}
 
 Result<bool> ObjectShell::on_record(const Session& session, const wire::fb::ToDaemon& record) {
   objects::Effects effects;
@@ -66,15 +67,9 @@ Result<bool> ObjectShell::on_record(const Session& session, const wire::fb::ToDa
       result = directory_.on_job_holds(process,
                                        wire::read_objects(record.body_as_JobHolds()->objects()));
       break;
-    case UplinkBody::Ready: {
-      const auto* ready = record.body_as_Ready();
-      if (ready->object() == nullptr) return fail(ErrorCode::kInvalidArgument, "READY of nothing");
-      auto value = read_value(process, *ready->value());
-      MOBULA_TRY(value);
-      result = directory_.on_ready(process, wire::from_wire(*ready->object()), std::move(*value),
-                                   effects);
+    case UplinkBody::Ready:
+      result = on_ready(process, *record.body_as_Ready(), effects);
       break;
-    }
     case UplinkBody::Parcel:
       result = on_parcel(process, *record.body_as_Parcel(), effects);
       break;
@@ -86,6 +81,16 @@ Result<bool> ObjectShell::on_record(const Session& session, const wire::fb::ToDa
     case UplinkBody::GetObjects:
       result = directory_.on_get(
           process, wire::read_objects(record.body_as_GetObjects()->objects()), effects);
+      break;
+    case UplinkBody::FindObject:
+      on_find(process, *record.body_as_FindObject());
+      break;
+    case UplinkBody::Lost:
+      result = on_lost(process, *record.body_as_Lost(), effects);
+      break;
+    case UplinkBody::Revive:
+      result = directory_.on_revive(process, wire::read_objects(record.body_as_Revive()->objects()),
+                                    effects);
       break;
     case UplinkBody::RefsAhead:
       result = on_refs_ahead(process, *record.body_as_RefsAhead());
@@ -99,6 +104,26 @@ Result<bool> ObjectShell::on_record(const Session& session, const wire::fb::ToDa
   carry_out(effects);
   MOBULA_TRY(result);
   return true;
+}
+
+void ObjectShell::on_find(ProcessId process, const wire::fb::FindObject& record) {
+  const bool found = directory_.has_value(wire::from_wire(*record.object()));
+  sessions_.send(process, [&](wire::Builder& builder) {
+    const auto text = builder.CreateString(found ? "here" : "");
+    return wire::fb::CreateAnswer(builder, record.request(), 0, 0, 0, text, true);
+  });
+}
+
+// Only if we find no bytes either: else the value as it is.
+Result<void> ObjectShell::on_lost(ProcessId process, const wire::fb::Lost& record,
+                                  objects::Effects& effects) {
+  const ObjectId object = wire::from_wire(*record.object());
+  const wire::StoreLocation location = wire::from_wire(*record.location());
+  if (store_.has_bytes(location)) return directory_.on_get(process, {&object, 1}, effects);
+  log_warning(fmt::format("process={} event=object_lost creator={} index={} segment={} entry={}",
+                          number(process), number(object.creator), object.index,
+                          number(location.segment), location.entry));
+  return directory_.on_lost(process, object, location, effects);
 }
 
 Result<void> ObjectShell::on_refs_ahead(ProcessId process, const wire::fb::RefsAhead& record) {
@@ -130,6 +155,9 @@ Result<objects::ValuePtr> ObjectShell::read_value(ProcessId process, const wire:
     read->inline_bytes.assign(begin, begin + bytes->size());
   } else {
     read->location = wire::from_wire(*value.location());
+    if (value.rebuild() <= wire::fb::Rebuild::MAX) {
+      read->rebuild = static_cast<objects::Rebuild>(value.rebuild());
+    }
     MOBULA_TRY(store_.check_location(*read->location));
   }
   return read;
@@ -141,8 +169,13 @@ Result<void> ObjectShell::on_shares(ProcessId process, const wire::fb::Shares& r
     if (share->object() == nullptr) return fail(ErrorCode::kInvalidArgument, "SHARE of nothing");
     const ObjectId object = wire::from_wire(*share->object());
     if (share->value() == nullptr) {
-      MOBULA_TRY(
-          directory_.on_share_pending(process, object, whole_list(process, share->spec_refs())));
+      objects::SpecPtr spec;
+      if (const auto* bytes = share->spec()) {
+        const auto* begin = reinterpret_cast<const std::byte*>(bytes->data());
+        spec = std::make_shared<std::vector<std::byte>>(begin, begin + bytes->size());
+      }
+      MOBULA_TRY(directory_.on_share_pending(
+          process, object, whole_list(process, share->spec_refs()), std::move(spec)));
       continue;
     }
     auto value = read_value(process, *share->value());
@@ -150,6 +183,22 @@ Result<void> ObjectShell::on_shares(ProcessId process, const wire::fb::Shares& r
     MOBULA_TRY(directory_.on_share(process, object, std::move(*value), effects));
   }
   return {};
+}
+
+Result<void> ObjectShell::on_ready(ProcessId process, const wire::fb::Ready& record,
+                                   objects::Effects& effects) {
+  if (record.object() == nullptr) return fail(ErrorCode::kInvalidArgument, "READY of nothing");
+  const ObjectId object = wire::from_wire(*record.object());
+  auto value = read_value(process, *record.value());
+  MOBULA_TRY(value);
+  const auto heir = heirs_.find(object);
+  if (heir == heirs_.end() || heir->second != process) {
+    return directory_.on_ready(process, object, std::move(*value), effects);
+  }
+  heirs_.erase(heir);
+  const auto settled = directory_.settle_estate(object, std::move(*value), effects);
+  if (settled || settled.error().code == ErrorCode::kNotFound) return {};
+  return settled;
 }
 
 Result<void> ObjectShell::on_parcel(ProcessId process, const wire::fb::Parcel& record,
@@ -180,6 +229,7 @@ void ObjectShell::complete_pass() {
 void ObjectShell::on_process_died(ProcessId process, Obituary obituary) {
   obituaries_[process] = std::move(obituary);
   refs_ahead_.erase(process);
+  std::erase_if(heirs_, [process](const auto& entry) { return entry.second == process; });
   objects::Effects effects;
   directory_.on_process_died(process, effects);
   carry_out(effects);
@@ -194,6 +244,28 @@ void ObjectShell::on_job_ended(JobId job, const std::string& reason) {
 void ObjectShell::carry_out(const objects::Effects& effects) {
   for (const objects::Effect& effect : effects) {
     std::visit([this](const auto& decided) { carry_out(decided); }, effect);
+  }
+  send_lists();
+}
+
+void ObjectShell::send_lists() {
+  for (const auto& [process, all] : std::exchange(revived_, {})) {
+    std::vector<ObjectId> held;
+    std::vector<ObjectId> gone;
+    for (const objects::Revived& one : all) (one.held ? held : gone).push_back(one.object);
+    sessions_.send(process, [&](wire::Builder& builder) {
+      const auto first = wire::build_objects(builder, held);
+      return wire::fb::CreateRevived(builder, first, wire::build_objects(builder, gone));
+    });
+  }
+  for (const auto& [creator, all] : std::exchange(unwanted_, {})) {
+    for (size_t at = 0; at < all.size(); at += wire::kControlListMax) {
+      const auto some =
+          std::span(all).subspan(at, std::min(wire::kControlListMax, all.size() - at));
+      sessions_.send(creator, [&](wire::Builder& builder) {
+        return wire::fb::CreateObjectsDropped(builder, wire::build_objects(builder, some));
+      });
+    }
   }
 }
 
@@ -239,24 +311,59 @@ void ObjectShell::carry_out(const objects::SendPeerDied& news) {
   const Obituary unknown;
   const Obituary& dead = found != obituaries_.end() ? found->second : unknown;
   sessions_.send(news.to, [&](wire::Builder& builder) {
-    return wire::fb::CreatePeerDiedDirect(
-        builder, number(news.dead), static_cast<uint32_t>(dead.pid), dead.death.status.signal,
-        dead.death.status.exit_code, dead.death.cause.c_str(), dead.stderr_tail.c_str());
+    return wire::fb::CreatePeerDiedDirect(builder, number(news.dead),
+                                          static_cast<uint32_t>(dead.pid), dead.death.status.signal,
+                                          dead.death.status.exit_code, dead.death.cause.c_str(),
+                                          dead.stderr_tail.c_str(), dead.death.out_of_memory);
   });
 }
 
-// The daemon cannot run Python tasks by itself, and nobody else has the spec: the object fails with
-// the cause of its maker's death.
+// The task goes to the driver of the job, which runs it and says Ready. False: that cannot be.
+bool ObjectShell::hand_over(const objects::OwedReady& owed) {
+  if (owed.spec == nullptr) return false;
+  const auto spec = wire::read_task_spec(*owed.spec);
+  if (!spec || spec->header.retries_left == 0) return false;
+  const ProcessId heir = callbacks_.heir(owed.job);
+  if (heir == kDaemonProcess) return false;
+  heirs_[owed.object] = heir;
+  log_info(fmt::format("process={} event=adopts creator={} index={} function={}", number(heir),
+                       number(owed.creator), owed.object.index, spec->name));
+  sessions_.send(heir, [&](wire::Builder& builder) {
+    const auto objects = wire::build_objects(builder, std::span(&owed.object, 1));
+    const auto bytes = builder.CreateVector(reinterpret_cast<const uint8_t*>(owed.spec->data()),
+                                            owed.spec->size());
+    return wire::fb::CreateAdopt(builder, objects, bytes);
+  });
+  return true;
+}
+
+// Without a heir, or with no retries left, the object fails with the cause of its maker's death.
 void ObjectShell::carry_out(const objects::OwedReady& owed) {
+  if (hand_over(owed)) return;
   const auto found = obituaries_.find(owed.creator);
   const std::string text =
       found == obituaries_.end()
           ? "The process that was to make this object is gone."
           : fmt::format("The process (pid {}) that was to make this object died before: {}.",
                         found->second.pid, found->second.death.cause);
+  settle(owed.object, wire::SystemErrorCode::kOwnerDied, text);
+}
+
+void ObjectShell::carry_out(const objects::AskRebuild& ask) {
+  sessions_.send(ask.creator, [&](wire::Builder& builder) {
+    const auto object = wire::to_wire(ask.object);
+    return wire::fb::CreateRebuildObject(builder, &object);
+  });
+}
+
+void ObjectShell::carry_out(const objects::LostForGood& lost) {
+  const objects::LossReason reason = objects::loss_reason(lost.why);
+  settle(lost.object, objects::loss_code(reason), objects::loss_text(lost.object, reason));
+}
+
+void ObjectShell::settle(ObjectId object, wire::SystemErrorCode code, const std::string& text) {
   objects::Effects effects;
-  const auto settled = directory_.settle_estate(
-      owed.object, error_value(wire::SystemErrorCode::kOwnerDied, text), effects);
+  const auto settled = directory_.settle_estate(object, error_value(code, text), effects);
   if (!settled) log_debug(fmt::format("event=estate ignored=\"{}\"", settled.error().message));
   carry_out(effects);
 }
@@ -264,7 +371,7 @@ void ObjectShell::carry_out(const objects::OwedReady& owed) {
 void ObjectShell::carry_out(const objects::Buried& buried) {
   obituaries_.erase(buried.process);
   store_.on_buried(buried.process);
-  on_buried_(buried.process);
+  callbacks_.on_buried(buried.process);
 }
 
 void ObjectShell::carry_out(const objects::JobCollected& collected) {

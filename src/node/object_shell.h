@@ -27,9 +27,13 @@ struct Obituary {
 
 class ObjectShell {
  public:
-  // `on_buried`: the process's memory may go.
-  ObjectShell(Sessions& sessions, StoreShell& store, NodeId node,
-              std::function<void(ProcessId)> on_buried);
+  struct Callbacks {
+    std::function<void(ProcessId)> on_buried;  // The process's memory may go.
+    // Who runs the tasks that a dead process of this job still owed: its driver; kDaemonProcess if
+    // that is gone.
+    std::function<ProcessId(JobId)> heir;
+  };
+  ObjectShell(Sessions& sessions, StoreShell& store, NodeId node, Callbacks callbacks);
 
   Result<void> add_process(ProcessId process, JobId job) {
     return directory_.add_process(process, job);
@@ -71,6 +75,8 @@ class ObjectShell {
                          objects::Effects& effects);
   Result<void> on_drained(ProcessId process, const wire::fb::Drained& record,
                           objects::Effects& effects);
+  void on_find(ProcessId process, const wire::fb::FindObject& record);
+  Result<void> on_lost(ProcessId process, const wire::fb::Lost& record, objects::Effects& effects);
   Result<void> on_refs_ahead(ProcessId process, const wire::fb::RefsAhead& record);
   // The whole list of which `last` is the end: what came ahead, then that.
   std::vector<ObjectId> whole_list(ProcessId process, const wire::ObjectIdList* last);
@@ -81,6 +87,17 @@ class ObjectShell {
   void carry_out(const objects::DeliverValue& deliver);
   void carry_out(const objects::SendPeerDied& news);
   void carry_out(const objects::OwedReady& owed);
+  bool hand_over(const objects::OwedReady& owed);
+  Result<void> on_ready(ProcessId process, const wire::fb::Ready& record,
+                        objects::Effects& effects);
+  void carry_out(const objects::AskRebuild& ask);
+  void carry_out(const objects::LostForGood& lost);
+  void carry_out(const objects::Revived& revived) { revived_[revived.process].push_back(revived); }
+  void carry_out(const objects::Unwanted& unwanted) {
+    unwanted_[unwanted.creator].push_back(unwanted.object);
+  }
+  void send_lists();
+  void settle(ObjectId object, wire::SystemErrorCode code, const std::string& text);
   void carry_out(const objects::Buried& buried);
   void carry_out(const objects::JobCollected& collected);
   void carry_out(const objects::Dropped& dropped) { on_dropped_(dropped.object); }
@@ -90,10 +107,13 @@ class ObjectShell {
   Sessions& sessions_;
   StoreShell& store_;
   objects::ObjectDirectory directory_;
-  const std::function<void(ProcessId)> on_buried_;
   std::function<void(ObjectId)> on_dropped_ = [](ObjectId) {};
+  const Callbacks callbacks_;
   std::map<ProcessId, std::vector<ObjectId>> refs_ahead_;  // Of a record that is yet to come.
   std::map<ProcessId, Obituary> obituaries_;               // Of the dead that are not buried.
+  std::map<ObjectId, ProcessId> heirs_;  // Who is to make these objects of the dead.
+  std::map<ProcessId, std::vector<objects::Revived>> revived_;  // To be sent.
+  std::map<ProcessId, std::vector<ObjectId>> unwanted_;         // To be sent.
 };
 
 }  // namespace mobula::node

@@ -101,6 +101,11 @@ void StoreShell::open_segment(const Session& session, SegmentId id) {
       descriptors);
 }
 
+bool StoreShell::has_bytes(const wire::StoreLocation& location) const {
+  const auto found = segments_.find(location.segment);
+  return found != segments_.end() && found->second.view.is_sealed(location);
+}
+
 void StoreShell::free_extent(const wire::StoreLocation& location) {
   store::Effects effects;
   books_.free_extent(location, effects);

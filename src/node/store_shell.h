@@ -32,6 +32,8 @@ class StoreShell {
   Result<void> check_location(const wire::StoreLocation& location) const {
     return books_.check_location(location);
   }
+  // Is there a stored value at this location? False: its bytes are lost.
+  bool has_bytes(const wire::StoreLocation& location) const;
   void adopt(const wire::StoreLocation& location) { books_.adopt(location); }
   void free_extent(const wire::StoreLocation& location);
   void on_buried(ProcessId process);
@@ -41,6 +43,7 @@ class StoreShell {
 
   uint64_t capacity_bytes() const { return books_.capacity_bytes(); }
   uint64_t granted_bytes() const { return books_.granted_bytes(); }
+  uint64_t resident_bytes() const { return measure().store_resident; }
   size_t segment_count() const { return segments_.size(); }
 
  private:

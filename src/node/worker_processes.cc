@@ -193,11 +193,15 @@ void WorkerProcesses::on_failed(ProcessId worker, const std::string& reason) {
   end(worker, {{0, 1}, "it could not be started: " + reason});
 }
 
-void WorkerProcesses::kill(ProcessId worker, const std::string& reason) {
+void WorkerProcesses::kill(ProcessId worker, const std::string& reason,
+                           wire::fb::OutOfMemory out_of_memory) {
   const auto found = processes_.find(worker);
   if (found == processes_.end()) return;
   Process& process = found->second;
-  if (!process.kill_wanted) process.kill_reason = reason;
+  if (!process.kill_wanted) {
+    process.kill_reason = reason;
+    process.out_of_memory = out_of_memory;
+  }
   process.kill_wanted = true;
   if (process.pid != 0) kill_group(process.pid);
 }
@@ -211,7 +215,10 @@ void WorkerProcesses::on_child_ended(pid_t pid) {
   if (worker != by_pid_.end()) {
     kill_group(pid);  // Before it is collected: the number is still its own.
     const io::ExitStatus status = io::collect_child(pid);
-    end(worker->second, {status, cause_of(processes_.at(worker->second), status)});
+    const Process& process = processes_.at(worker->second);
+    const bool killed = status.signal == SIGKILL && process.kill_wanted;
+    end(worker->second, {status, cause_of(process, status),
+                         killed ? process.out_of_memory : wire::fb::OutOfMemory::no});
     return;
   }
   const io::ExitStatus status = io::collect_child(pid);
@@ -237,6 +244,7 @@ std::string WorkerProcesses::cause_of(const Process& process, const io::ExitStat
   if (status.signal == 0) return fmt::format("it exited with code {}", status.exit_code);
   std::string killed = "killed by " + signal_name(status.signal);
   if (status.signal != SIGKILL) return killed;
+  if (process.out_of_memory != wire::fb::OutOfMemory::no) return process.kill_reason;
   if (process.kill_wanted) return killed + " (by the node daemon: " + process.kill_reason + ")";
   const uint64_t oom_kills = oom_kill_count();
   if (oom_kills > std::exchange(oom_kills_seen_, oom_kills)) {

@@ -21,6 +21,7 @@
 #include "core/workers/environments.h"
 #include "io/signals.h"
 #include "node/zygote.h"
+#include "wire/control.h"
 
 namespace mobula::node {
 
@@ -35,6 +36,7 @@ struct WorkerPipes {
 struct Death {
   io::ExitStatus status;
   std::string cause;  // "killed by SIGKILL", "it exited with code 3", ...
+  wire::fb::OutOfMemory out_of_memory = wire::fb::OutOfMemory::no;
 };
 
 class WorkerProcesses {
@@ -63,9 +65,11 @@ class WorkerProcesses {
   // on_started or on_ended follows, from the loop. kRetryLater: out of descriptors; nothing follows.
   Result<WorkerPipes> start(workers::EnvironmentKey environment, ProcessId worker);
   // on_ended follows.
-  void kill(ProcessId worker, const std::string& reason);
+  void kill(ProcessId worker, const std::string& reason,
+            wire::fb::OutOfMemory out_of_memory = wire::fb::OutOfMemory::no);
   // Those that are starting included.
   size_t count(JobId job) const;
+  bool any() const { return !processes_.empty(); }
   bool is_running(ProcessId worker) const { return processes_.contains(worker); }
 
   // SIGCHLD came.
@@ -81,6 +85,7 @@ class WorkerProcesses {
     pid_t pid = 0;             // 0: not known yet.
     bool kill_wanted = false;  // As soon as the pid is known.
     std::string kill_reason;
+    wire::fb::OutOfMemory out_of_memory = wire::fb::OutOfMemory::no;
   };
   struct Environment {
     std::string spec;

@@ -86,6 +86,7 @@ void RuntimeImpl::cancel_task(Task& task, bool force, bool recursive) {
 // The task waits for arguments, or is about to start: it is known to nobody else afterwards.
 void RuntimeImpl::withhold(Task& task) {
   std::erase(startable_, &task);
+  std::erase_if(delayed_, [&task](const auto& entry) { return entry.second == &task; });
   for (Object* ref : task.refs) std::erase(ref->dependents, &task);
 }
 

@@ -72,7 +72,8 @@ RuntimeState::RuntimeState(shm::Fd socket, RuntimeOptions options)
       refs_([this](ObjectId id) {
         const auto found = known_.find(id);
         return found != known_.end() && found->second->count.load() > 0;
-      }) {}
+      }),
+      lineage_({.bytes_max = options_.lineage_bytes_max}) {}
 
 RuntimeImpl::RuntimeImpl(shm::Fd socket, RuntimeOptions options)
     : RuntimeState(std::move(socket), std::move(options)) {}
@@ -286,6 +287,7 @@ void RuntimeImpl::fail_everything(std::span<const std::byte> error) {
     channel->slots.fill(nullptr);
     channel->started.clear();
   }
+  delayed_.clear();
   for (Task* task : tasks) fail_task(*task, error);
 }
 
@@ -301,6 +303,7 @@ void RuntimeImpl::free_everything() {
     }
   }
   drain_dropped();
+  free_lineage();
 }
 
 bool RuntimeImpl::leave(Gate& gate) {

@@ -12,6 +12,9 @@ namespace {
 
 // A dead peer's bell stays mapped for as long as any thread could still be about to ring it.
 constexpr auto kRetiredFor = std::chrono::seconds(60);
+// Before a task is tried again for which memory did not suffice; doubled each time.
+constexpr Duration kOutOfMemoryDelay = std::chrono::seconds(1);
+constexpr Duration kOutOfMemoryDelayMax = std::chrono::seconds(30);
 constexpr size_t kLogLinesMax = 10'000;
 // How the daemon speaks of a task that can never run; whose name it does not know.
 constexpr std::string_view kATask = "a task";
@@ -45,7 +48,7 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
   }
   if (const auto* wanted = message.body_as_StateWanted()) return answer_state_wanted(*wanted);
   Locked lock(*this);
-  if (on_actor_packet(message)) return;
+  if (on_actor_packet(message) || on_lineage_packet(message)) return;
   switch (message.body_type()) {
     case DownlinkBody::ChannelOpened:
       on_channel_opened(*message.body_as_ChannelOpened(), std::move(fds));
@@ -234,6 +237,12 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
                                     overrun_text(name, task->time_limit_ms, channel.peer_pid)));
       continue;
     }
+    if (message.out_of_memory() != wire::fb::OutOfMemory::no) {
+      if (try_later(*task, message)) continue;
+      const std::string text = cause_of_death(message, task->own_function().name);
+      fail_task(*task, system_error(wire::SystemErrorCode::kOutOfMemory, text));
+      continue;
+    }
     if (task->retries_left != 0) {
       if (task->retries_left > 0) --task->retries_left;
       trace_.end_by_owner(*task, asked_for(*task),
@@ -251,6 +260,31 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
     }
     fail_task(*task, system_error(wire::SystemErrorCode::kWorkerCrashed, text));
   }
+}
+
+// A task whose worker was killed for want of memory is tried again after a while, longer each time:
+// others should have ended by then. These do not count as retries, but only tasks that have any are
+// tried again.
+bool RuntimeImpl::try_later(Task& task, const wire::fb::PeerDied& message) {
+  const bool again = message.out_of_memory() == wire::fb::OutOfMemory::retry &&
+                     task.retries_left != 0 && task.oom_retries < options_.oom_retries_max;
+  if (!again) return false;
+  const Duration delay = std::min<Duration>(
+      kOutOfMemoryDelay * (int64_t{1} << std::min<uint16_t>(task.oom_retries, 10)),
+      kOutOfMemoryDelayMax);
+  ++task.oom_retries;
+  ++task.attempt;
+  delayed_.emplace_back(monotonic_now() + delay, &task);
+  return true;
+}
+
+void RuntimeImpl::resume_delayed() {
+  const Instant now = monotonic_now();
+  std::erase_if(delayed_, [&](const auto& entry) {
+    if (entry.first > now) return false;
+    startable_.push_back(entry.second);
+    return true;
+  });
 }
 
 void RuntimeImpl::on_value_arrived(const wire::fb::ValueArrived& message) {

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "core/objects/object_value.h"
 #include "wire/frames.h"
 
 namespace mobula::process {
@@ -82,6 +83,12 @@ struct Object {
   Object* next_dropped = nullptr;
   ActorCalls* calls = nullptr;  // Of an actor's handle object, once it was called; owned.
   bool in_ref_table = false;    // The ref table knows it: shared, foreign, or part of a parcel.
+  // Lineage (lineage.cc).
+  objects::Rebuild rebuild = objects::Rebuild::kNever;  // Of a value in the store.
+  bool is_argument = false;  // Of a task that is kept: the object is not deleted while it is.
+  bool entry_lives = false;  // The daemon says when nobody holds it any more.
+  bool dormant = false;      // Without counts; kept for one of the two reasons above.
+  bool proxy = false;        // Takes a value to the daemon that another Object of this id lost.
 
   bool is_ready() const { return ready.load(std::memory_order_acquire); }
   void retain() { count.fetch_add(1, std::memory_order_relaxed); }

@@ -25,7 +25,8 @@ flatbuffers::Offset<wire::fb::Value> build_value(wire::Builder& builder, const O
     wire::StoreLocation location{};
     std::memcpy(&location, object.value.payload().data(), sizeof location);
     const wire::fb::StoreLocation where = wire::to_wire(location);
-    return wire::fb::CreateValue(builder, 0, &where, refs);
+    return wire::fb::CreateValue(builder, 0, &where, refs,
+                                 static_cast<wire::fb::Rebuild>(object.rebuild));
   }
   const auto bytes = object.value.bytes();
   const auto copy =
@@ -36,7 +37,7 @@ flatbuffers::Offset<wire::fb::Value> build_value(wire::Builder& builder, const O
 }  // namespace
 
 Object* RuntimeImpl::new_object() {
-  auto* object = new Object();
+  Object* object = pool_.make();
   object->id = {node_, process_, next_index_++};
   return object;
 }
@@ -66,6 +67,7 @@ void RuntimeImpl::drop(Object* object) {
 }
 
 void RuntimeImpl::drain_dropped() {
+  if (!lineage_effects_.empty()) settle_lineage();
   if (dropped_.load(std::memory_order_relaxed) == nullptr) return;
   Object* object = dropped_.exchange(nullptr, std::memory_order_acquire);
   while (object != nullptr) {
@@ -80,6 +82,7 @@ void RuntimeImpl::drain_dropped() {
     }
     object = next;
   }
+  if (!lineage_effects_.empty()) settle_lineage();
 }
 
 void RuntimeImpl::release(Object* object) {
@@ -98,12 +101,15 @@ void RuntimeImpl::free_object(Object& object) {
     Object* gone = unreferenced_.back();
     unreferenced_.pop_back();
     MOBULA_CHECK(gone->waiters == nullptr && gone->dependents.empty());
+    const bool traced =
+        gone->is_argument || gone->entry_lives || gone->rebuild == objects::Rebuild::kByCreator;
+    if (traced && !gone->proxy && hibernate(*gone, records)) continue;
     for (Object* inner : gone->inner) release(inner);
-    if (gone->sharing != Sharing::kPrivate) known_.erase(gone->id);
+    if (gone->sharing != Sharing::kPrivate && !gone->proxy) known_.erase(gone->id);
     if (gone->calls != nullptr) forget_calls(*gone);
     if (gone->in_ref_table) refs_.on_count_zero(gone->id, records);
     free_stored_bytes(*gone);
-    delete gone;
+    pool_.free(gone);
   }
   freeing_ = false;
   if (!records.empty()) send_records(records);
@@ -117,8 +123,9 @@ void RuntimeImpl::complete(Object& object, std::span<const std::byte> value,
     return;
   }
   object.value.assign(value);
-  object.inner = std::move(inner);
+  const std::vector<Object*> lost = std::exchange(object.inner, std::move(inner));
   object.ready.store(true, std::memory_order_release);
+  for (Object* ref : lost) release(ref);
   tell_waiters(object);
   for (Task* task : object.dependents) {
     if (--task->unresolved == 0) startable_.push_back(task);
@@ -127,6 +134,8 @@ void RuntimeImpl::complete(Object& object, std::span<const std::byte> value,
   object.dependents.shrink_to_fit();
   if (object.sharing == Sharing::kShared) {  // We owe the daemon its value (R9).
     share_inner(object);
+    object.entry_lives = !object.proxy && object.rebuild == objects::Rebuild::kByCreator;
+    if (object.proxy) complete_original(object);
     const std::vector<ObjectId> ids = ids_of(object.inner);
     const std::span<const ObjectId> last = send_refs_ahead(ids);
     uplink_->send([&](wire::Builder& builder) {
@@ -141,10 +150,11 @@ void RuntimeImpl::complete(Object& object, std::span<const std::byte> value,
 Object* RuntimeImpl::known_object(ObjectId id) {
   Object*& object = known_[id];
   if (object != nullptr) {
+    object->dormant = false;
     object->retain();
     return object;
   }
-  object = new Object();
+  object = pool_.make();
   object->id = id;
   object->sharing = Sharing::kForeign;
   object->in_ref_table = true;
@@ -164,8 +174,8 @@ void RuntimeImpl::share(std::span<Object* const> roots) {
       continue;
     }
     stack.emplace_back(object, true);
-    const std::vector<Object*>& contents =
-        !object->is_ready() && object->producer != nullptr ? object->producer->refs : object->inner;
+    const bool pending = !object->is_ready() && object->producer != nullptr;
+    const std::vector<Object*> contents = pending ? spec_refs_of(*object->producer) : object->inner;
     for (Object* inner : contents) {
       if (inner->sharing == Sharing::kPrivate) stack.emplace_back(inner, false);
     }
@@ -181,30 +191,38 @@ void RuntimeImpl::share_inner(Object& object) {
 
 void RuntimeImpl::share_one(Object& object) {
   objects::UplinkRecords before;
-  const std::vector<Object*>* contents = &object.inner;
-  if (!object.is_ready() && object.producer != nullptr) contents = &object.producer->refs;
-  refs_.before_send(ids_of(*contents), before);
+  const Task* producer = object.is_ready() ? nullptr : object.producer;
+  const std::vector<Object*> contents =
+      producer != nullptr ? spec_refs_of(*producer) : object.inner;
+  refs_.before_send(ids_of(contents), before);
   send_records(before);
   give_away_bytes(object);
 
-  const std::vector<ObjectId> ids = ids_of(*contents);
+  const std::vector<ObjectId> ids = ids_of(contents);
   const std::span<const ObjectId> last = send_refs_ahead(ids);
   uplink_->send([&](wire::Builder& builder) {
     flatbuffers::Offset<wire::fb::Value> value = 0;
-    flatbuffers::Offset<wire::ObjectIdList> spec = 0;
+    flatbuffers::Offset<wire::ObjectIdList> spec_refs = 0;
+    flatbuffers::Offset<flatbuffers::Vector<uint8_t>> spec = 0;
     if (object.is_ready()) {
       value = build_value(builder, object, last);
     } else {
-      spec = wire::build_objects(builder, last);
+      spec_refs = wire::build_objects(builder, last);
+      const std::vector<std::byte> task =
+          producer != nullptr ? spec_of(*producer) : std::vector<std::byte>{};
+      if (!task.empty()) {
+        spec = builder.CreateVector(reinterpret_cast<const uint8_t*>(task.data()), task.size());
+      }
     }
     const wire::fb::ObjectId id = wire::to_wire(object.id);
-    const auto entry = wire::fb::CreateShare(builder, &id, value, spec);
+    const auto entry = wire::fb::CreateShare(builder, &id, value, spec_refs, spec);
     const auto list = builder.CreateVector(&entry, 1);
     return wire::fb::CreateShares(builder, list);
   });
   ring_daemon_later();
   object.sharing = Sharing::kShared;
   object.in_ref_table = true;
+  object.entry_lives = object.is_ready() && object.rebuild == objects::Rebuild::kByCreator;
   known_[object.id] = &object;
   objects::UplinkRecords after;
   refs_.on_shared(object.id, after);

@@ -202,6 +202,7 @@ Result<void> RuntimeImpl::complete_returns(OutboundChannel& channel, Task& task,
   const bool parcel = (header.frame.flags & wire::kResultParcel) != 0;
   std::vector<std::vector<ObjectId>> refs(parcel ? task.returns.size() : 0);
   size_t offset = 0;
+  bool stored = false;
   for (size_t i = 0; i < task.returns.size(); ++i) {
     if (failed) offset = 0;
     const Result<wire::ValueView> value = wire::read_value(values, offset);
@@ -210,12 +211,17 @@ Result<void> RuntimeImpl::complete_returns(OutboundChannel& channel, Task& task,
       inner.push_back(known_object(value->ref(r)));
       if (parcel) refs[i].push_back(value->ref(r));
     }
+    if (value->header.kind == wire::ValueKind::kInStore && !failed) {
+      task.returns[i]->rebuild = rebuild_of(task);
+      stored = true;
+    }
     complete(*task.returns[i], value->whole, std::move(inner));
   }
   if (parcel) close_parcel(channel.peer, task.call, task.returns, std::move(refs));
   if (task.stream) {
     finish_stream(task, failed ? values : std::span<const std::byte>{});
   }
+  if (!failed && (stored || task.rebuilding)) remember(task);
   finish_returns(task);
   return {};
 }
@@ -226,6 +232,7 @@ void RuntimeImpl::close_parcel(ProcessId callee, CallId parcel, std::span<Object
   std::vector<objects::ParcelPart> parts;
   for (size_t i = 0; i < objects.size(); ++i) {
     Object& object = *objects[i];
+    if (object.proxy) continue;  // Its entry, by Ready, holds all.
     const bool shared = object.sharing == Sharing::kShared;
     object.in_ref_table = true;
     parts.push_back({object.id, refs[i], shared});
@@ -249,6 +256,7 @@ void RuntimeImpl::cut_off(ChannelEnd& channel, const std::string& reason) {
 }
 
 void RuntimeImpl::settle() {
+  if (!delayed_.empty()) resume_delayed();
   start_startable();
   dispatcher_.settle(monotonic_now(), effects_);
   carry_out();

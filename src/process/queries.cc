@@ -1,5 +1,7 @@
 // RuntimeImpl: questions to the node daemon.
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "process/runtime_impl.h"
@@ -59,6 +61,7 @@ void RuntimeImpl::on_answer(const wire::fb::Answer& message, std::vector<shm::Fd
     question.daemon.memory = std::move(fds[state->descriptor()]);
     question.daemon.bytes = state->bytes();
   }
+  question.text += text_of(message.text());
   if (!message.last()) return;
   question.done = true;
   answered_.notify_all();
@@ -128,6 +131,35 @@ Result<std::vector<NodeInfo>> RuntimeImpl::nodes(Gate& gate) {
   return std::move(answer->nodes);
 }
 
+Result<bool> RuntimeImpl::has_value(ObjectId id, Gate& gate) {
+  Question question;
+  Locked lock(*this);
+  pump();
+  bool here = false;
+  pool_.for_each([&](const Object& object) {
+    here = here || (object.id == id && object.is_ready() && object.count.load() > 0);
+  });
+  if (here) return true;
+  if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
+  const uint64_t request = next_question_++;
+  questions_[request] = &question;
+  uplink_->send([&](wire::Builder& builder) {
+    const wire::fb::ObjectId object = wire::to_wire(id);
+    return wire::fb::CreateFindObject(builder, request, &object);
+  });
+  ring_daemon_later();
+  MOBULA_TRY(wait_for_answer(request, question, lock, gate, ErrorCode::kUnavailable));
+  return !question.text.empty();
+}
+
+std::optional<wire::StoreLocation> RuntimeImpl::location(const Object& object) {
+  Locked lock(*this);
+  if (!object.is_ready() || object.value.kind() != wire::ValueKind::kInStore) return std::nullopt;
+  wire::StoreLocation location{};
+  std::memcpy(&location, object.value.payload().data(), sizeof location);
+  return location;
+}
+
 std::string RuntimeImpl::debug_state() {
   Locked lock(*this);
   drain_dropped();
@@ -136,7 +168,11 @@ std::string RuntimeImpl::debug_state() {
          " in_flight=" + std::to_string(dispatcher_.in_flight()) +
          " outbound=" + std::to_string(outbound_.size()) +
          " inbound=" + std::to_string(inbound_.size()) +
+         " objects=" + std::to_string(pool_.size()) +
          " known_objects=" + std::to_string(known_.size()) +
+         " refs=" + std::to_string(refs_.ref_count()) +
+         " kept_tasks=" + std::to_string(lineage_.task_count()) +
+         " kept_bytes=" + std::to_string(lineage_.bytes()) +
          " guards=" + std::to_string(refs_.guard_count()) +
          " parcels=" + std::to_string(refs_.parcel_count()) +
          " credit_get=" + std::to_string(get_credit_.microseconds) +

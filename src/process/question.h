@@ -39,6 +39,7 @@ struct Question {
   };
   std::vector<Contents> live;
   Contents daemon;
+  std::string text;
   // Of segment requests.
   uint32_t segment = 0;
   uint64_t segment_bytes = 0;

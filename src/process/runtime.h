@@ -144,6 +144,11 @@ class Runtime {
   };
   virtual Result<Pinned> open_stored(const Object& object, Gate& gate) = 0;
   virtual void unpin(uint64_t pin) = 0;
+  // open_stored() says that the bytes of this object are gone: they are to be made again. Called with
+  // the interpreter's lock, held since then. The object is pending afterwards (the one case in which
+  // a ready object ceases to be), and becomes ready with a new value, or with an error that says
+  // why there is none. Does nothing if somebody was faster.
+  virtual void recover(Object& object, const wire::StoreLocation& location) = 0;
   // The object of a received value's in-store argument (a worker's kInStore argument values name
   // refs[0]); same rules as above for its bytes.
   virtual Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) = 0;
@@ -194,6 +199,9 @@ class Runtime {
   // False: the daemon stays, for other drivers.
   virtual bool leave(Gate& gate) = 0;
 
+  // For tests: is there a value of this object, here or at the daemon? Where does a stored one lie?
+  virtual Result<bool> has_value(ObjectId id, Gate& gate) = 0;
+  virtual std::optional<wire::StoreLocation> location(const Object& object) = 0;
   // For tests: objects, tasks, channels known here.
   virtual std::string debug_state() = 0;
 };

@@ -8,12 +8,15 @@
 //   stream.cc     items of generator tasks      notify.cc  telling of ready objects
 //   actors.cc     actors and calls of them      actor_role.cc  being one
 //   time_limit.cc ending tasks that run too long
+//   lineage.cc    making lost results again      estate.cc  tasks of dead processes
+//
 // What it remembers is in runtime_state.h.
 // Threads: see runtime.h. What must happen outside the lock (wake-up calls) is collected in Deferred
 //          and done by Locked's destructor.
 
 #include "process/deferred.h"
 #include "process/runtime_state.h"
+#include "wire/task_spec.h"
 
 namespace mobula::process {
 
@@ -72,6 +75,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool next_notified(std::vector<uint64_t>& tokens) override;
   Result<Pinned> open_stored(const Object& object, Gate& gate) override;
   void unpin(uint64_t pin) override;
+  void recover(Object& object, const wire::StoreLocation& location) override;
   Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) override;
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
   void finish_task(ClaimedTask& task, PackedValues results, bool failed,
@@ -92,6 +96,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   shm::MetricsWriter& metrics() override { return trace_.metrics(); }
   bool leave(Gate& gate) override;
   std::string debug_state() override;
+  Result<bool> has_value(ObjectId id, Gate& gate) override;
+  std::optional<wire::StoreLocation> location(const Object& object) override;
 
  private:
   // Holds the lock; on unlock() or destruction opens it and does what was deferred.
@@ -132,6 +138,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void on_answer(const wire::fb::Answer& message, std::vector<shm::Fd> fds);
   void lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied& message);
   void retire(std::unique_ptr<ChannelEnd> channel);
+  bool try_later(Task& task, const wire::fb::PeerDied& message);
+  void resume_delayed();
 
   // cancel.cc, time_limit.cc
   void watch_time_limit(const ClaimedTask& task, Locked& lock);
@@ -205,6 +213,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void fail_dependent(Task& task, const Object& argument);
   void finish_returns(Task& task);
   void free_task(Task& task);
+  void link_task(Task& task);
+  void unlink_task(Task& task);
 
   // pump.cc
   size_t pump();
@@ -298,6 +308,40 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   // queries.cc, live_state.cc
   Result<Question> ask(wire::fb::QueryKind kind, Gate& gate, const StateRequest& request = {});
   void answer_state_wanted(const wire::fb::StateWanted& message);
+  // estate.cc
+  std::vector<std::byte> spec_of(const Task& task) const;
+  std::vector<Object*> spec_refs_of(const Task& task) const;
+  void on_adopt(const wire::fb::Adopt& message);
+  uint32_t adopted_shape(const wire::TaskSpecView& spec);
+  Task* adopt_task(ObjectId object, std::span<const std::byte> spec);
+  Function* adopted_function(std::string_view name, std::span<const std::byte> pickled,
+                             std::vector<Object*> refs);
+
+  // lineage.cc
+  static objects::Rebuild rebuild_of(const Task& task);
+  void remember(Task& task);
+  void remember_again(Task& task);
+  void forget_result(ObjectId id);
+  void complete_original(const Object& proxy);
+  void forget_task(Task& task);
+  void rest_task(Task& task);
+  void settle_lineage();
+  bool hibernate(Object& object, objects::UplinkRecords& records);
+  void delete_if_unwanted(Object& object);
+  void wake(Object& argument);
+  void wake_inner(Object& object, std::vector<Object*>& open);
+  static std::vector<std::byte> loss_error(ObjectId id, objects::LossReason reason);
+  void make_again(Object& object);
+  Task* kept_task_of(ObjectId result);
+  void prepare_rerun(Task& task);
+  void give_return(Task& task, Object& object);
+  void start_reruns();
+  bool on_lineage_packet(const wire::fb::ToProcess& message);
+  void on_rebuild_object(const wire::fb::RebuildObject& message);
+  void on_revived(const wire::fb::Revived& message);
+  void on_objects_dropped(const wire::fb::ObjectsDropped& message);
+  void make_private(Object& object);
+  void free_lineage();
   Result<void> wait_for_answer(uint64_t request, Question& question, Locked& lock, Gate& gate,
                                ErrorCode refused);
 };

@@ -11,13 +11,16 @@
 #include <thread>
 #include <unordered_map>
 
+#include "core/objects/loss.h"
 #include "core/objects/ref_table.h"
 #include "core/tasks/dispatcher.h"
+#include "core/tasks/lineage.h"
 #include "process/actor_calls.h"
 #include "process/channel.h"
 #include "process/clock.h"
 #include "process/execution.h"
 #include "process/notifications.h"
+#include "process/object_pool.h"
 #include "process/question.h"
 #include "process/runtime.h"
 #include "process/store_client.h"
@@ -56,6 +59,7 @@ struct RuntimeState {
 
   mutable std::mutex lock_;
   // ---- guarded by lock_
+  ObjectPool pool_;
   std::unique_ptr<Uplink> uplink_;
   tasks::Dispatcher dispatcher_;
   tasks::Effects effects_;
@@ -64,6 +68,17 @@ struct RuntimeState {
   std::vector<Object*> unreferenced_;  // Their last count was dropped.
   bool freeing_ = false;
   objects::RefTable refs_;
+  tasks::Lineage lineage_;
+  tasks::Lineage::Effects lineage_effects_;  // Not carried out yet.
+  std::unordered_map<CallId, Task*> kept_;   // Finished, known to lineage_.
+  std::unordered_map<ObjectId, Object*, ObjectIdHash> results_kept_;    // Of theirs: the results,
+  std::unordered_map<ObjectId, Object*, ObjectIdHash> arguments_kept_;  // and the arguments.
+  std::vector<Task*> to_rerun_;                                         // Prepared to run again.
+  std::vector<ObjectId> to_revive_;                                     // To be asked for.
+  std::vector<std::pair<Instant, Task*>> delayed_;  // To be tried again, but not before.
+  // Tasks of dead processes, by their first return; functions of theirs, by what is pickled.
+  std::unordered_map<ObjectId, Task*, ObjectIdHash> adopted_;
+  std::map<std::string, Function*, std::less<>> adopted_functions_;
   std::vector<ObjectId> refs_ahead_;  // Of a value that is about to arrive.
   std::string disconnected_;          // Why, once it happened.
   bool leaving_ = false;

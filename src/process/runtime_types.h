@@ -201,6 +201,10 @@ struct RuntimeOptions {
   bool infeasible_is_error = false;
   std::string job_namespace;
   RuntimeEnvironment runtime_environment;
+  // Of finished tasks that are kept to make lost results again.
+  uint64_t lineage_bytes_max = 64ULL << 20;
+  // How often a task is tried again whose worker was killed because memory ran out.
+  uint32_t oom_retries_max = 15;
 };
 
 }  // namespace mobula::process

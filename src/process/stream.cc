@@ -128,6 +128,7 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
     inner.push_back(known_object(value->ref(r)));
     refs[0].push_back(value->ref(r));
   }
+  item->rebuild = objects::Rebuild::kItem;
   complete(*item, value->whole, std::move(inner));
   if ((header->frame.flags & wire::kResultParcel) != 0) {
     close_parcel(channel.peer, header->parcel, {&item, 1}, std::move(refs));

@@ -104,11 +104,25 @@ Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues 
     task->returns[i] = returns[i] = object;
   }
   if (returns.empty()) ++next_index_;  // A task without returns still has an id.
-  ++unfinished_;
-  task->live_next = live_tasks_;
-  if (live_tasks_ != nullptr) live_tasks_->live_previous = task;
-  live_tasks_ = task;
+  task->return_count = submission.num_returns;
+  link_task(*task);
   return task;
+}
+
+void RuntimeImpl::link_task(Task& task) {
+  ++unfinished_;
+  task.live_previous = nullptr;
+  task.live_next = live_tasks_;
+  if (live_tasks_ != nullptr) live_tasks_->live_previous = &task;
+  live_tasks_ = &task;
+}
+
+void RuntimeImpl::unlink_task(Task& task) {
+  --unfinished_;
+  if (task.calls != nullptr) --live_calls_;
+  if (looked_at_ == &task) looked_at_ = task.live_next;
+  if (task.live_next != nullptr) task.live_next->live_previous = task.live_previous;
+  (task.live_previous != nullptr ? task.live_previous->live_next : live_tasks_) = task.live_next;
 }
 
 void RuntimeImpl::launch(Task& task) {
@@ -314,6 +328,8 @@ void RuntimeImpl::send_task_frame(Task& task, OutboundChannel& channel, uint32_t
   if (task.stream) {
     channel.claim(task.slot).consumed.store(task.stream->abandoned ? kNever : task.stream->taken);
   }
+  channel.claim(task.slot).retriable.store(task.retries_left != 0 ? 1 : 0,
+                                           std::memory_order_relaxed);
   channel.claim(task.slot).queue(task.tag);
 
   std::vector<std::byte> substituted;
@@ -381,9 +397,11 @@ void RuntimeImpl::fail_dependent(Task& task, const Object& argument) {
   append(error, payload.data(), payload.size());
   trace_.end_by_owner(task, asked_for(task), error);
   if (task.stream) finish_stream(task, error);
+  // A lost value is not told of as an error of the task that was to make it again.
+  const bool plain = task.rebuilding && cause.kind() == wire::ValueKind::kSystemError;
   for (Object* object : task.returns) {
     for (Object* ref : argument.inner) ref->retain();
-    complete(*object, error, argument.inner);
+    complete(*object, plain ? cause.bytes() : std::span<const std::byte>(error), argument.inner);
   }
   finish_returns(task);
 }
@@ -395,15 +413,14 @@ void RuntimeImpl::finish_returns(Task& task) {
     release(object);
   }
   task.returns.clear();
-  free_task(task);
+  if (!task.kept) return free_task(task);
+  if (task.rebuilding) forget_task(task);  // It did not succeed this time.
+  rest_task(task);
 }
 
 void RuntimeImpl::free_task(Task& task) {
-  --unfinished_;
-  if (task.calls != nullptr) --live_calls_;
-  if (looked_at_ == &task) looked_at_ = task.live_next;
-  if (task.live_next != nullptr) task.live_next->live_previous = task.live_previous;
-  (task.live_previous != nullptr ? task.live_previous->live_next : live_tasks_) = task.live_next;
+  if (task.adopted) adopted_.erase(task.first_return);
+  unlink_task(task);
   for (Object* ref : task.refs) release(ref);
   if (task.calls != nullptr) release(task.calls->actor);
   delete &task;

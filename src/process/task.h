@@ -59,6 +59,11 @@ struct Task : actors::CallNode {
   uint16_t slot = 0;
   uint16_t attempt = 0;
   bool has_references = false;
+  bool kept = false;         // Known to the lineage, by lineage_key().
+  bool adopted = false;      // A dead process submitted it.
+  bool rebuilding = false;   // It is run again for results that were lost.
+  uint16_t oom_retries = 0;  // Times that it was lost because memory ran out.
+  uint32_t return_count = 0;
   bool cancelled = false;              // It had started when it was cancelled: no more retries.
   uint64_t parent = 0;                 // The number of the task that submitted it here; 0: none.
   std::shared_ptr<Stream> stream;      // Of a generator.
@@ -67,6 +72,8 @@ struct Task : actors::CallNode {
   Task* live_previous = nullptr;
   Task* live_next = nullptr;
 
+  // A number for good; `call` is another in every rebuild.
+  CallId lineage_key() const { return CallId{first_return.index}; }
   Function& own_function() { return static_cast<Function&>(*function); }
 };
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "python/object_ref.h"
+#include "python/objects.h"
 #include "python/serialization_module.h"
 #include "python/store_view.h"
 
@@ -222,17 +223,58 @@ PyObject* decode_pinned(Session& session, const process::Runtime::Pinned& pinned
 
 }  // namespace
 
-PyObject* decode_object(Session& session, Object* object) {
-  const process::StoredValue& value = object->value;
-  if (value.kind() != ValueKind::kInStore) [[likely]] {
-    const RefTable table{.session = &session, .objects = object->inner};
-    return decode_payload(value.kind(), value.payload(), table, nullptr);
+// The refs inside a value, kept while it is decoded: another thread may replace it, if its bytes are
+// lost to that one.
+class KeptObjects {
+ public:
+  KeptObjects(Session& session, std::span<Object* const> objects)
+      : session_(session), objects_(objects.begin(), objects.end()) {
+    for (Object* object : objects_) object->retain();
   }
+  ~KeptObjects() {
+    for (Object* object : objects_) session_.runtime->drop(object);
+  }
+  KeptObjects(const KeptObjects&) = delete;
+  KeptObjects& operator=(const KeptObjects&) = delete;
+
+  std::span<Object* const> objects() const { return objects_; }
+
+ private:
+  Session& session_;
+  const std::vector<Object*> objects_;
+};
+
+// Lost bytes are made again so often in one call: they should not get lost all the time.
+constexpr int kRecoveriesMax = 5;
+
+// Waits for an object that was ready before. False with an exception set.
+bool wait_again(Session& session, Object* object, const std::optional<Instant>& deadline) {
   PythonGate gate;
-  const Result<process::Runtime::Pinned> pinned = session.runtime->open_stored(*object, gate);
-  if (!pinned) return raise_error(pinned.error());
-  object->retain();
-  return decode_pinned(session, *pinned, object, object->inner);
+  const process::Waited waited = session.runtime->wait({&object, 1}, 1, deadline, gate);
+  if (waited == process::Waited::kTimeout) raise_get_timeout();
+  return waited == process::Waited::kEnough;
+}
+
+PyObject* decode_object(Session& session, Object* object, const std::optional<Instant>& deadline) {
+  for (int recoveries = 0;; ++recoveries) {
+    if (!object->is_ready() && !wait_again(session, object, deadline)) return nullptr;
+    const process::StoredValue& value = object->value;
+    if (value.kind() != ValueKind::kInStore) [[likely]] {
+      const RefTable table{.session = &session, .objects = object->inner};
+      return decode_payload(value.kind(), value.payload(), table, nullptr);
+    }
+    const auto location = read_plain<wire::StoreLocation>(value.payload());
+    PythonGate gate;
+    const Result<process::Runtime::Pinned> pinned = session.runtime->open_stored(*object, gate);
+    if (pinned.has_value()) {
+      const KeptObjects inner(session, object->inner);
+      object->retain();
+      return decode_pinned(session, *pinned, object, inner.objects());
+    }
+    const bool lost = pinned.error().code == ErrorCode::kNotFound && !PyErr_Occurred();
+    if (!lost || recoveries == kRecoveriesMax) return raise_error(pinned.error());
+    session.runtime->recover(*object, location);
+  }
 }
 
 PyObject* decode_value(Session& session, const wire::ValueView& value,
@@ -243,9 +285,14 @@ PyObject* decode_value(Session& session, const wire::ValueView& value,
   }
   const auto location = read_plain<wire::StoreLocation>(value.payload);
   PythonGate gate;
-  const Result<process::Runtime::Pinned> pinned = session.runtime->open_location(location, gate);
-  if (!pinned) return raise_error(pinned.error());
   Object* holder = refs.empty() ? nullptr : refs[0];
+  const Result<process::Runtime::Pinned> pinned = session.runtime->open_location(location, gate);
+  if (!pinned) {
+    const bool lost = pinned.error().code == ErrorCode::kNotFound && !PyErr_Occurred();
+    if (!lost || holder == nullptr) return raise_error(pinned.error());
+    session.runtime->recover(*holder, location);
+    return decode_object(session, holder);
+  }
   if (holder != nullptr) holder->retain();
   return decode_pinned(session, *pinned, holder, refs);
 }

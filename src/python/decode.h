@@ -8,6 +8,7 @@
 //
 // Threads: with the GIL only.
 
+#include <optional>
 #include <span>
 
 #include "process/runtime.h"
@@ -19,8 +20,10 @@ namespace mobula::python {
 
 // Each returns nullptr with an exception set if it fails, or if the value is an error.
 
-// The value of a ready object that the caller holds.
-PyObject* decode_object(Session& session, process::Object* object);
+// The value of a ready object that the caller holds. If its bytes are lost this waits until they were
+// made again, with GetTimeoutError after `deadline`.
+PyObject* decode_object(Session& session, process::Object* object,
+                        const std::optional<Instant>& deadline = std::nullopt);
 // An argument or function in private memory. `refs` are those that the value names.
 PyObject* decode_value(Session& session, const wire::ValueView& value,
                        std::span<process::Object* const> refs);

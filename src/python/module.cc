@@ -57,6 +57,8 @@ PyMethodDef methods[] = {
     {"notify", notify, METH_VARARGS, nullptr},
     {"is_ready", is_ready, METH_O, nullptr},
     {"take_interrupt", take_interrupt, METH_NOARGS, nullptr},
+    {"_has_value", has_value, METH_VARARGS, nullptr},
+    {"_location", location, METH_O, nullptr},
     {"is_cancelled", is_cancelled, METH_NOARGS, nullptr},
     {"current_task", current_task, METH_NOARGS, nullptr},
     {"load_ref", load_ref_method, METH_O, nullptr},
@@ -95,6 +97,7 @@ void connect_with(int fd, const nb::dict& options) {
   read("log_to_driver", plain.log_to_driver);
   read("job_namespace", plain.job_namespace);
   read("infeasible_is_error", plain.infeasible_is_error);
+  read("lineage_bytes_max", plain.lineage_bytes_max);
   std::map<std::string, std::string> environment;
   read("environment", environment);
   plain.environment.assign(environment.begin(), environment.end());
@@ -218,7 +221,10 @@ void add_system_error_numbers(nb::module_& module) {
       {"SYSTEM_ERROR_ACTOR_UNAVAILABLE", Code::kActorUnavailable},
       {"SYSTEM_ERROR_ACTOR_UNSCHEDULABLE", Code::kActorUnschedulable},
       {"SYSTEM_ERROR_TASK_TIMEOUT", Code::kTaskTimeout},
-      {"SYSTEM_ERROR_INTERNAL", Code::kInternal}};
+      {"SYSTEM_ERROR_INTERNAL", Code::kInternal},
+      {"SYSTEM_ERROR_REBUILD_FAILED", Code::kRebuildFailed},
+      {"SYSTEM_ERROR_REBUILD_MAX_ATTEMPTS", Code::kRebuildMaxAttempts},
+      {"SYSTEM_ERROR_REBUILD_LINEAGE_EVICTED", Code::kRebuildLineageEvicted}};
   for (const auto& [name, code] : numbers) module.attr(name) = static_cast<uint32_t>(code);
 }
 

@@ -23,15 +23,15 @@ using Deadline = std::optional<Instant>;
 
 PyObject* get_one(Session& session, RefObject* ref, PyObject* timeout) {
   if (!check_session(ref, session)) return nullptr;
+  Deadline deadline;
+  if (!read_timeout(timeout, deadline)) return nullptr;
   if (!ref->object->is_ready()) {
-    Deadline deadline;
-    if (!read_timeout(timeout, deadline)) return nullptr;
     PythonGate gate;
     const Waited waited = session.runtime->wait({&ref->object, 1}, 1, deadline, gate);
     if (waited == Waited::kInterrupted) return nullptr;
     if (waited == Waited::kTimeout) return raise_get_timeout();
   }
-  return decode_object(session, ref->object);
+  return decode_object(session, ref->object, deadline);
 }
 
 bool any_error(std::span<Object* const> objects) {
@@ -79,9 +79,9 @@ PyObject* get_list(Session& session, PyObject* list, PyObject* timeout) {
   if (!read_refs(session, tuple.get(), objects)) return nullptr;
   const auto is_ready = [](const Object* object) { return object->is_ready(); };
   const bool all_ready = std::all_of(objects.begin(), objects.end(), is_ready);
+  Deadline deadline;
+  if (!read_timeout(timeout, deadline)) return nullptr;
   if (!all_ready) {
-    Deadline deadline;
-    if (!read_timeout(timeout, deadline)) return nullptr;
     if (!wait_for_all(session, objects, deadline)) return nullptr;
   }
   Owned values(PyList_New(static_cast<Py_ssize_t>(objects.size())));
@@ -92,10 +92,12 @@ PyObject* get_list(Session& session, PyObject* list, PyObject* timeout) {
       const auto error = std::find_if(objects.begin(), objects.end(), [&](Object* object) {
         return any_error({&object, 1});
       });
-      Owned unexpected(decode_object(session, *error));
-      return nullptr;
+      if (error != objects.end()) {
+        Owned unexpected(decode_object(session, *error));
+        return nullptr;
+      }
     }
-    PyObject* value = decode_object(session, objects[i]);
+    PyObject* value = decode_object(session, objects[i], deadline);
     if (value == nullptr) return nullptr;
     PyList_SET_ITEM(values.get(), static_cast<Py_ssize_t>(i), value);
   }
@@ -368,6 +370,31 @@ PyObject* notify(PyObject*, PyObject* arguments) {
   const SessionUse use(open);
   use.runtime().notify(as_ref(ref)->object, token);
   Py_RETURN_NONE;
+}
+
+PyObject* has_value(PyObject*, PyObject* arguments) {
+  unsigned node;
+  unsigned creator;
+  unsigned long long index;
+  if (!PyArg_ParseTuple(arguments, "IIK", &node, &creator, &index)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  PythonGate gate;
+  const auto found = use.runtime().has_value({NodeId{node}, ProcessId{creator}, index}, gate);
+  if (!found.has_value()) return raise_error(found.error());
+  return PyBool_FromLong(*found);
+}
+
+PyObject* location(PyObject*, PyObject* ref) {
+  if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
+  Session* open = require_session();
+  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  const auto at = SessionUse(open).runtime().location(*as_ref(ref)->object);
+  if (!at) Py_RETURN_NONE;
+  return Py_BuildValue("(IIIKK)", number(at->segment), at->entry, at->generation,
+                       static_cast<unsigned long long>(at->offset),
+                       static_cast<unsigned long long>(at->size));
 }
 
 PyObject* is_ready(PyObject*, PyObject* ref) {

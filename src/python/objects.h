@@ -17,6 +17,9 @@ PyObject* wait(PyObject* module, PyObject* const* arguments, Py_ssize_t count, P
 PyObject* cancel(PyObject* module, PyObject* arguments);  // METH_VARARGS: ref, force, recursive
 PyObject* notify(PyObject* module, PyObject* arguments);  // METH_VARARGS: ref, token
 PyObject* is_ready(PyObject* module, PyObject* ref);      // METH_O
+// For tests. has_value: node, creator, index (METH_VARARGS). location: of a stored value (METH_O).
+PyObject* has_value(PyObject* module, PyObject* arguments);
+PyObject* location(PyObject* module, PyObject* ref);
 
 // Seconds from now; None and nullptr: no deadline. False with an exception set.
 bool read_timeout(PyObject* timeout, std::optional<Instant>& deadline);

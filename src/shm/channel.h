@@ -43,6 +43,8 @@ struct alignas(64) ClaimWord {
   // Written by the callee: the tag of the task that ran past its time limit and could not be ended
   // without ending the callee, which it is about to do.
   std::atomic<uint64_t> overran;
+  // Written by the caller: may this task be run again if its worker has to be killed? For the daemon.
+  std::atomic<uint32_t> retriable;
 
   void queue(uint64_t tag) {
     word.store(claim_word(tag, ClaimState::kQueued), std::memory_order_relaxed);

@@ -105,6 +105,10 @@ enum class SystemErrorCode : uint32_t {
   kActorUnavailable = 13,
   kActorUnschedulable = 14,
   kTaskTimeout = 15,  // It ran for longer than its time limit.
+  // The value is lost and cannot be made again: id of the object (56 digits), NUL, text.
+  kRebuildFailed = 16,
+  kRebuildMaxAttempts = 17,
+  kRebuildLineageEvicted = 18,
 };
 
 struct SystemErrorPayload {

@@ -25,6 +25,30 @@ struct SendPeerDied {
 struct OwedReady {
   ObjectId object;
   ProcessId creator;
+  JobId job;
+  SpecPtr spec;  // The task, if the creator told it.
+};
+// The bytes of this object are lost. Its creator, which keeps the task that made it, is to run that
+// again: READY follows.
+struct AskRebuild {
+  ProcessId creator;
+  ObjectId object;
+};
+// The bytes are lost and nobody can make them again; settle_estate() with the error that says why.
+struct LostForGood {
+  ObjectId object;
+  Rebuild why;  // kByCreator: the creator is dead.
+};
+// Answers on_revive(): `process` holds the object from now on, or there is no such object any more.
+struct Revived {
+  ProcessId process;
+  ObjectId object;
+  bool held;
+};
+// Nobody holds this object of `creator` any more, which said that it can make it again.
+struct Unwanted {
+  ProcessId creator;
+  ObjectId object;
 };
 struct Buried {
   ProcessId process;
@@ -43,8 +67,8 @@ struct AdoptExtent {
 struct FreeExtent {
   wire::StoreLocation location;
 };
-using Effect = std::variant<DeliverValue, SendPeerDied, OwedReady, Buried, JobCollected,
-                            Dropped, AdoptExtent, FreeExtent>;
+using Effect = std::variant<DeliverValue, SendPeerDied, OwedReady, AskRebuild, LostForGood, Revived,
+                            Unwanted, Buried, JobCollected, Dropped, AdoptExtent, FreeExtent>;
 using Effects = std::vector<Effect>;
 
 struct ParcelKey {

@@ -56,7 +56,7 @@ Result<void> ObjectDirectory::on_share(ProcessId process, ObjectId object, Value
 }
 
 Result<void> ObjectDirectory::on_share_pending(ProcessId process, ObjectId object,
-                                               std::vector<ObjectId> spec_refs) {
+                                               std::vector<ObjectId> spec_refs, SpecPtr spec) {
   const Result<Process*> sender = check_own(process, object);
   if (!sender) return tl::unexpected(sender.error());
   MOBULA_TRY(check_refs(spec_refs));
@@ -67,6 +67,7 @@ Result<void> ObjectDirectory::on_share_pending(ProcessId process, ObjectId objec
   entry.state = State::kPending;
   add_holds(spec_refs, object);
   entry.spec_refs = std::move(spec_refs);
+  entry.spec = std::move(spec);
   return {};
 }
 
@@ -188,6 +189,36 @@ Result<void> ObjectDirectory::on_get(ProcessId process, std::span<const ObjectId
   return {};
 }
 
+Result<void> ObjectDirectory::on_lost(ProcessId process, ObjectId object,
+                                      const wire::StoreLocation& location, Effects& effects) {
+  MOBULA_TRY(live_process(process));
+  MOBULA_TRY(check_refs({&object, 1}));
+  const auto found = entries_.find(object);
+  if (found != entries_.end() && found->second.state == State::kReady) {
+    const auto& at = found->second.value->location;
+    const bool same = at && at->segment == location.segment && at->entry == location.entry &&
+                      at->generation == location.generation;
+    if (same) lose_value(object, found->second, effects);
+  }
+  return on_get(process, {&object, 1}, effects);
+}
+
+Result<void> ObjectDirectory::on_revive(ProcessId process, std::span<const ObjectId> objects,
+                                        Effects& effects) {
+  const Result<Process*> sender = live_process(process);
+  if (!sender) return tl::unexpected(sender.error());
+  MOBULA_TRY(check_refs(objects));
+  for (const ObjectId object : objects) {
+    const auto found = entries_.find(object);
+    // A full entry until it is dropped, also during a sweep (R11).
+    const bool held = found != entries_.end() &&
+                      (found->second.state != State::kNamed || found->second.holds > 0);
+    if (held) add_hold(**sender, object);
+    effects.emplace_back(Revived{process, object, held});
+  }
+  return {};
+}
+
 // ---- checks ------------------------------------------------------------------------------------
 
 Result<ObjectDirectory::Process*> ObjectDirectory::live_process(ProcessId process) {
@@ -289,8 +320,10 @@ void ObjectDirectory::set_value(ObjectId object, Entry& entry, ValuePtr value, E
   drop_holds(entry.spec_refs, object);
   entry.spec_refs.clear();
   entry.spec_refs.shrink_to_fit();
+  entry.spec = nullptr;
   entry.state = State::kReady;
   entry.owed = false;
+  entry.tell_creator = value->rebuild == Rebuild::kByCreator;
   entry.value = std::move(value);
   if (const auto creator = processes_.find(object.creator); creator != processes_.end()) {
     creator->second.owes.erase(object);
@@ -307,10 +340,30 @@ void ObjectDirectory::answer_waiters(ObjectId object, Entry& entry, const char* 
   entry.waiters.clear();
 }
 
+// The entry is pending again. Refs that others read out of the lost value stay held: that the
+// container is alive may be all that protects them over there.
+void ObjectDirectory::lose_value(ObjectId object, Entry& entry, Effects& effects) {
+  const ValuePtr lost = std::exchange(entry.value, nullptr);
+  entry.lost_refs.insert(entry.lost_refs.end(), lost->refs.begin(), lost->refs.end());
+  disown(*lost->location);
+  entry.state = State::kPending;
+  const auto creator = processes_.find(object.creator);
+  if (creator != processes_.end()) creator->second.owes.insert(object);
+  const bool alive = creator != processes_.end() && creator->second.life == Life::kAlive;
+  if (alive && lost->rebuild == Rebuild::kByCreator) {
+    effects.emplace_back(AskRebuild{object.creator, object});
+  } else {
+    entry.owed = true;
+    effects.emplace_back(LostForGood{object, lost->rebuild});
+  }
+}
+
 // Takes value and specification away, and with them the holds on others.
 void ObjectDirectory::forget_contents(ObjectId object, Entry& entry) {
   drop_holds(entry.spec_refs, object);
   entry.spec_refs.clear();
+  entry.spec = nullptr;
+  drop_holds(std::exchange(entry.lost_refs, {}), object);
   if (const ValuePtr value = std::exchange(entry.value, nullptr)) {
     drop_holds(value->refs, object);
     if (value->location) disown(*value->location);
@@ -332,12 +385,20 @@ void ObjectDirectory::drop_entry(ObjectId object, Effects& effects) {
   answer_waiters(object, entry, kNobodyHolds, effects);
   if (const auto creator = processes_.find(object.creator); creator != processes_.end()) {
     creator->second.owes.erase(object);
+    if (entry.tell_creator && creator->second.life == Life::kAlive) {
+      effects.emplace_back(Unwanted{object.creator, object});
+    }
   }
   if (entry.watched) effects.emplace_back(Dropped{object});
   entries_.erase(object);
 }
 
 // ---- counters ----------------------------------------------------------------------------------
+
+bool ObjectDirectory::has_value(ObjectId object) const {
+  const auto found = entries_.find(object);
+  return found != entries_.end() && found->second.state == State::kReady;
+}
 
 uint32_t ObjectDirectory::hold_count(ObjectId object) const {
   const auto found = entries_.find(object);

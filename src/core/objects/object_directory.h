@@ -71,8 +71,8 @@ class ObjectDirectory {
   // ---------------------------
 
   Result<void> on_share(ProcessId process, ObjectId object, ValuePtr value, Effects& effects);
-  Result<void> on_share_pending(ProcessId process, ObjectId object,
-                                std::vector<ObjectId> spec_refs);
+  Result<void> on_share_pending(ProcessId process, ObjectId object, std::vector<ObjectId> spec_refs,
+                                SpecPtr spec = nullptr);
   Result<void> on_claim(ProcessId process, std::span<const ObjectId> objects);
   Result<void> on_release(ProcessId process, std::span<const ObjectId> objects);
   Result<void> on_job_holds(ProcessId process, std::span<const ObjectId> objects);
@@ -85,6 +85,14 @@ class ObjectDirectory {
   Result<void> on_get(ProcessId process, std::span<const ObjectId> objects, Effects& effects);
   Result<void> on_drained(ProcessId process, ProcessId dead, std::span<const CallId> open_calls,
                           Effects& effects);
+  // `process` found no bytes at this location of the object, nor has the store any (the shell has
+  // looked). AskRebuild or LostForGood follows, once for all who find it; then the value as by
+  // on_get(). If the object has another value by now, that is delivered at once.
+  Result<void> on_lost(ProcessId process, ObjectId object, const wire::StoreLocation& location,
+                       Effects& effects);
+  // `process` had released these objects and would hold them again, if they exist. Unlike on_claim()
+  // it needs nothing that protects them. Revived follows for each.
+  Result<void> on_revive(ProcessId process, std::span<const ObjectId> objects, Effects& effects);
 
   // What the shell sees.
   // ----------------------------------------------------------------------------
@@ -117,6 +125,7 @@ class ObjectDirectory {
   size_t early_close_count() const { return early_closes_.size(); }
   size_t process_count() const { return processes_.size(); }
   bool contains(ObjectId object) const { return entries_.contains(object); }
+  bool has_value(ObjectId object) const;
   // Holds of every kind; 0 for an unknown object.
   uint32_t hold_count(ObjectId object) const;
   size_t holds_of(ProcessId process) const;
@@ -128,13 +137,16 @@ class ObjectDirectory {
   enum class State { kNamed, kPending, kReady };
   struct Entry {
     State state = State::kNamed;
-    bool owed = false;     // OwedReady was said.
-    bool watched = false;  // Dropped is to be said.
+    bool owed = false;          // OwedReady or LostForGood was said.
+    bool watched = false;       // Dropped is to be said.
+    bool tell_creator = false;  // Unwanted is to be said.
     uint32_t holds = 0;
     uint64_t since = 0;  // Of its last Candidate.
     ValuePtr value;
     std::vector<ObjectId> spec_refs;
-    std::vector<ProcessId> waiters;  // In order of asking.
+    SpecPtr spec;                     // While pending.
+    std::vector<ObjectId> lost_refs;  // Of values that were lost: who read them relies on us (R6).
+    std::vector<ProcessId> waiters;   // In order of asking.
   };
   enum class Life { kAlive, kDead };  // Dead: peers have yet to answer DRAINED.
   struct Process {
@@ -193,6 +205,7 @@ class ObjectDirectory {
   void disown(const wire::StoreLocation& location);
   void set_value(ObjectId object, Entry& entry, ValuePtr value, Effects& effects);
   void answer_waiters(ObjectId object, Entry& entry, const char* error, Effects& effects);
+  void lose_value(ObjectId object, Entry& entry, Effects& effects);
   void forget_contents(ObjectId object, Entry& entry);
   void drop_parcel(std::map<ParcelKey, Parcel>::iterator parcel);
   void drop_entry(ObjectId object, Effects& effects);

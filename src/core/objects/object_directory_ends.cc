@@ -144,7 +144,7 @@ void ObjectDirectory::bury(ProcessId process, Effects& effects) {
     Entry& entry = entries_.at(object);
     if (entry.state == State::kPending) {
       entry.owed = true;
-      effects.emplace_back(OwedReady{object, process});
+      effects.emplace_back(OwedReady{object, process, dead.job, entry.spec});
     } else {
       answer_waiters(object, entry, "the process that made the object died before it shared it",
                      effects);
@@ -216,6 +216,9 @@ ObjectSet ObjectDirectory::reached_from_outside(const std::vector<ObjectId>& obj
     for (const ObjectId inside : entry.spec_refs) {
       if (inside != object) visit(inside);
     }
+    for (const ObjectId inside : entry.lost_refs) {
+      if (inside != object) visit(inside);
+    }
     if (entry.value == nullptr) return;
     for (const ObjectId inside : entry.value->refs) {
       if (inside != object) visit(inside);
@@ -265,6 +268,7 @@ void ObjectDirectory::check_invariants() const {
     MOBULA_CHECK(entry.state != State::kReady || entry.waiters.empty());
     MOBULA_CHECK(entry.holds > 0 || entry.since > 0);  // Held, or about to go.
     count(entry.spec_refs, object);
+    count(entry.lost_refs, object);
     if (entry.value != nullptr) {
       count(entry.value->refs, object);
       if (entry.value->location) own(*entry.value->location);

@@ -345,6 +345,104 @@ TEST_F(Directory, a_dead_creators_pending_object_is_finished) {
   EXPECT_EQ(directory.settle_estate(z, error, effects).error().code, ErrorCode::kNotFound);
 }
 
+// ---- loss
+
+ValuePtr rebuildable(std::vector<ObjectId> refs, wire::StoreLocation location) {
+  auto value = std::make_shared<ObjectValue>(*value_of(std::move(refs), location));
+  value->rebuild = Rebuild::kByCreator;
+  return value;
+}
+
+TEST_F(Directory, a_lost_value_is_asked_of_its_creator_once_and_given_to_all) {
+  share(x, rebuildable({}, extent(1, 0)));
+  EXPECT_EQ(take<AdoptExtent>(effects).size(), 1);
+  claim(q, x);
+  EXPECT_TRUE(directory.on_lost(q, x, extent(1, 0), effects));
+  EXPECT_TRUE(directory.on_lost(r, x, extent(1, 0), effects));
+  const auto asked = take<AskRebuild>(effects);
+  ASSERT_EQ(asked.size(), 1);
+  EXPECT_EQ(asked[0].creator, p);
+  expect_no_more();
+  EXPECT_TRUE(directory.on_ready(p, x, rebuildable({}, extent(1, 5)), effects));
+  EXPECT_EQ(take<DeliverValue>(effects).size(), 2);
+  pass();
+  EXPECT_EQ(take<FreeExtent>(effects).size(), 1);  // The lost one's.
+}
+
+TEST_F(Directory, a_loss_of_an_old_value_is_answered_with_the_new_one) {
+  share(x, rebuildable({}, extent(1, 5)));
+  EXPECT_TRUE(directory.on_lost(q, x, extent(1, 0), effects));
+  const auto values = take<DeliverValue>(effects);
+  ASSERT_EQ(values.size(), 1);
+  EXPECT_EQ(values[0].value->location->entry, 5);
+  EXPECT_TRUE(take<AskRebuild>(effects).empty());
+}
+
+TEST_F(Directory, what_cannot_be_made_again_is_lost_for_good) {
+  share(x, value_of({}, extent(1, 0)));
+  EXPECT_TRUE(directory.on_lost(q, x, extent(1, 0), effects));
+  const auto lost = take<LostForGood>(effects);
+  ASSERT_EQ(lost.size(), 1);
+  EXPECT_EQ(lost[0].why, Rebuild::kNever);
+  EXPECT_TRUE(directory.settle_estate(x, value_of(), effects));
+  EXPECT_EQ(take<DeliverValue>(effects).size(), 1);
+}
+
+TEST_F(Directory, refs_read_from_a_lost_value_stay_held) {
+  share(y);
+  share(x, rebuildable({y}, extent(1, 0)));
+  EXPECT_TRUE(directory.on_lost(q, x, extent(1, 0), effects));
+  release(p, y);
+  pass();
+  EXPECT_TRUE(directory.contains(y));
+  EXPECT_TRUE(directory.on_ready(p, x, rebuildable({}, extent(1, 5)), effects));
+  release(p, x);
+  pass();
+  pass();
+  EXPECT_FALSE(directory.contains(y));
+}
+
+TEST_F(Directory, the_creator_is_told_when_nobody_wants_what_it_could_make_again) {
+  share(x, rebuildable({}, extent(1, 0)));
+  share(y, value_of({}, extent(1, 1)));
+  release(p, x);
+  release(p, y);
+  pass();
+  const auto unwanted = take<Unwanted>(effects);
+  ASSERT_EQ(unwanted.size(), 1);
+  EXPECT_EQ(unwanted[0].object, x);
+}
+
+TEST_F(Directory, a_released_object_is_held_again_while_it_exists) {
+  share(x);
+  claim(q, x);
+  release(p, x);
+  EXPECT_TRUE(directory.on_revive(p, {&x, 1}, effects));
+  release(q, x);
+  pass();
+  EXPECT_TRUE(directory.contains(x));
+  release(p, x);
+  pass();
+  EXPECT_TRUE(directory.on_revive(p, {&x, 1}, effects));
+  const auto revived = take<Revived>(effects);
+  ASSERT_EQ(revived.size(), 2);
+  EXPECT_TRUE(revived[0].held);
+  EXPECT_FALSE(revived[1].held);
+}
+
+TEST_F(Directory, a_dead_creators_task_goes_with_its_estate) {
+  const auto spec = std::make_shared<std::vector<std::byte>>(3);
+  EXPECT_TRUE(directory.on_share_pending(p, x, {}, spec));
+  claim(q, x);
+  directory.on_process_died(p, effects);
+  drained(q, p);
+  drained(r, p);
+  const auto owed = take<OwedReady>(effects);
+  ASSERT_EQ(owed.size(), 1);
+  EXPECT_EQ(owed[0].spec, spec);
+  EXPECT_EQ(owed[0].job, kJob);
+}
+
 TEST_F(Directory, self_reference_leaks_until_job_end) {
   // A value does not hold its own id, but two can hold each other.
   share_pending(y);

@@ -24,6 +24,7 @@ struct Totals {
   int extents = 0;
   int estates = 0;
   int claims = 0;
+  uint64_t steps = 0;
 };
 
 Totals run_many(OwnershipWorld::Options options, int runs) {
@@ -43,6 +44,7 @@ Totals run_many(OwnershipWorld::Options options, int runs) {
     totals.extents += world.seen().extents_freed;
     totals.estates += world.seen().estates;
     totals.claims += world.seen().claims;
+    totals.steps += world.seen().steps;
   }
   return totals;
 }
@@ -64,6 +66,14 @@ TEST(OwnershipRandom, nor_when_processes_crash) {
 
 TEST(OwnershipRandom, cycles_go_with_the_job) {
   run_many({.processes = 3, .steps = 500, .crashes_max = 1, .cycles = true}, 150);
+}
+
+// Few long lives with many crashes: 1,000,000 steps by all runs of this file together.
+TEST(OwnershipRandom, a_million_steps) {
+  uint64_t steps = 0;
+  steps += run_many({.processes = 6, .steps = 4000, .crashes_max = 5, .refs_max = 12}, 60).steps;
+  steps += run_many({.crashes_max = 1}, 300).steps;
+  EXPECT_GT(steps, 500'000);
 }
 
 // Each rule off in turn: if the checks above could not fail, these would.
@@ -100,6 +110,13 @@ TEST(OwnershipFaults, parcels_of_unpublished_results_are_found) {
 }
 TEST(OwnershipFaults, a_container_shared_without_its_content_is_found) {
   expect_found(Fault::kContentNotShared, 0);
+}
+TEST(OwnershipFaults, a_forgotten_ready_is_found) { expect_found(Fault::kReadyForgotten, 0); }
+TEST(OwnershipFaults, a_frame_that_overtakes_its_records_is_found) {
+  expect_found(Fault::kFrameBeforeRecords, 1);
+}
+TEST(OwnershipFaults, an_uplink_that_is_not_read_before_death_is_found) {
+  expect_found(Fault::kUplinkNotRead, 1);
 }
 TEST(OwnershipFaults, a_forgotten_estate_is_found) { expect_found(Fault::kEstateForgotten, 1); }
 

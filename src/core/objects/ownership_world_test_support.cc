@@ -339,7 +339,8 @@ void OwnershipWorld::complete(int p, CallId call, const ValuePtr& value,
   processes_[p].sent.erase(call);
   // The call itself has a count of its result until here.
   keep_value(p, processes_[p].objects.at(sent.result), value);
-  if (sent.result_shared) send(p, ReadyRecord{sent.result, value});
+  const bool forgotten = options_.fault == Fault::kReadyForgotten;
+  if (sent.result_shared && !forgotten) send(p, ReadyRecord{sent.result, value});
   UplinkRecords records;
   if (parcel) {
     const ParcelPart part{sent.result, value->refs, sent.result_shared};
@@ -400,6 +401,10 @@ void OwnershipWorld::on_peer_died(int p, int dead) {
 bool OwnershipWorld::publish(int p) {
   Process& process = processes_[p];
   if (process.out.empty()) return false;
+  const bool hasty = options_.fault == Fault::kFrameBeforeRecords && process.out.size() > 1 &&
+                     std::holds_alternative<Record>(process.out[0]) &&
+                     std::holds_alternative<ToRing>(process.out[1]);
+  if (hasty) std::swap(process.out[0], process.out[1]);
   Publication next = std::move(process.out.front());
   process.out.pop_front();
   if (Record* record = std::get_if<Record>(&next)) {
@@ -509,6 +514,7 @@ void OwnershipWorld::read_record(int p) {
 }
 
 void OwnershipWorld::notice_death(int p) {
+  if (options_.fault == Fault::kUplinkNotRead) processes_[p].uplink.clear();
   while (!processes_[p].uplink.empty()) read_record(p);
   processes_[p].noticed = true;
   unread_.erase(p);
@@ -612,6 +618,7 @@ bool OwnershipWorld::waking_step(int p, Mode mode) {
 }
 
 bool OwnershipWorld::any_step(Mode mode) {
+  seen_.steps++;
   if (mode == Mode::kPlay && crashes_left_ > 0 && pick(100) == 0) {
     const int p = static_cast<int>(pick(processes_.size()));
     // Preferably in the middle of something.

@@ -33,6 +33,9 @@ enum class Fault {
   kAllParcelsListed,      // R18: parcels of unpublished results stay.
   kContentNotShared,      // R2: SHARE of a container alone.
   kEstateForgotten,       // R19.
+  kReadyForgotten,        // R9.
+  kFrameBeforeRecords,    // R3: a frame overtakes the record before it.
+  kUplinkNotRead,         // R18: what a dead process had published is thrown away.
 };
 
 class OwnershipWorld {
@@ -62,6 +65,7 @@ class OwnershipWorld {
     int extents_freed = 0;
     int estates = 0;
     int claims = 0;
+    uint64_t steps = 0;
   };
   const Seen& seen() const { return seen_; }
 

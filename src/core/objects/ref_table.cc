@@ -106,14 +106,25 @@ void RefTable::before_send(std::span<const ObjectId> refs, UplinkRecords& record
   }
 }
 
+void RefTable::on_value_lost(ObjectId object, UplinkRecords& records) {
+  end_part(object, records);
+  end_guard(ContainerGuard{object}, records);
+}
+
+void RefTable::on_revived(ObjectId object) { refs_[object].held = true; }
+
+void RefTable::end_part(ObjectId object, UplinkRecords& records) {
+  const auto part = part_of_.find(object);
+  if (part == part_of_.end()) return;
+  const ParcelKey key = part->second;
+  part_of_.erase(part);
+  end_guard(PartGuard{object}, records);
+  parcels_[key]--;
+  close_if_done(key, records);
+}
+
 void RefTable::on_count_zero(ObjectId object, UplinkRecords& records) {
-  if (const auto part = part_of_.find(object); part != part_of_.end()) {
-    const ParcelKey key = part->second;
-    part_of_.erase(part);
-    end_guard(PartGuard{object}, records);
-    parcels_[key]--;
-    close_if_done(key, records);
-  }
+  end_part(object, records);
   end_guard(ContainerGuard{object}, records);
   const auto found = refs_.find(object);
   if (found == refs_.end()) return;

@@ -111,6 +111,12 @@ class RefTable {
   // Refs of a frame that is about to be sent: claims those that only a guard protects (R4).
   void before_send(std::span<const ObjectId> refs, UplinkRecords& records);
 
+  // The value of `object` is lost; the object is not. What its guard protected is claimed where it is
+  // alive, and its parcel, if it had one, is closed. Drop the counts that the value held before.
+  void on_value_lost(ObjectId object, UplinkRecords& records);
+  // The daemon says that this process holds the object again, which it had released.
+  void on_revived(ObjectId object);
+
   // Ends. -----------------------------------------------------------------------------------------
 
   // Nothing here refers to this object any more. For every object, private results included.
@@ -154,6 +160,7 @@ class RefTable {
 
   void open_guard(const Guard& guard, std::span<const ObjectId> refs);
   void end_guard(const Guard& guard, UplinkRecords& records);
+  void end_part(ObjectId object, UplinkRecords& records);
   void claim(ObjectId object, UplinkRecords& records);
   void close_if_done(const ParcelKey& key, UplinkRecords& records);
 

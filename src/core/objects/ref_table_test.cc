@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <set>
 
 namespace mobula::objects {
@@ -177,6 +178,33 @@ TEST_F(Refs, what_was_read_from_a_container_is_claimed_when_the_container_goes) 
   alive = {x};
   table.on_count_zero(y, records);
   EXPECT_EQ(said(), "claim x; release y; ");
+}
+
+TEST_F(Refs, a_lost_value_ends_its_guard_and_its_parcel_but_not_the_hold) {
+  alive = {result, x, y};
+  const std::vector inside{x};
+  table.on_parcel(kPeer, kCall, std::array{ParcelPart{result, inside, false}}, records);
+  EXPECT_EQ(said(), "");
+  table.on_value_lost(result, records);
+  EXPECT_EQ(said(), "claim x; close 5; ");
+  table.on_task(kPeer, kCall, std::vector{y});
+  table.before_send(std::vector{y}, records);
+  table.end_task(kPeer, kCall, records);
+  EXPECT_EQ(said(), "claim y; ");
+  table.on_value_lost(y, records);
+  EXPECT_EQ(said(), "");
+  EXPECT_EQ(table.state(y), RefTable::State::kHeld);
+}
+
+TEST_F(Refs, a_revived_object_is_held_and_released_again) {
+  alive = {x};
+  table.on_revived(x);
+  table.before_send(std::vector{x}, records);
+  EXPECT_EQ(said(), "");
+  alive = {};
+  table.on_count_zero(x, records);
+  EXPECT_EQ(said(), "release x; ");
+  EXPECT_EQ(table.ref_count(), 0);
 }
 
 TEST_F(Refs, a_peers_death_ends_its_guards_and_lists_its_parcels) {

@@ -1,0 +1,52 @@
+// Node: what its processes take of memory, and who goes when there is too little; whose heir a driver is.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "node/machine.h"
+#include "node/node.h"
+
+namespace mobula::node {
+
+std::vector<memory::Use> Node::memory_uses() {
+  std::vector<memory::Use> uses;
+  for (const auto& [id, session] : sessions_.all()) {
+    if (session->pid == 0 || !session->uplink) continue;  // Not there yet, or gone already.
+    memory::Use& use = uses.emplace_back();
+    use.pid = session->pid;
+    use.bytes = process_memory(session->pid);
+    use.what =
+        fmt::format("{} of job {}", session->is_driver ? "driver" : "worker", number(session->job));
+    if (session->is_driver) continue;
+    use.process = id;
+    const Channels::Started started = channels_.started(id);
+    use.running = started.any;
+    use.retriable = started.retriable;
+    const auto work = leases_.work_of(id);
+    if (!work) continue;
+    use.declared = work->memory_bytes;
+    use.since = work->since;
+  }
+  const int own = ::getpid();
+  memory::Use& daemon = uses.emplace_back();
+  daemon.pid = own;
+  daemon.bytes = process_memory(own);
+  daemon.what = "node daemon";
+  memory::Use& store = uses.emplace_back();
+  store.pid = own;
+  store.bytes = store_.resident_bytes();
+  store.what = "object store";
+  return uses;
+}
+
+void Node::kill_for_memory(const memory::Kill& kill) {
+  workers_.kill(kill.process, kill.text,
+                kill.retry ? wire::fb::OutOfMemory::retry : wire::fb::OutOfMemory::give_up);
+}
+
+ProcessId Node::heir_of(JobId id) const {
+  const auto job = jobs_.find(id);
+  return job == jobs_.end() || job->second.ending ? kDaemonProcess : job->second.driver;
+}
+
+}  // namespace mobula::node

@@ -1,0 +1,132 @@
+"""A worker that takes too much memory is killed before the machine has none left.
+
+The limit is one of the session's own, so that no other process of the machine is in danger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import mobula as ray
+import pytest
+from mobula import exceptions
+
+pytestmark = pytest.mark.mobula_only
+
+_LIMIT = 400 << 20
+
+
+@pytest.fixture
+def session(no_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBULA_MEMORY_LIMIT_BYTES", str(_LIMIT))
+    monkeypatch.setenv("MOBULA_MEMORY_MONITOR_REFRESH_MS", "50")
+    ray.init(num_cpus=2, object_store_memory=128 << 20)
+
+
+def take_memory(megabytes: int, goal: Path | None = None) -> int:
+    """Holds so much until `goal` exists, or killed."""
+    held = []
+    for _ in range(megabytes):
+        held.append(bytearray(b"x" * (1 << 20)))
+        time.sleep(0.001)
+    while goal is not None and not goal.exists():
+        time.sleep(0.01)
+    return len(held)
+
+
+def test_a_task_that_takes_all_memory_fails_with_who_used_what(session: None) -> None:
+    too_much = ray.remote(take_memory)
+    with pytest.raises(exceptions.OutOfMemoryError) as info:
+        ray.get(too_much.remote(2000), timeout=60)
+    text = str(info.value)
+    assert "memory ran out" in text
+    assert "of 400.0 MiB of this session" in text
+    assert "(killed)" in text
+    assert "driver of job 1" in text
+    assert "only one at work" in text
+
+
+def test_a_task_without_retries_is_not_tried_again(session: None, tmp_path: Path) -> None:
+    @ray.remote(max_retries=0)
+    def once(folder: Path) -> int:
+        with open(folder / "runs", "a") as file:
+            file.write("x")
+        return take_memory(2000)
+
+    with pytest.raises(exceptions.OutOfMemoryError):
+        ray.get(once.remote(tmp_path), timeout=60)
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_the_newest_is_killed_and_tried_again_when_there_is_memory(
+    session: None, tmp_path: Path
+) -> None:
+    goal = tmp_path / "go on"
+
+    @ray.remote
+    def old(goal: Path, started: Path) -> int:
+        started.touch()
+        return take_memory(150, goal)
+
+    @ray.remote
+    def new(goal: Path, folder: Path) -> int:
+        with open(folder / "runs", "a") as file:
+            file.write("x")
+            first = file.tell() == 1
+        if first:
+            goal_soon = folder / "never"
+            return take_memory(400, goal_soon)
+        goal.touch()
+        return take_memory(10)
+
+    first = old.remote(goal, tmp_path / "started")
+    _wait_for(lambda: (tmp_path / "started").exists())
+    second = new.remote(goal, tmp_path)
+    assert ray.get([first, second], timeout=90) == [150, 10]
+    assert (tmp_path / "runs").read_text() == "xx"
+
+
+def test_who_declared_less_than_it_takes_goes_first(session: None, tmp_path: Path) -> None:
+    goal = tmp_path / "go on"
+
+    @ray.remote(memory=50 << 20)
+    def liar(goal: Path, started: Path) -> int:
+        with open(started, "a") as file:
+            file.write("x")
+            first = file.tell() == 1
+        return take_memory(180 if first else 1, goal if first else None)
+
+    @ray.remote(memory=300 << 20)
+    def honest(goal: Path) -> int:
+        return take_memory(200, goal)
+
+    first = liar.remote(goal, tmp_path / "started")
+    _wait_for(lambda: (tmp_path / "started").exists())
+    second = honest.remote(goal)
+    assert ray.get(first, timeout=60) == 1  # The second time.
+    goal.touch()
+    assert ray.get(second, timeout=60) == 200
+    assert (tmp_path / "started").read_text() == "xx"
+
+
+def test_it_can_be_turned_off(no_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOBULA_MEMORY_LIMIT_BYTES", str(_LIMIT))
+    monkeypatch.setenv("MOBULA_MEMORY_MONITOR_REFRESH_MS", "0")
+    ray.init(num_cpus=1, object_store_memory=128 << 20)
+    assert ray.get(ray.remote(take_memory).remote(450)) == 450
+
+
+def test_the_kernel_would_take_workers_before_the_daemon(session: None) -> None:
+    @ray.remote
+    def score() -> int:
+        return int(Path("/proc/self/oom_score_adj").read_text())
+
+    assert ray.get(score.remote()) == 1000
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    import leftovers
+
+    leftovers.wait_until(condition, "the task has started")
