@@ -37,6 +37,7 @@ class NodeOptions:
     object_store_memory: Any = None
     temp_dir: Any = None
     metrics_port: Any = None
+    object_spilling_directory: str | None = None  # Checked.
 
 
 def opening(address: str | None, options: NodeOptions) -> Callable[[], Opened]:
@@ -92,7 +93,7 @@ def _refuse_node_options(options: NodeOptions) -> None:
     refusal = "When connecting to an existing cluster, {} must not be provided."
     if options.num_cpus is not None or options.num_gpus is not None:
         raise ValueError(refusal.format("num_cpus and num_gpus"))
-    for name in ("resources", "object_store_memory", "labels"):
+    for name in ("resources", "object_store_memory", "labels", "object_spilling_directory"):
         if getattr(options, name) is not None:
             raise ValueError(refusal.format(name))
 
@@ -112,6 +113,7 @@ def _starting(options: NodeOptions) -> Callable[[], Opened]:
             labels=labels,
             temp_dir=options.temp_dir,
             metrics_port=port,
+            object_spilling_directory=options.object_spilling_directory,
         )
         return daemon, labels, ""
 

@@ -23,6 +23,7 @@ struct NodeOptions {
   std::string session_link;       // A name of the directory, ours to remove, too. May be empty.
   // On loopback, for Prometheus; 0: one that is free, -1: none.
   int metrics_port = 0;
+  std::string spill_directory;  // Where objects are spilled to; empty: in the session's folder.
   std::string log_level = "info";
   std::string version;
 
