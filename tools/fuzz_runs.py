@@ -63,7 +63,8 @@ def keep(program: Path) -> None:
     shutil.rmtree(merged, ignore_errors=True)
     merged.mkdir()
     grown = program.with_suffix(".corpus")
-    command = [program, "-merge=1", f"-max_len={INPUT_BYTES_MAX}", merged, committed, grown]
+    folders = [str(folder) for folder in (merged, committed, grown)]
+    command = [str(program), "-merge=1", f"-max_len={INPUT_BYTES_MAX}", *folders]
     subprocess.run(command, check=True, capture_output=True)
     shutil.rmtree(committed)
     shutil.copytree(merged, committed)

@@ -89,6 +89,9 @@ SYSTEM_ERROR_ACTOR_DIED: int
 SYSTEM_ERROR_ACTOR_UNAVAILABLE: int
 SYSTEM_ERROR_ACTOR_UNSCHEDULABLE: int
 SYSTEM_ERROR_TASK_TIMEOUT: int
+SYSTEM_ERROR_REBUILD_FAILED: int
+SYSTEM_ERROR_REBUILD_MAX_ATTEMPTS: int
+SYSTEM_ERROR_REBUILD_LINEAGE_EVICTED: int
 SYSTEM_ERROR_INTERNAL: int
 
 # ---- session ---------------------------------------------------------------------------------
@@ -105,6 +108,7 @@ class ConnectOptions(TypedDict, total=False):
     job_namespace: str
     runtime_environment: tuple[str, int, bool] | None  # of the job, that is to be prepared
     infeasible_is_error: bool  # default False: such tasks wait
+    lineage_bytes_max: int  # of finished tasks that are kept to make lost results again
 
 def connect(fd: int, options: ConnectOptions) -> None:
     """Takes over `fd`, this process's end of the daemon's socket, also when it fails. Waits for the
@@ -266,6 +270,12 @@ def next_log_lines() -> list[tuple[int, str, bool, str]] | None:
 
 def debug_state() -> str:
     """Objects, tasks and channels known to this process, for tests. "" without a session."""
+
+def _has_value(node: int, creator: int, index: int) -> bool:
+    """Is there a value of the object with this id, here or on the node? For tests."""
+
+def _location(ref: ObjectRef[Any], /) -> tuple[int, int, int, int, int] | None:
+    """(segment, entry, generation, offset, size) of a value in the store, else None. For tests."""
 
 # ---- objects ---------------------------------------------------------------------------------
 

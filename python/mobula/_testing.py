@@ -6,7 +6,7 @@ lie; `runtime_state` how much this process knows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobula import _core
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mobula import ObjectRef
 
 
-def object_exists(ref_or_id: ObjectRef | str | bytes) -> bool:
+def object_exists(ref_or_id: ObjectRef[Any] | str | bytes) -> bool:
     """Is a value of this object held here, by this process or by the node, in memory or spilled?
 
     Takes a ref or an id as `ref.hex()` or `ref.binary()` gives it, so that one can ask after the last
@@ -24,7 +24,7 @@ def object_exists(ref_or_id: ObjectRef | str | bytes) -> bool:
     return bool(_core._has_value(node, creator, index))
 
 
-def object_location(ref: ObjectRef) -> tuple[int, int, int, int, int] | None:
+def object_location(ref: ObjectRef[Any]) -> tuple[int, int, int, int, int] | None:
     """(segment, entry, generation, offset, size) of the bytes in the object store; None for a value
     that is not there."""
     location: tuple[int, int, int, int, int] | None = _core._location(ref)
@@ -37,7 +37,7 @@ def runtime_state() -> dict[str, int]:
     return {name: int(value) for name, _, value in words}
 
 
-def _id_of(ref_or_id: ObjectRef | str | bytes) -> tuple[int, int, int]:
+def _id_of(ref_or_id: ObjectRef[Any] | str | bytes) -> tuple[int, int, int]:
     if isinstance(ref_or_id, _core.ObjectRef):
         data = ref_or_id.binary()
     elif isinstance(ref_or_id, str):

@@ -59,7 +59,7 @@ class RuntimeContext:
             return None
         function = task["function"]
         module = getattr(function, "__module__", None)
-        code = getattr(inspect.unwrap(function), "__code__", None)
+        code = getattr(inspect.unwrap(function), "__code__", None) if function else None
         if module == "__main__" and code is not None:
             module = os.path.basename(code.co_filename).partition(".")[0]
         name = getattr(function, "__name__", task["function_name"])

@@ -142,6 +142,10 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
        .granted_to_actor = [this](const auto& grant) { return actors_.on_granted(grant); },
        .before_channel = [this](ProcessId one,
                                 ProcessId other) { return objects_.before_channel(one, other); }});
+  connect_actors();
+}
+
+void Node::connect_actors() {
   actors_.set_callbacks(
       {.kill = [this](ProcessId worker,
                       const std::string& reason) { workers_.kill(worker, reason); },

@@ -109,8 +109,7 @@ Result<bool> ObjectShell::on_record(const Session& session, const wire::fb::ToDa
 void ObjectShell::on_find(ProcessId process, const wire::fb::FindObject& record) {
   const bool found = directory_.has_value(wire::from_wire(*record.object()));
   sessions_.send(process, [&](wire::Builder& builder) {
-    const auto text = builder.CreateString(found ? "here" : "");
-    return wire::fb::CreateAnswer(builder, record.request(), 0, 0, 0, text, true);
+    return wire::fb::CreateAnswer(builder, record.request(), 0, 0, 0, 0, 0, true, found);
   });
 }
 

@@ -65,6 +65,7 @@ class StoreShell {
   size_t segment_count() const { return segments_.size(); }
 
  private:
+  bool is_damaged(const wire::StoreLocation& value) const;
   struct Segment {
     std::shared_ptr<shm::Fd> fd;
     shm::Mapping table;

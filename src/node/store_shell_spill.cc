@@ -34,6 +34,11 @@ Result<void> StoreShell::look_up(const Session& session, const wire::fb::StoredL
   store::SpillEffects spill;
   Result<void> result;
   for (const wire::StoreLocation& value : wire::read_locations(record.values())) {
+    if (is_damaged(value)) {
+      spill.emplace_back(store::TellNoPlace{session.id, value, store::RestoreProblem::kLost,
+                                            "its place in memory was overwritten"});
+      continue;
+    }
     result = spiller_.restore(session.id, value, monotonic_now(), spill);
     if (!result) break;
   }
@@ -43,7 +48,19 @@ Result<void> StoreShell::look_up(const Session& session, const wire::fb::StoredL
 
 bool StoreShell::has_bytes(const wire::StoreLocation& location) const {
   const auto seen = spiller_.look(location);
-  return seen && seen->where != store::Spiller::Seen::Where::kLost;
+  return seen && seen->where != store::Spiller::Seen::Where::kLost && !is_damaged(location);
+}
+
+// It should be in memory, and the segment's index, which its writer can write, says that it is not.
+bool StoreShell::is_damaged(const wire::StoreLocation& value) const {
+  const auto seen = spiller_.look(value);
+  if (!seen || !seen->place || seen->where != store::Spiller::Seen::Where::kMemory) return false;
+  const wire::StoreLocation& place = *seen->place;
+  const bool evicting = std::ranges::any_of(evicting_, [&](const store::TryEvict& evict) {
+    return evict.location.segment == place.segment && evict.location.entry == place.entry;
+  });
+  const auto found = segments_.find(place.segment);
+  return !evicting && (found == segments_.end() || !found->second.view.is_sealed(place));
 }
 
 void StoreShell::step() {

@@ -66,6 +66,7 @@ std::vector<std::byte> RuntimeImpl::spec_of(const Task& task) const {
   const bool large = function.pickled.size() + task.arguments.size() > kSpecBytesMax;
   if (options_.is_driver || task.stream || task.calls != nullptr || large) return {};
   const ShapeKey& shape = shapes_.at(task.shape - 1);
+  if (shape.environment != RuntimeEnvironment{}) return {};  // The driver runs it in the job's own.
   const std::string resources = resources_text(shape.resources);
   wire::TaskSpecHeader header{};
   header.first_return = task.first_return;
@@ -118,11 +119,12 @@ void RuntimeImpl::on_adopt(const wire::fb::Adopt& message) {
 uint32_t RuntimeImpl::adopted_shape(const wire::TaskSpecView& spec) {
   const auto resources = read_resources(spec.resources);
   if (!resources) return 0;
-  const auto request = std::ranges::find(requests_, *resources);
+  const std::pair wanted(*resources, RuntimeEnvironment{});
+  const auto request = std::ranges::find(requests_, wanted);
   Submission submission;
   submission.shape = static_cast<uint32_t>(request - requests_.begin() + 1);
   submission.priority = spec.header.priority;
-  if (request == requests_.end()) requests_.push_back(*resources);
+  if (request == requests_.end()) requests_.push_back(wanted);
   return shape_for(submission);
 }
 

@@ -61,7 +61,7 @@ void RuntimeImpl::on_answer(const wire::fb::Answer& message, std::vector<shm::Fd
     question.daemon.memory = std::move(fds[state->descriptor()]);
     question.daemon.bytes = state->bytes();
   }
-  question.text += text_of(message.text());
+  question.found = message.found();
   if (!message.last()) return;
   question.done = true;
   answered_.notify_all();
@@ -149,7 +149,7 @@ Result<bool> RuntimeImpl::has_value(ObjectId id, Gate& gate) {
   });
   ring_daemon_later();
   MOBULA_TRY(wait_for_answer(request, question, lock, gate, ErrorCode::kUnavailable));
-  return !question.text.empty();
+  return question.found;
 }
 
 std::optional<wire::StoreLocation> RuntimeImpl::location(const Object& object) {

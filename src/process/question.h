@@ -40,7 +40,7 @@ struct Question {
   };
   std::vector<Contents> live;
   Contents daemon;
-  std::string text;
+  bool found = false;  // Of FindObject.
   // The daemon's reason to refuse, if it is a special one; how long it may take.
   std::optional<ErrorCode> refused;
   Duration patience = std::chrono::seconds(60);

@@ -4,23 +4,20 @@
 //
 // It touches no process and no socket. What the shell does:
 //
-//   a driver registers      id = new_process(); add_driver(id, job), before its first record is
-//   read a worker registers      worker_ready(its id from StartWorker) a process's record
-//   define_shape, set_target, lease_returned, process_blocked / unblocked.
-//                           An error means that record is void: log it. kNotFound of a lease is no
-//                           fault of the process: its worker may have died while the record was
-//                           under way.
-//   an environment is prepared    environment_ready, or environment_failed, after PrepareEnvironment
+//   a driver registers      id = new_process(); add_driver(id, job), before its first record is read
+//   a worker registers      worker_ready(its id from StartWorker)
+//   a process's record      define_shape, set_target, lease_returned, process_blocked / unblocked.
+//                           An error: that record is void. Its worker may have died meanwhile.
+//   an environment          environment_ready, or environment_failed, after PrepareEnvironment
 //   a process is gone       process_exited(id), drivers and workers, after its uplink was drained
 //   an actor                is an owner with one lease: add_actor, actor_made, actor_over
-//   a job ends              job_ended(job): its driver left or died. Before or after
-//   process_exited. after every batch of these, and at next_deadline():
+//   a job ends              job_ended(job): its driver left or died. Before or after process_exited.
+//   after every batch of these, and at next_deadline():
 //                           schedule(now, effects), then carry the effects out in their order.
 //
 // Effects come out of schedule() only. Events between two calls of it may come in any order.
 //
-// A lease:   granted ──owner returns it──► over.   Reclaimed is not a state: only a wish, sent
-// again
+// A lease:   granted ──owner returns it──► over.   Reclaimed is not a state: only a wish, sent again
 //            at most after its owner got it back. If the worker exits, or the owner does (then the
 //            worker is stopped), the lease is over when the worker's exit is reported: until then
 //            its resources are taken. The owner learns it from the news that the worker died.
@@ -35,8 +32,7 @@
 // - Who waits gets a ReclaimLease sent to those of its job with a lower priority; to those who hold
 //   more than they would after giving one up; or, if it holds nothing at all, to anyone who has had
 //   the lease for `slice`. A priority means nothing to other jobs.
-// - Blocked workers give their CPUs back (not GPUs, nor anything else). Running plus blocked leases
-// of
+// - Blocked workers give their CPUs back (not GPUs, nor anything else). Running plus blocked leases of
 //   a (job, resources, depth) are capped (caps.h); the cap rises while nothing moves.
 //
 // Threads: none. Owned and called by the node loop only.

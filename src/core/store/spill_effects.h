@@ -92,7 +92,7 @@ struct WriteOutcome {
 };
 struct ReadOutcome {
   bool ok = false;
-  std::string why;                // If not: the bytes are lost.
+  std::string why;                 // If not: the bytes are lost.
   wire::StoreLocation place = {};  // Where it was to be read to.
 };
 

@@ -250,8 +250,8 @@ void Spiller::on_written(SpillFileId file, const WriteOutcome& outcome, Instant 
   }
 }
 
-void Spiller::on_read(const ValueName& name, const ReadOutcome& outcome, Instant now, Effects& effects,
-               SpillEffects& spill) {
+void Spiller::on_read(const ValueName& name, const ReadOutcome& outcome, Instant now,
+                      Effects& effects, SpillEffects& spill) {
   const auto found = values_.find(name);
   MOBULA_CHECK(found != values_.end() && found->second.state == State::kReading);
   Value& value = found->second;

@@ -225,14 +225,17 @@ std::vector<WorkerPool::Description> WorkerPool::describe() const {
   std::vector<Description> list;
   list.reserve(workers_.size());
   for (const auto& [id, worker] : workers_) {
-    list.push_back({id, worker.job, shown(worker.state), worker.since});
+    list.push_back({id, worker.environment.job, shown(worker.state), worker.since});
   }
   return list;
 }
 
 uint32_t WorkerPool::start_failures(JobId job) const {
-  const auto found = jobs_.find(job);
-  return found == jobs_.end() ? 0 : found->second.failures;
+  uint32_t most = 0;
+  for (const auto& [key, environment] : environments_) {
+    if (key.job == job) most = std::max(most, environment.failures);
+  }
+  return most;
 }
 
 bool WorkerPool::holds_lease(ProcessId id) const {

@@ -139,6 +139,7 @@ class WorkerPool {
     Instant since{0};  // Of the start, or of the begin of idleness.
   };
   std::vector<Description> describe() const;
+  // In a row, in the environment of the job where there were most.
   uint32_t start_failures(JobId job) const;
 
   // Aborts if the books do not balance. O(workers); for tests and the simulator.
