@@ -36,6 +36,7 @@ class NodeOptions:
     labels: Any = None
     object_store_memory: Any = None
     temp_dir: Any = None
+    object_spilling_directory: str | None = None  # Checked.
 
 
 def opening(address: str | None, options: NodeOptions) -> Callable[[], Opened]:
@@ -91,7 +92,7 @@ def _refuse_node_options(options: NodeOptions) -> None:
     refusal = "When connecting to an existing cluster, {} must not be provided."
     if options.num_cpus is not None or options.num_gpus is not None:
         raise ValueError(refusal.format("num_cpus and num_gpus"))
-    for name in ("resources", "object_store_memory", "labels"):
+    for name in ("resources", "object_store_memory", "labels", "object_spilling_directory"):
         if getattr(options, name) is not None:
             raise ValueError(refusal.format(name))
 
@@ -109,6 +110,7 @@ def _starting(options: NodeOptions) -> Callable[[], Opened]:
             object_store_memory=capacity,
             labels=labels,
             temp_dir=options.temp_dir,
+            object_spilling_directory=options.object_spilling_directory,
         )
         return daemon, labels, ""
 

@@ -134,13 +134,15 @@ def start_private_daemon(
     labels: Mapping[str, str] | None = None,
     temp_dir: str | os.PathLike[str] | None = None,
     log_level: str | None = None,
+    object_spilling_directory: str | None = None,
 ) -> PrivateDaemon:
     """Starts a daemon for this process. Its welcome, or its refusal, comes over the socket.
 
     resources: amounts by name. object_store_memory: bytes. labels: of the node. temp_dir: where the
     session directory is made; $XDG_RUNTIME_DIR or the system's folder for temporary files by default.
-    log_level: debug, info, warning or error; $MOBULA_LOG_LEVEL or info by default. ConnectionError: it
-    could not be started.
+    log_level: debug, info, warning or error; $MOBULA_LOG_LEVEL or info by default.
+    object_spilling_directory: in the session directory by default. ConnectionError: it could not be
+    started.
     """
     _fill_standard_descriptors()
     place = _Place(_sessions_here.PRIVATE, temp_dir)
@@ -151,6 +153,7 @@ def start_private_daemon(
                 [
                     f"--driver-fd={theirs.fileno()}",
                     *_arguments(resources, object_store_memory, labels, log_level),
+                    *_spilling(object_spilling_directory),
                 ],
                 theirs.fileno(),
             )
@@ -168,6 +171,7 @@ def start_standing_daemon(
     labels: Mapping[str, str] | None = None,
     temp_dir: str | os.PathLike[str] | None = None,
     log_level: str | None = None,
+    object_spilling_directory: str | None = None,
 ) -> tuple[_sessions_here.SessionRecord, subprocess.Popen[bytes]]:
     """Starts a daemon that outlives this process, and waits until drivers can join it. Arguments as
     for `start_private_daemon`. AlreadyRunningError: there is one. ConnectionError: it could not be
@@ -186,6 +190,7 @@ def start_standing_daemon(
                 [
                     f"--ready-fd={theirs}",
                     *_arguments(resources, object_store_memory, labels, log_level),
+                    *_spilling(object_spilling_directory),
                 ],
                 theirs,
             )
@@ -306,6 +311,10 @@ def _arguments(
         f"--object-store-memory={int(object_store_memory)}",
         f"--log-level={log_level or os.environ.get('MOBULA_LOG_LEVEL', 'info')}",
     ]
+
+
+def _spilling(directory: str | None) -> list[str]:
+    return [] if directory is None else [f"--object-spilling-directory={directory}"]
 
 
 def _read_line(descriptor: int, seconds: float) -> str:

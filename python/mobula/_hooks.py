@@ -114,6 +114,11 @@ class _Hooks:
 
         return exceptions.ObjectStoreFullError(text)
 
+    def disk_full_error(self, text: str) -> BaseException:
+        from mobula import exceptions
+
+        return exceptions.OutOfDiskError(text)
+
     def disconnected_error(self, text: str) -> BaseException:
         from mobula import exceptions
 

@@ -17,7 +17,7 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from mobula import _address, _core, _environments, _worker_path, exceptions
+from mobula import _address, _core, _environments, _spilling, _worker_path, exceptions
 from mobula import job_config as _job_config
 from mobula._version import __version__
 
@@ -123,7 +123,7 @@ def init(
 
     address: which session; `_address.py` has the rules. None: that of `mobula start`, or a new one.
     num_cpus, num_gpus, resources: what tasks may use; CPUs and GPUs are counted if not given.
-    object_store_memory: bytes; 30 % of the free memory if not given.
+    object_store_memory: bytes; 30 % of the free memory. object_spilling_directory: for what is more.
     log_to_driver: print here what tasks print (default).
     namespace: of named actors.
     runtime_env: what all workers run in, see `mobula.runtime_env.RuntimeEnv`.
@@ -144,7 +144,7 @@ def init(
         if configure_logging:
             _configure_logging(logging_level, logging_format)
         wanted = _address.NodeOptions(
-            num_cpus, num_gpus, resources, labels, object_store_memory, kwargs.get("_temp_dir")
+            num_cpus, num_gpus, resources, labels, object_store_memory, **_places(kwargs)
         )
         open_daemon = _address.opening(address, wanted)
         job = _job_config.of_init(job_config, namespace, runtime_env, logging_config)
@@ -340,6 +340,12 @@ def _check_keywords(keywords: Mapping[str, Any]) -> None:
     temp_dir = keywords.get("_temp_dir")
     if temp_dir is not None and not isinstance(temp_dir, (str, os.PathLike)):
         raise TypeError(f"_temp_dir must be a path, not {temp_dir!r}")
+
+
+def _places(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Folders for the node."""
+    spilling = _spilling.directory_of(keywords)
+    return {"temp_dir": keywords.get("_temp_dir"), "object_spilling_directory": spilling}
 
 
 def _check_namespace(namespace: str | None) -> str:

@@ -13,6 +13,7 @@ namespace mobula {
 // One code per thing the caller can do about it. The text is for people.
 enum class ErrorCode {
   kRetryLater,       // Overloaded or out of memory now. Back off, then retry.
+  kDiskFull,         // No disk is left. Free some of it, then retry.
   kUnavailable,      // The peer or connection is gone. Reconnect or fail over.
   kNotFound,         // The named thing does not exist. Retrying cannot help.
   kInvalidArgument,  // The request is malformed. Retrying cannot help.

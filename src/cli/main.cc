@@ -36,6 +36,9 @@ int main(int argc, char** argv) {
       ->required();
   node->add_option("--session-link", options.session_link,
                    "Another name of that folder; it is removed, too");
+  node->add_option(
+      "--object-spilling-directory", options.spill_directory,
+      "Where objects go that do not fit into memory; in the session's folder if not given");
   node->add_option("--log-level", options.log_level, "debug, info, warning or error");
   options.version = mobula::cli::kVersion;
   CLI11_PARSE(app, argc, argv);

@@ -13,7 +13,7 @@
 #include <set>
 #include <thread>
 
-#include "io/idle_thread.h"
+#include "io/job_thread.h"
 #include "io/signals.h"
 
 namespace mobula::io {
@@ -156,10 +156,10 @@ TEST(Children, the_loop_is_told_of_signals) {
   EXPECT_EQ(std::set<int>(seen.begin(), seen.end()), (std::set<int>{SIGUSR1, SIGCHLD}));
 }
 
-TEST(IdleThread, jobs_go_on_until_they_say_that_they_are_done) {
+TEST(JobThread, jobs_go_on_until_they_say_that_they_are_done) {
   std::atomic<int> steps{0};
   std::atomic<bool> second{false};
-  IdleThread thread;
+  JobThread thread("test", JobPriority::kIdle);
   thread.add([&] { return ++steps < 5; });
   thread.add([&] {
     second.store(true);
@@ -178,10 +178,10 @@ TEST(IdleThread, jobs_go_on_until_they_say_that_they_are_done) {
   EXPECT_EQ(steps.load(), 5);
 }
 
-TEST(IdleThread, the_end_does_not_wait_for_jobs_that_never_end) {
+TEST(JobThread, the_end_does_not_wait_for_jobs_that_never_end) {
   std::atomic<int> steps{0};
   {
-    IdleThread thread;
+    JobThread thread("test", JobPriority::kIdle);
     thread.add([&] {
       ++steps;
       steps.notify_one();

@@ -73,13 +73,16 @@ Result<std::unique_ptr<Node>> Node::open(const NodeOptions& options) {
   MOBULA_TRY(loop);
   auto doorbell = Doorbell::open();
   MOBULA_TRY(doorbell);
-  std::unique_ptr<Node> node(new Node(options, std::move(*loop), std::move(*doorbell)));
+  auto spill = choose_spill_disk(**loop, options.spill_directory, options.session_directory);
+  MOBULA_TRY(spill);
+  std::unique_ptr<Node> node(
+      new Node(options, std::move(*loop), std::move(*doorbell), std::move(*spill)));
   MOBULA_TRY(node->start());
   return node;
 }
 
 Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
-           std::unique_ptr<Doorbell> doorbell)
+           std::unique_ptr<Doorbell> doorbell, SpillChoice spill)
     : options_(options),
       id_(random_node_id()),
       loop_(std::move(loop)),
@@ -87,7 +90,8 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       sessions_(*doorbell_),
       channels_(sessions_),
       cancels_(sessions_, channels_),
-      store_(*loop_, sessions_, options.object_store_bytes),
+      store_(*loop_, sessions_,
+             {options.object_store_bytes, std::move(spill.disk), std::move(spill.why_not)}),
       objects_(sessions_, store_, id_,
                [this](ProcessId process) {
                  loop_->post([this, process] { sessions_.remove(process); });

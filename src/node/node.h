@@ -56,7 +56,7 @@ class Node final : private io::Poller {
   };
 
   Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
-       std::unique_ptr<Doorbell> doorbell);
+       std::unique_ptr<Doorbell> doorbell, SpillChoice spill);
   Result<void> start();
   bool work() override;
   bool prepare_sleep() override;

@@ -21,6 +21,7 @@ struct NodeOptions {
   uint64_t object_store_bytes = 0;
   std::string session_directory;  // Ours to remove at the end.
   std::string session_link;       // A name of the directory, ours to remove, too. May be empty.
+  std::string spill_directory;    // Where objects are spilled to; empty: in the session's folder.
   std::string log_level = "info";
   std::string version;
 

@@ -29,10 +29,21 @@ store::StoreBooks::Options books_options(uint64_t capacity_bytes) {
   return options;
 }
 
+store::Spiller::Options spiller_options(bool enabled) {
+  store::Spiller::Options options;
+  options.enabled = enabled;
+  return options;
+}
+
 }  // namespace
 
-StoreShell::StoreShell(io::Loop& loop, Sessions& sessions, uint64_t capacity_bytes)
-    : loop_(loop), sessions_(sessions), books_(books_options(capacity_bytes)) {}
+StoreShell::StoreShell(io::Loop& loop, Sessions& sessions, Options options)
+    : loop_(loop),
+      sessions_(sessions),
+      disk_(std::move(options.disk)),
+      why_no_disk_(std::move(options.why_no_disk)),
+      books_(books_options(options.capacity_bytes)),
+      spiller_(spiller_options(disk_ != nullptr), books_) {}
 
 StoreShell::~StoreShell() {
   for (auto& [id, segment] : segments_) segment.dropped->store(true);
@@ -45,7 +56,7 @@ store::Headroom StoreShell::measure() const {
   headroom.store_resident = 0;
   for (const auto& [id, segment] : segments_) {
     struct stat status {};
-    if (::fstat(segment.fd.get(), &status) == 0) {
+    if (::fstat(segment.fd->get(), &status) == 0) {
       headroom.store_resident += static_cast<uint64_t>(status.st_blocks) * 512;
     }
   }
@@ -54,6 +65,7 @@ store::Headroom StoreShell::measure() const {
 
 Result<bool> StoreShell::on_record(const Session& session, const wire::fb::ToDaemon& record) {
   store::Effects effects;
+  changed_ = true;
   switch (record.body_type()) {
     case UplinkBody::SegmentRequest: {
       const auto* request = record.body_as_SegmentRequest();
@@ -70,6 +82,12 @@ Result<bool> StoreShell::on_record(const Session& session, const wire::fb::ToDae
       if (books_.waiting() > 0) books_.tick(measure(), monotonic_now(), effects);
       break;
     }
+    case UplinkBody::SegmentCancel:
+      books_.cancel(session.id, record.body_as_SegmentCancel()->request());
+      break;
+    case UplinkBody::StoredLookup:
+      MOBULA_TRY(look_up(session, *record.body_as_StoredLookup()));
+      break;
     default:
       return false;
   }
@@ -81,7 +99,7 @@ void StoreShell::open_segment(const Session& session, SegmentId id) {
   const auto open = [&]() -> Result<std::pair<uint64_t, shm::Fd>> {
     const auto bytes = books_.open(session.id, id);
     MOBULA_TRY(bytes);
-    auto fd = shm::reopen_read_only(segments_.at(id).fd);
+    auto fd = shm::reopen_read_only(*segments_.at(id).fd);
     MOBULA_TRY(fd);
     return std::pair{*bytes, std::move(*fd)};
   };
@@ -101,38 +119,57 @@ void StoreShell::open_segment(const Session& session, SegmentId id) {
       descriptors);
 }
 
+// A value may have left the segment that it is named after, and that may be gone.
+Result<void> StoreShell::check_location(const wire::StoreLocation& location) const {
+  return spiller_.knows(location) ? Result<void>{} : books_.check_location(location);
+}
+
+void StoreShell::adopt(const wire::StoreLocation& location) {
+  spiller_.adopt(location, monotonic_now());
+  changed_ = true;
+}
+
 void StoreShell::free_extent(const wire::StoreLocation& location) {
   store::Effects effects;
-  books_.free_extent(location, effects);
+  store::SpillEffects spill;
+  spiller_.free(location, effects, spill);
+  changed_ = true;
   carry_out(effects);
+  carry_out(spill);
+}
+
+void StoreShell::prefetch(const wire::StoreLocation& location) {
+  store::SpillEffects spill;
+  spiller_.prefetch(location, monotonic_now(), spill);
+  carry_out(spill);
 }
 
 void StoreShell::on_buried(ProcessId process) {
   store::Effects effects;
   books_.on_process_buried(process, effects);
+  spiller_.on_process_buried(process);
   freed_.erase(process);
+  changed_ = true;
   carry_out(effects);
 }
 
 void StoreShell::run() {
   if (!books_.evicting().empty()) {
-    shm::PinScan scan;
-    for (const auto& [id, session] : sessions_.all()) {
-      if (session->uplink) scan.add(session->pins());  // The pins of the dead do not count.
-    }
+    const shm::PinScan scan = scan_pins();
     const std::vector<wire::StoreLocation> evicting = books_.evicting();
     store::Effects effects;
     for (const wire::StoreLocation& location : evicting) {
-      if (!scan.pinned(location)) books_.on_unpinned(location, effects);
+      if (!scan.pinned(location)) spiller_.on_unpinned(location, monotonic_now(), effects);
     }
     carry_out(effects);
   }
+  if (changed_) step();
   send_freed();
   set_timer();
 }
 
 void StoreShell::set_timer() {
-  const bool needed = !books_.evicting().empty() || books_.waiting() > 0;
+  const bool needed = !books_.evicting().empty() || books_.waiting() > 0 || spiller_.busy();
   if (!needed) return timer_.reset();
   if (timer_) return;
   timer_ = loop_.at(monotonic_now() + kTick, [this] {
@@ -145,6 +182,7 @@ void StoreShell::tick() {
   store::Effects effects;
   if (books_.waiting() > 0) books_.tick(measure(), monotonic_now(), effects);
   carry_out(effects);
+  changed_ = true;  // Time has passed.
 }
 
 void StoreShell::send_freed() {
@@ -153,7 +191,8 @@ void StoreShell::send_freed() {
       const auto some =
           std::span(all).subspan(next, std::min(wire::kControlListMax, all.size() - next));
       sessions_.send(writer, [&](wire::Builder& builder) {
-        return wire::fb::CreateExtentsFreed(builder, wire::build_locations(builder, some));
+        return wire::fb::CreateExtentsFreed(builder, wire::build_locations(builder, some),
+                                            books_.waiting() > 0);
       });
     }
   }
@@ -172,11 +211,16 @@ Result<void> StoreShell::create(const store::CreateSegment& create) {
   MOBULA_TRY(view);
   Segment& segment =
       segments_
-          .try_emplace(create.segment, Segment{std::move(made->fd), std::move(made->table), *view,
+          .try_emplace(create.segment, Segment{std::make_shared<shm::Fd>(std::move(made->fd)),
+                                               std::move(made->table), *view,
                                                std::make_shared<std::atomic<bool>>(false)})
           .first->second;
   populate(segment, view->data_offset() + view->data_bytes());
-  const std::array<int, 1> descriptors = {segment.fd.get()};
+  if (create.process == kDaemonProcess) {
+    own_segment_created(create.segment, *view);
+    return {};
+  }
+  const std::array<int, 1> descriptors = {segment.fd->get()};
   sessions_.send(
       create.process,
       [&](wire::Builder& builder) {
@@ -189,18 +233,16 @@ Result<void> StoreShell::create(const store::CreateSegment& create) {
 
 // In the daemon, so that the pages are charged to its cgroup and not to a worker's.
 void StoreShell::populate(const Segment& segment, uint64_t file_bytes) {
-  auto copy = shm::duplicate(segment.fd);
-  if (!copy) return;  // Then pages are made when they are written.
   struct Progress {
-    shm::Fd fd;
+    std::shared_ptr<shm::Fd> fd;
     std::shared_ptr<std::atomic<bool>> dropped;
     uint64_t done = 0;
   };
-  auto progress = std::make_shared<Progress>(Progress{std::move(*copy), segment.dropped});
+  auto progress = std::make_shared<Progress>(Progress{segment.fd, segment.dropped});
   idle_.add([progress, file_bytes] {
     const uint64_t step = std::min(kPopulateStepBytes, file_bytes - progress->done);
     if (step == 0 || progress->dropped->load()) return false;
-    if (::fallocate(progress->fd.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(progress->done),
+    if (::fallocate(progress->fd->get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(progress->done),
                     static_cast<off_t>(step)) != 0) {
       return false;
     }
@@ -220,16 +262,25 @@ void StoreShell::carry_out(const store::CreateSegment& wanted) {
 }
 
 void StoreShell::carry_out(const store::RefuseSegment& refuse) {
-  log_warning(fmt::format("process={} event=store_full why=\"{}\"", number(refuse.process),
-                          refuse.message));
+  const std::string message = refuse.message + explain();
+  log_warning(
+      fmt::format("process={} event=store_full why=\"{}\"", number(refuse.process), message));
+  if (refuse.process == kDaemonProcess) {
+    store::SpillEffects spill;
+    spiller_.on_own_refused(message, spill);
+    changed_ = true;
+    return carry_out(spill);
+  }
   sessions_.send(refuse.process, [&](wire::Builder& builder) {
-    return wire::fb::CreateSegmentRefusedDirect(builder, refuse.request, refuse.message.c_str());
+    return wire::fb::CreateSegmentRefusedDirect(builder, refuse.request, message.c_str(),
+                                                spiller_.disk_is_full());
   });
 }
 
 void StoreShell::carry_out(const store::AskForEmpty& ask) {
-  sessions_.send(ask.process,
-                 [](wire::Builder& builder) { return wire::fb::CreateSegmentsWanted(builder); });
+  sessions_.send(ask.process, [&](wire::Builder& builder) {
+    return wire::fb::CreateSegmentsWanted(builder, ask.share_bytes);
+  });
 }
 
 void StoreShell::carry_out(const store::DestroySegment& destroy) {
@@ -237,6 +288,13 @@ void StoreShell::carry_out(const store::DestroySegment& destroy) {
   if (found != segments_.end()) {
     found->second.dropped->store(true);
     segments_.erase(found);
+    if (books_.waiting() > 0) {  // They need not wait for the next tick.
+      timer_.reset();
+      timer_ = loop_.at(monotonic_now(), [this] {
+        timer_.reset();
+        tick();
+      });
+    }
   }
   for (const ProcessId reader : destroy.readers) {
     sessions_.send(reader, [&](wire::Builder& builder) {

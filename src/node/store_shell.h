@@ -2,9 +2,12 @@
 // StoreShell carries out what StoreBooks decides: it makes and destroys the segments of the object
 // store, hands out their descriptors, and looks through the pin tables before an extent is reused.
 //
+// And what a Spiller decides: it has values written to disk and read back (SpillDisk), and tells
+// processes where they are (store_shell_spill.cc).
+//
 // Fresh segments get their pages from a thread that runs when nothing else does (HOTPATH.md R8).
 //
-// Threads: the loop's, besides that one.
+// Threads: the loop's, besides that one and SpillDisk's.
 
 #include <atomic>
 #include <functional>
@@ -12,28 +15,43 @@
 #include <memory>
 #include <vector>
 
+#include "core/store/spiller.h"
 #include "core/store/store_books.h"
-#include "io/idle_thread.h"
+#include "io/job_thread.h"
 #include "io/loop.h"
 #include "node/sessions.h"
+#include "node/spill_disk.h"
+#include "shm/pins.h"
 #include "shm/segment.h"
 
 namespace mobula::node {
 
 class StoreShell {
  public:
-  StoreShell(io::Loop& loop, Sessions& sessions, uint64_t capacity_bytes);
+  struct Options {
+    uint64_t capacity_bytes = 0;
+    std::unique_ptr<SpillDisk> disk;  // Null: nothing is spilled,
+    std::string why_no_disk;          // for this reason.
+  };
+  // The only copy of a stored value is gone, and why.
+  using OnLost = std::function<void(const wire::StoreLocation&, const std::string&)>;
+
+  StoreShell(io::Loop& loop, Sessions& sessions, Options options);
   ~StoreShell();
+
+  void on_lost(OnLost callback) { on_lost_ = std::move(callback); }
 
   // True if the record is one of ours. An error: the process broke the protocol.
   Result<bool> on_record(const Session& session, const wire::fb::ToDaemon& record);
 
   // For what the object directory says.
-  Result<void> check_location(const wire::StoreLocation& location) const {
-    return books_.check_location(location);
-  }
-  void adopt(const wire::StoreLocation& location) { books_.adopt(location); }
+  Result<void> check_location(const wire::StoreLocation& location) const;
+  // Can the value that is named after this location be had, from memory or from disk? False: it is lost.
+  bool has_bytes(const wire::StoreLocation& location) const;
+  void adopt(const wire::StoreLocation& location);
   void free_extent(const wire::StoreLocation& location);
+  // A process is about to be told of this value, which may have to be read back.
+  void prefetch(const wire::StoreLocation& location);
   void on_buried(ProcessId process);
 
   // Once a turn of the loop: extents that nobody looks at any more are free.
@@ -41,11 +59,13 @@ class StoreShell {
 
   uint64_t capacity_bytes() const { return books_.capacity_bytes(); }
   uint64_t granted_bytes() const { return books_.granted_bytes(); }
+  const store::Spiller& spiller() const { return spiller_; }
+  std::string spill_folder() const { return disk_ ? disk_->folder() : ""; }
   size_t segment_count() const { return segments_.size(); }
 
  private:
   struct Segment {
-    shm::Fd fd;
+    std::shared_ptr<shm::Fd> fd;
     shm::Mapping table;
     shm::SegmentView view;
     std::shared_ptr<std::atomic<bool>> dropped;  // Tells the populating thread to stop.
@@ -65,14 +85,37 @@ class StoreShell {
   void tick();
   void set_timer();
   void send_freed();
+  std::string explain() const;
+
+  // store_shell_spill.cc
+  void carry_out(const store::SpillEffects& effects);
+  void carry_out(const store::WriteOut& write);
+  void carry_out(const store::ReadIn& read);
+  void carry_out(const store::TryEvict& evict);
+  void carry_out(const store::RemoveFile& remove);
+  void carry_out(const store::PunchHole& hole);
+  void carry_out(const store::TellPlace& tell);
+  void carry_out(const store::TellNoPlace& tell);
+  void carry_out(const store::ValueLost& lost);
+  Result<void> look_up(const Session& session, const wire::fb::StoredLookup& record);
+  void own_segment_created(SegmentId segment, const shm::SegmentView& view);
+  void step();
+  void finish_evictions();
+  shm::PinScan scan_pins() const;
 
   io::Loop& loop_;
   Sessions& sessions_;
+  std::unique_ptr<SpillDisk> disk_;
+  const std::string why_no_disk_;
+  OnLost on_lost_;
   store::StoreBooks books_;
+  store::Spiller spiller_;
+  bool changed_ = false;                   // A step of the spiller is due.
+  std::vector<store::TryEvict> evicting_;  // Marked; their pins are looked for next.
   std::map<SegmentId, Segment> segments_;
   std::map<ProcessId, std::vector<wire::StoreLocation>> freed_;  // To be told, by writer.
   std::unique_ptr<io::Timer> timer_;
-  io::IdleThread idle_;
+  io::JobThread idle_{"mobula-idle", io::JobPriority::kIdle};
 };
 
 }  // namespace mobula::node

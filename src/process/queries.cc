@@ -56,7 +56,7 @@ void RuntimeImpl::on_answer(const wire::fb::Answer& message, std::vector<shm::Fd
 Result<void> RuntimeImpl::wait_for_answer(uint64_t request, Question& question, Locked& lock,
                                           Gate& gate, ErrorCode refused) {
   lock.unlock();
-  const Instant give_up = monotonic_now() + kAnswerWithin;
+  const Instant give_up = monotonic_now() + question.patience;
   const auto over = [&] { return question.done || !disconnected_.empty(); };
   bool stop = false;
   bool answered = false;
@@ -72,12 +72,12 @@ Result<void> RuntimeImpl::wait_for_answer(uint64_t request, Question& question, 
   lock.lock();
   questions_.erase(request);
   if (question.done) {
-    if (!question.error.empty()) return fail(refused, question.error);
+    if (!question.error.empty()) return fail(question.refused.value_or(refused), question.error);
     return {};
   }
   if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
   if (stop) return fail(ErrorCode::kCancelled, "interrupted");
-  return fail(ErrorCode::kUnavailable, "the node daemon did not answer for a minute");
+  return fail(ErrorCode::kUnavailable, "the node daemon did not answer");
 }
 
 Result<Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate) {

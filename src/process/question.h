@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "process/runtime_types.h"
+#include "process/store_client.h"
 #include "shm/memory.h"
 
 namespace mobula::process {
@@ -26,7 +27,12 @@ struct Question {
   // Of actors.
   ObjectId actor;
   std::vector<std::pair<std::string, std::string>> names;
-  // Of segment requests.
+  // The daemon's reason to refuse, if it is a special one; how long it may take.
+  std::optional<ErrorCode> refused;
+  Duration patience = std::chrono::seconds(60);
+  // Of segment requests. Answered by a segment, or by room that became free in one of ours.
+  uint64_t wanted_bytes = 0;
+  std::optional<WritableExtent> extent;
   uint32_t segment = 0;
   uint64_t segment_bytes = 0;
   shm::Fd segment_fd;

@@ -120,7 +120,8 @@ class Runtime {
   // One value of at most kInlineValueBytesMax. The object has one count for the caller.
   virtual Object* put(PackedValues value) = 0;
   // Room for a stored value of `size` bytes (ValueHeader, refs, payload). May wait for the daemon.
-  // kRetryLater: the store is full; the text says who holds how much. kUnavailable: disconnected.
+  // kRetryLater: the store is full; the text says who holds how much. kDiskFull: so is the disk that
+  // values are spilled to. kUnavailable: disconnected. kCancelled: as the gate says.
   virtual Result<StoreWrite> begin_store(size_t size, Gate& gate) = 0;
   virtual void abandon_store(StoreWrite& write) = 0;
   // Seals it: an object with one count for the caller. `refs`: those named in the value, with counts.
@@ -136,12 +137,16 @@ class Runtime {
 
   // The stored value behind a ready object of kind kInStore: mapped read-only and pinned until
   // unpin(), which any thread may call. May ask the daemon for the segment.
-  // kNotFound: the bytes are gone. kUnavailable: disconnected.
+  // kNotFound: the bytes are gone. kRetryLater, kDiskFull: they are on disk, and there is no room to
+  // read them back. kUnavailable: disconnected.
   struct Pinned {
     std::span<const std::byte> bytes;  // ValueHeader, refs, payload; checked.
     uint64_t pin = 0;
   };
   virtual Result<Pinned> open_stored(const Object& object, Gate& gate) = 0;
+  // The values of these are about to be opened, in this order: those that were spilled to disk should
+  // be read back. Never waits.
+  virtual void prefetch(std::span<Object* const> objects) = 0;
   virtual void unpin(uint64_t pin) = 0;
   // The object of a received value's in-store argument (a worker's kInStore argument values name
   // refs[0]); same rules as above for its bytes.

@@ -1,13 +1,5 @@
 #pragma once
-// RuntimeImpl: the Runtime of one process. Its parts, one file each:
-//   lifecycle.cc  connect, threads, leave        link.cc    what the daemon says
-//   submit.cc     tasks out                      pump.cc    results in, effects carried out
-//   wait.cc       get/wait, who reads, sleeping  worker.cc  tasks in, results out
-//   objects.cc    put, counts, sharing           queries.cc questions to the daemon
-//   stored.cc     the object store              cancel.cc  cancelling tasks
-//   stream.cc     items of generator tasks      notify.cc  telling of ready objects
-//   actors.cc     actors and calls of them      actor_role.cc  being one
-//   time_limit.cc ending tasks that run too long
+// RuntimeImpl: the Runtime of one process. README.md says which of its parts is in which file.
 //
 // What it remembers is in runtime_state.h.
 //
@@ -73,6 +65,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void notify(Object* object, uint64_t token) override;
   bool next_notified(std::vector<uint64_t>& tokens) override;
   Result<Pinned> open_stored(const Object& object, Gate& gate) override;
+  void prefetch(std::span<Object* const> objects) override;
   void unpin(uint64_t pin) override;
   Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) override;
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
@@ -284,8 +277,13 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
 
   // stored.cc
   void start_store();
-  Result<void> ask_segment(const NeedSegment& need, Locked& lock, Gate& gate);
+  Result<void> ask_segment(const NeedSegment& need, Question& question, Locked& lock, Gate& gate);
   Result<void> ask_open(SegmentId segment, Locked& lock, Gate& gate);
+  Result<void> ask_place(const wire::StoreLocation& value, Locked& lock, Gate& gate);
+  void on_stored_at(const wire::fb::StoredAt& message);
+  void on_extents_freed(const wire::fb::ExtentsFreed& message);
+  void serve_waiting();
+  void share_private(uint64_t bytes);
   void seal_store(StoreWrite& write);
   static std::vector<std::byte> stored_value(const wire::StoreLocation& location);
   void give_away_bytes(const Object& object);

@@ -90,6 +90,8 @@ struct RuntimeState {
   std::map<uint64_t, Question*> questions_;
   uint64_t next_question_ = 1;
   std::multimap<SegmentId, Question*> openings_;
+  // Values whose place the daemon was asked for, and who waits for the answer.
+  std::map<std::array<uint32_t, 3>, std::vector<Question*>> lookups_;
   std::unique_ptr<StoreClient> store_;
   std::condition_variable answered_;
   std::deque<LogLine> log_lines_;

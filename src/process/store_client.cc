@@ -55,12 +55,42 @@ void StoreClient::abandon(const WritableExtent& extent, Instant now) {
 
 void StoreClient::give_away(const wire::StoreLocation& location) {
   OwnExtent* own = own_extent(location);
-  if (own != nullptr && own->owner == Owner::kPrivate) own->owner = Owner::kDaemon;
+  if (own == nullptr || own->owner != Owner::kPrivate) return;
+  own->owner = Owner::kDaemon;
+  forget_holder(*own);
+}
+
+void StoreClient::set_holder(const wire::StoreLocation& location, void* holder) {
+  OwnExtent* own = own_extent(location);
+  MOBULA_CHECK(own != nullptr && own->owner == Owner::kPrivate && own->order == 0);
+  own->order = next_order_++;
+  private_[own->order] = {location, holder};
+}
+
+void StoreClient::forget_holder(OwnExtent& extent) {
+  private_.erase(extent.order);
+  extent.order = 0;
+}
+
+std::vector<void*> StoreClient::oldest_private(uint64_t bytes) const {
+  std::vector<void*> holders;
+  uint64_t found = 0;
+  // What is viewed cannot go: it is shared last, so that the daemon knows what stands in the way.
+  for (const bool viewed : {false, true}) {
+    for (const auto& [order, value] : private_) {
+      if (found >= bytes) break;
+      if (pin_of_.contains(key_of(value.location)) != viewed) continue;
+      holders.push_back(value.holder);
+      found += value.location.size;
+    }
+  }
+  return holders;
 }
 
 void StoreClient::drop(const wire::StoreLocation& location, Instant now) {
   OwnExtent* own = own_extent(location);
   if (own == nullptr || own->owner != Owner::kPrivate) return;
+  forget_holder(*own);
   if (const auto pin = pin_of_.find(key_of(location)); pin != pin_of_.end()) {
     views_[pin->second].dropped = true;  // The last view frees it.
     return;
@@ -100,7 +130,40 @@ StoreClient::Key StoreClient::key_of(const wire::StoreLocation& location) {
   return {uint64_t{number(location.segment)} << 32 | location.entry, location.generation};
 }
 
-Result<std::variant<StoredView, NeedOpen>> StoreClient::open(const wire::StoreLocation& location) {
+const wire::StoreLocation& StoreClient::place_of(const wire::StoreLocation& value) const {
+  const auto moved = places_.find(key_of(value));
+  return moved == places_.end() ? value : moved->second;
+}
+
+void StoreClient::set_place(const wire::StoreLocation& value, const wire::StoreLocation& place) {
+  if (key_of(value) == key_of(place)) {
+    places_.erase(key_of(value));
+  } else {
+    places_[key_of(value)] = place;
+  }
+}
+
+bool StoreClient::may_be_here(const wire::StoreLocation& value) const {
+  const wire::StoreLocation& place = place_of(value);
+  if (const auto own = own_.find(place.segment); own != own_.end()) {
+    return own->second.segment->view().is_sealed(place);
+  }
+  const auto other = readable_.find(place.segment);
+  if (other == readable_.end()) return true;
+  return !other->second.gone && other->second.segment->view.is_sealed(place);
+}
+
+Result<std::variant<StoredView, NeedOpen>> StoreClient::open(const wire::StoreLocation& value) {
+  // The copy is ours: the table may lose the entry meanwhile.
+  const wire::StoreLocation place = place_of(value);
+  if (place.size != value.size) {
+    return fail(ErrorCode::kInvalidArgument, "the daemon named a place of another size");
+  }
+  return open_place(place);
+}
+
+Result<std::variant<StoredView, NeedOpen>> StoreClient::open_place(
+    const wire::StoreLocation& location) {
   const std::byte* memory = nullptr;
   const shm::SegmentView* segment = nullptr;
   Readable* readable = nullptr;

@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <unordered_map>
@@ -89,6 +90,11 @@ class StoreClient {
   // Instead of seal().
   void abandon(const WritableExtent& extent, Instant now);
 
+  // What is to be shared when the daemon asks for it: `holder` is handed out by oldest_private().
+  void set_holder(const wire::StoreLocation& location, void* holder);
+  // Holders of private values that nobody views, least recently made first, up to so many bytes.
+  std::vector<void*> oldest_private(uint64_t bytes) const;
+
   // The daemon decides from now on when it is free. Does nothing for an extent of another process.
   void give_away(const wire::StoreLocation& location);
   // The object is gone and was private. Does nothing for an extent that is not private and our own.
@@ -102,6 +108,12 @@ class StoreClient {
   // caller may read and copy without one while it holds the ref.
   Result<std::variant<StoredView, NeedOpen>> open(const wire::StoreLocation& location);
   void add_readable(std::unique_ptr<ReadSegment> segment);
+  // The daemon says where the value is that is not there any more. Believed until it is wrong.
+  void set_place(const wire::StoreLocation& value, const wire::StoreLocation& place);
+  // No ref to the value is left here.
+  void forget_place(const wire::StoreLocation& value) { places_.erase(key_of(value)); }
+  // False: the bytes are surely not where this process believes them to be.
+  bool may_be_here(const wire::StoreLocation& value) const;
   void unpin(uint32_t pin, Instant now);
   // SegmentGone: unmapped once no view of it is left.
   void on_segment_gone(SegmentId segment);
@@ -125,6 +137,11 @@ class StoreClient {
   struct OwnExtent {
     uint32_t generation = 0;
     Owner owner = Owner::kNobody;
+    uint64_t order = 0;  // In private_; 0: not there.
+  };
+  struct Private {
+    wire::StoreLocation location{};
+    void* holder = nullptr;
   };
   struct Own {
     std::shared_ptr<OwnSegment> segment;
@@ -155,6 +172,9 @@ class StoreClient {
   // The extent, if it is ours and of that generation.
   OwnExtent* own_extent(const wire::StoreLocation& location);
   void free_own(const wire::StoreLocation& location, Instant now);
+  void forget_holder(OwnExtent& extent);
+  Result<std::variant<StoredView, NeedOpen>> open_place(const wire::StoreLocation& place);
+  const wire::StoreLocation& place_of(const wire::StoreLocation& value) const;
   void retire(SegmentId segment);
 
   const Options options_;
@@ -163,6 +183,9 @@ class StoreClient {
   std::unordered_map<SegmentId, Own> own_;
   std::unordered_map<SegmentId, Readable> readable_;
   std::unordered_map<Key, uint32_t, KeyHash> pin_of_;
+  std::unordered_map<Key, wire::StoreLocation, KeyHash> places_;  // Of values that have moved.
+  std::map<uint64_t, Private> private_;                           // In the order of being made.
+  uint64_t next_order_ = 1;
   std::vector<View> views_;  // By pin.
   Retired retired_;
   Populator populator_;  // Last: its thread stops first.

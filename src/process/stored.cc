@@ -1,5 +1,6 @@
 // RuntimeImpl: the object store, as far as this process takes part in it.
 
+#include <algorithm>
 #include <cstring>
 
 #include "process/runtime_impl.h"
@@ -12,6 +13,15 @@ namespace {
 // Questions to the daemon that one begin_store or open may need: another thread may use up the
 // segment that was granted to us.
 constexpr int kTriesMax = 16;
+// The daemon refuses when there is no progress; this is for a daemon that is not well.
+constexpr auto kStorePatience = std::chrono::hours(1);
+// What is read back ahead of a get of many.
+constexpr size_t kPrefetchMax = 16;
+constexpr uint64_t kPrefetchBytesMax = 64ULL << 20;
+
+std::array<uint32_t, 3> name_of(const wire::StoreLocation& value) {
+  return {number(value.segment), value.entry, value.generation};
+}
 
 WritableExtent& extent_of(const StoreWrite& write) {
   return *static_cast<WritableExtent*>(write.internal);
@@ -40,37 +50,65 @@ void RuntimeImpl::start_store() {
 Result<StoreWrite> RuntimeImpl::begin_store(size_t size, Gate& gate) {
   Locked lock(*this);
   drain_dropped();
+  const auto begin = [size](WritableExtent extent) {
+    StoreWrite write;
+    write.location = extent.location;
+    write.data = extent.data;
+    write.size = size;
+    write.internal = new WritableExtent(std::move(extent));
+    return write;
+  };
   for (int tries = 0; tries < kTriesMax; ++tries) {
     if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
     auto created = store_->create(size);
-    if (auto* extent = std::get_if<WritableExtent>(&created)) {
-      StoreWrite write;
-      write.location = extent->location;
-      write.data = extent->data;
-      write.size = size;
-      write.internal = new WritableExtent(std::move(*extent));
-      return write;
-    }
-    MOBULA_TRY(ask_segment(std::get<NeedSegment>(created), lock, gate));
+    if (auto* extent = std::get_if<WritableExtent>(&created)) return begin(std::move(*extent));
+    Question question;
+    question.wanted_bytes = size;
+    MOBULA_TRY(ask_segment(std::get<NeedSegment>(created), question, lock, gate));
+    if (question.extent) return begin(std::move(*question.extent));
   }
   return fail(ErrorCode::kRetryLater, "other threads took the store memory that was granted");
 }
 
-Result<void> RuntimeImpl::ask_segment(const NeedSegment& need, Locked& lock, Gate& gate) {
-  Question question;
+// Afterwards there is a segment more, or question.extent.
+Result<void> RuntimeImpl::ask_segment(const NeedSegment& need, Question& question, Locked& lock,
+                                      Gate& gate) {
+  question.patience = kStorePatience;
   const uint64_t request = next_question_++;
   questions_[request] = &question;
   uplink_->send([&](wire::Builder& builder) {
     return wire::fb::CreateSegmentRequest(builder, request, need.bytes);
   });
   ring_daemon_later();
-  MOBULA_TRY(wait_for_answer(request, question, lock, gate, ErrorCode::kRetryLater));
+  const Result<void> answered =
+      wait_for_answer(request, question, lock, gate, ErrorCode::kRetryLater);
+  if (!question.segment_fd.valid() && disconnected_.empty()) {
+    // It may have been granted meanwhile: then it is returned when it comes.
+    uplink_->send(
+        [&](wire::Builder& builder) { return wire::fb::CreateSegmentCancel(builder, request); });
+    ring_daemon_later();
+  }
+  MOBULA_TRY(answered);
+  if (question.extent) return {};
   lock.unlock();
   auto segment = OwnSegment::map(SegmentId{question.segment}, std::move(question.segment_fd),
                                  question.segment_bytes);
   lock.lock();
   MOBULA_TRY(segment);
   return store_->add_own(std::move(*segment), need, monotonic_now());
+}
+
+// Something became free: who waits for a segment may not need one any more.
+void RuntimeImpl::serve_waiting() {
+  for (auto& [request, question] : questions_) {
+    if (question->wanted_bytes == 0 || question->done) continue;
+    auto created = store_->create(question->wanted_bytes);
+    auto* extent = std::get_if<WritableExtent>(&created);
+    if (extent == nullptr) continue;
+    question->extent = std::move(*extent);
+    question->done = true;
+    answered_.notify_all();
+  }
 }
 
 void RuntimeImpl::abandon_store(StoreWrite& write) {
@@ -97,6 +135,7 @@ Object* RuntimeImpl::put_stored(StoreWrite& write, std::vector<Object*> refs) {
   seal_store(write);
   Object* object = new_object();
   object->value.assign(stored_value(write.location));
+  store_->set_holder(write.location, object);
   object->inner = std::move(refs);
   object->ready.store(true, std::memory_order_release);
   return object;
@@ -121,12 +160,91 @@ Result<Runtime::Pinned> RuntimeImpl::open_location(const wire::StoreLocation& lo
   Locked lock(*this);
   for (int tries = 0; tries < kTriesMax; ++tries) {
     auto opened = store_->open(location);
-    MOBULA_TRY(opened);
-    if (const auto* view = std::get_if<StoredView>(&*opened)) return Pinned{view->bytes, view->pin};
+    if (opened.has_value()) {
+      if (const auto* view = std::get_if<StoredView>(&*opened)) {
+        return Pinned{view->bytes, view->pin};
+      }
+    }
     if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
-    MOBULA_TRY(ask_open(std::get<NeedOpen>(*opened).segment, lock, gate));
+    const Result<void> found = opened.has_value()
+                                   ? ask_open(std::get<NeedOpen>(*opened).segment, lock, gate)
+                                   : Result<void>(tl::unexpected(opened.error()));
+    if (found.has_value()) continue;
+    if (found.error().code != ErrorCode::kNotFound) return tl::unexpected(found.error());
+    MOBULA_TRY(ask_place(location, lock, gate));  // Spilled, or it was and lies elsewhere now.
   }
-  return fail(ErrorCode::kRetryLater, "the segment of the object could not be opened");
+  return fail(ErrorCode::kRetryLater,
+              "the object was read back from disk again and again, and each time others needed the "
+              "room before it could be looked at");
+}
+
+Result<void> RuntimeImpl::ask_place(const wire::StoreLocation& value, Locked& lock, Gate& gate) {
+  Question question;
+  question.patience = kStorePatience;
+  const auto [lookup, is_new] = lookups_.try_emplace(name_of(value));
+  lookup->second.push_back(&question);
+  if (is_new) {
+    uplink_->send([&](wire::Builder& builder) {
+      return wire::fb::CreateStoredLookup(builder, wire::build_locations(builder, {&value, 1}));
+    });
+    ring_daemon_later();
+  }
+  Result<void> answered = wait_for_answer(0, question, lock, gate, ErrorCode::kNotFound);
+  if (const auto found = lookups_.find(name_of(value)); found != lookups_.end()) {
+    std::erase(found->second, &question);
+  }
+  return answered;
+}
+
+void RuntimeImpl::prefetch(std::span<Object* const> objects) {
+  Locked lock(*this);
+  if (!disconnected_.empty()) return;
+  std::vector<wire::StoreLocation> wanted;
+  uint64_t bytes = 0;
+  for (const Object* object : objects.first(std::min(objects.size(), kPrefetchMax))) {
+    if (bytes >= kPrefetchBytesMax) break;
+    const auto location = location_of(*object);
+    if (!location || store_->may_be_here(*location)) continue;
+    if (!lookups_.try_emplace(name_of(*location)).second) continue;
+    wanted.push_back(*location);
+    bytes += location->size;
+  }
+  if (wanted.empty()) return;
+  uplink_->send([&](wire::Builder& builder) {
+    return wire::fb::CreateStoredLookup(builder, wire::build_locations(builder, wanted));
+  });
+  ring_daemon_later();
+}
+
+void RuntimeImpl::on_stored_at(const wire::fb::StoredAt& message) {
+  const wire::StoreLocation value = wire::from_wire(*message.value());
+  const auto lookup = lookups_.extract(name_of(value));
+  if (lookup.empty()) return;
+  std::string error = message.error() != nullptr ? message.error()->str() : "";
+  if (message.place() != nullptr) {
+    store_->set_place(value, wire::from_wire(*message.place()));
+  } else if (error.empty()) {
+    error = "the daemon does not say where the object is";
+  }
+  for (Question* question : lookup.mapped()) {
+    using wire::fb::StoredProblem;
+    if (message.problem() == StoredProblem::store_full) question->refused = ErrorCode::kRetryLater;
+    if (message.problem() == StoredProblem::disk_full) question->refused = ErrorCode::kDiskFull;
+    question->error = error;
+    question->done = true;
+  }
+  answered_.notify_all();
+}
+
+// The daemon can only spill what it knows.
+void RuntimeImpl::share_private(uint64_t bytes) {
+  std::vector<Object*> objects;
+  for (void* holder : store_->oldest_private(bytes)) {
+    objects.push_back(static_cast<Object*>(holder));
+  }
+  // One whose last count was dropped is about to be freed.
+  std::erase_if(objects, [](const Object* object) { return object->count.load() == 0; });
+  share(objects);
 }
 
 // Answers name the segment, not the request: they are filed under a number made from it.
@@ -148,7 +266,10 @@ void RuntimeImpl::unpin(uint64_t pin) {
 }
 
 void RuntimeImpl::free_stored_bytes(Object& object) {
-  if (const auto location = location_of(object)) store_->drop(*location, monotonic_now());
+  const auto location = location_of(object);
+  if (!location) return;
+  store_->drop(*location, monotonic_now());
+  store_->forget_place(*location);
 }
 
 // The daemon's entry, or a parcel, owns the bytes from now on.
@@ -166,6 +287,10 @@ bool RuntimeImpl::on_store_packet(const wire::fb::ToProcess& message, std::vecto
     case DownlinkBody::SegmentRefused: {
       const auto& refused = *message.body_as_SegmentRefused();
       Locked lock(*this);
+      const auto found = questions_.find(refused.request());
+      if (found != questions_.end() && refused.disk_is_full()) {
+        found->second->refused = ErrorCode::kDiskFull;
+      }
       answer_question(refused.request(), refused.message()->str());
       return true;
     }
@@ -180,14 +305,22 @@ bool RuntimeImpl::on_store_packet(const wire::fb::ToProcess& message, std::vecto
                      gone.message() != nullptr ? gone.message()->str() : "the segment is gone");
       return true;
     }
-    case DownlinkBody::SegmentsWanted:
+    case DownlinkBody::SegmentsWanted: {
+      {
+        Locked lock(*this);
+        drain_dropped();
+        serve_waiting();
+        share_private(message.body_as_SegmentsWanted()->share_bytes());
+      }
       return_segments(true);
       return true;
-    case DownlinkBody::ExtentsFreed: {
+    }
+    case DownlinkBody::ExtentsFreed:
+      on_extents_freed(*message.body_as_ExtentsFreed());
+      return true;
+    case DownlinkBody::StoredAt: {
       Locked lock(*this);
-      const auto locations = wire::read_locations(message.body_as_ExtentsFreed()->locations());
-      // A location that is not ours to free is the daemon's mistake; the others were freed.
-      (void)store_->on_extents_freed(locations, monotonic_now());
+      on_stored_at(*message.body_as_StoredAt());
       return true;
     }
     default:
@@ -195,12 +328,22 @@ bool RuntimeImpl::on_store_packet(const wire::fb::ToProcess& message, std::vecto
   }
 }
 
+void RuntimeImpl::on_extents_freed(const wire::fb::ExtentsFreed& message) {
+  {
+    Locked lock(*this);
+    // A location that is not ours to free is the daemon's mistake; the others were freed.
+    (void)store_->on_extents_freed(wire::read_locations(message.locations()), monotonic_now());
+    serve_waiting();
+  }
+  if (message.segments_wanted()) return_segments(true);
+}
+
 void RuntimeImpl::on_segment_granted(const wire::fb::SegmentGranted& message,
                                      std::vector<shm::Fd>& fds) {
   Locked lock(*this);
   const auto found = questions_.find(message.request());
-  if (found == questions_.end()) {
-    // Whoever asked was interrupted.
+  if (found == questions_.end() || found->second->done) {
+    // Whoever asked was interrupted, or has found room meanwhile.
     uplink_->send([&](wire::Builder& builder) {
       return wire::fb::CreateSegmentReturn(builder, message.segment());
     });

@@ -16,6 +16,8 @@ namespace {
 using process::Object;
 using process::Waited;
 
+// A get of many has the next ones read back from disk, if they are there, every so many values.
+constexpr size_t kPrefetchEvery = 8;
 // Timeouts longer than this are none. Seconds.
 constexpr double kTimeoutMax = 1e9;
 
@@ -87,6 +89,9 @@ PyObject* get_list(Session& session, PyObject* list, PyObject* timeout) {
   Owned values(PyList_New(static_cast<Py_ssize_t>(objects.size())));
   if (!values) return nullptr;
   for (size_t i = 0; i < objects.size(); ++i) {
+    if (i % kPrefetchEvery == 0 && objects.size() > 1) {
+      session.runtime->prefetch(std::span(objects).subspan(i));
+    }
     if (!all_ready && !objects[i]->is_ready()) {
       // There is an error further on, which is the result of all this.
       const auto error = std::find_if(objects.begin(), objects.end(), [&](Object* object) {

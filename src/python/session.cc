@@ -126,6 +126,8 @@ PyObject* raise_error(const Error& error) {
   switch (error.code) {
     case ErrorCode::kRetryLater:
       return raise_text("store_full_error", error.message);
+    case ErrorCode::kDiskFull:
+      return raise_text("disk_full_error", error.message);
     case ErrorCode::kUnavailable:
       return raise_text("disconnected_error", error.message);
     case ErrorCode::kNotFound:

@@ -113,6 +113,10 @@ bool SegmentView::release(const wire::StoreLocation& location) {
   return move(location, EntryState::kEvicting, EntryState::kFree);
 }
 
+bool SegmentView::keep(const wire::StoreLocation& location) {
+  return move(location, EntryState::kEvicting, EntryState::kSealed);
+}
+
 EntryState SegmentView::state(uint32_t index) const {
   return static_cast<EntryState>(entry(index)->word.load() & 0xFF);
 }

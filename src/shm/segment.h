@@ -8,6 +8,7 @@
 //
 //   free ──begin_write──► writing ──seal──► sealed ──drop (private, by the writer)──► free
 //                            └──drop──► free   └──evict (daemon)──► evicting ──release──► free
+//                                                                   └──keep──► sealed
 //
 // The generation goes up with begin_write, so a location (segment, entry, generation) never means
 // two things. A reader trusts the location it was given for offset and size, after checking them
@@ -95,6 +96,8 @@ class SegmentView {
   // The daemon.
   bool evict(const wire::StoreLocation& location);
   bool release(const wire::StoreLocation& location);
+  // Instead of release(): somebody still looks at it.
+  bool keep(const wire::StoreLocation& location);
 
   EntryState state(uint32_t entry) const;
   uint32_t generation(uint32_t entry) const;

@@ -35,7 +35,7 @@ async def awaits():
 
 def puts():
     while True:
-        held.append(ray.put(np.ones(20 * 2**20, dtype=np.uint8)))
+        held.append(ray.get(ray.put(np.ones(20 * 2**20, dtype=np.uint8))))
 
 def submits():
     while True:

@@ -487,7 +487,8 @@ def test_a_full_store_says_so_and_recovers() -> None:
     refs = []
     with pytest.raises(exceptions.ObjectStoreFullError):
         for _ in range(20):
-            refs.append(ray.put(np.zeros(50 * MIB, dtype="u1")))
+            # What somebody looks at cannot be spilled.
+            refs.append(ray.get(ray.put(np.zeros(50 * MIB, dtype="u1"))))
     assert 5 <= len(refs) <= 10
     refs.clear()
     assert ray.get(ray.put(np.ones(100 * MIB, dtype="u1")))[-1] == 1

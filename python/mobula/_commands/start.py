@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="default: 30 %% of the memory that is free",
     )
+    parser.add_argument(
+        "--object-spilling-directory",
+        metavar="DIR",
+        help="where objects go that do not fit into the store; default: the session directory",
+    )
     parser.add_argument("--temp-dir", metavar="DIR", help="where the session directory is made")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
@@ -52,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from mobula import _address, _daemon
+    from mobula import _address, _daemon, _spilling
 
     if arguments.address is not None:
         raise _cli.CommandError(
@@ -64,6 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         store_bytes = _address.store_bytes(_bytes(arguments.object_store_memory))
         labels = _address.check_labels(_labels(arguments.labels))
+        spilling = arguments.object_spilling_directory
+        if spilling is not None:
+            spilling = _spilling.check(spilling)
     except (TypeError, ValueError) as error:
         raise _cli.CommandError(str(error)) from error
     record, process = _daemon.start_standing_daemon(
@@ -72,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         labels=labels,
         temp_dir=arguments.temp_dir,
         log_level=arguments.log_level,
+        object_spilling_directory=spilling,
     )
     _greet(record)
     return _block(record, process) if arguments.block else 0

@@ -35,7 +35,7 @@ StoreBooks::StoreBooks(Options options) : options_(options) {}
 
 Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& headroom,
                                  Instant now, Effects& effects) {
-  if (request.bytes == 0 || request.process == kDaemonProcess) {
+  if (request.bytes == 0) {
     return fail(ErrorCode::kInvalidArgument, "a segment of no bytes");
   }
   if (request.bytes > options_.capacity_bytes ||
@@ -46,28 +46,49 @@ Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& 
                                   human(request.bytes), human(options_.capacity_bytes))});
     return {};
   }
-  if (try_grant(request, headroom, effects)) return {};
+  const bool may_pass = waiting_.empty() || now - waiting_.front().since < options_.pass_max;
+  if (may_pass && try_grant(request, headroom, effects)) return {};
   if (waiting_.size() >= options_.waiting_max) {
     effects.emplace_back(RefuseSegment{request.process, request.number,
                                        "too many requests wait for room in the object store"});
     return {};
   }
-  waiting_.push_back({request, now + options_.wait_max});
+  waiting_.push_back({request, now, now + options_.wait_max});
   ask_for_empty(effects);
   return {};
 }
 
 void StoreBooks::tick(const Headroom& headroom, Instant now, Effects& effects) {
   if (waiting_.empty()) return;
-  // A small one may pass a large one: it does not wait for room that is there.
+  // A small one may pass a large one for a while: it does not wait for room that is there.
+  bool closed = false;
   std::erase_if(waiting_, [&](const Waiting& waiting) {
-    if (try_grant(waiting.request, headroom, effects)) return true;
+    if (!closed && try_grant(waiting.request, headroom, effects)) return true;
+    closed = closed || now - waiting.since >= options_.pass_max;
     if (now < waiting.deadline) return false;
     effects.emplace_back(RefuseSegment{waiting.request.process, waiting.request.number,
                                        refusal(waiting.request.bytes, headroom)});
     return true;
   });
   if (!waiting_.empty()) ask_for_empty(effects);
+}
+
+void StoreBooks::cancel(ProcessId process, uint64_t number) {
+  std::erase_if(waiting_, [&](const Waiting& waiting) {
+    return waiting.request.process == process && waiting.request.number == number;
+  });
+}
+
+std::vector<SegmentRequest> StoreBooks::waiting_requests() const {
+  std::vector<SegmentRequest> requests;
+  for (const Waiting& waiting : waiting_) requests.push_back(waiting.request);
+  return requests;
+}
+
+void StoreBooks::on_progress(Instant now) {
+  for (Waiting& waiting : waiting_) {
+    waiting.deadline = std::max(waiting.deadline, now + options_.wait_max);
+  }
 }
 
 bool StoreBooks::try_grant(const SegmentRequest& wanted, const Headroom& headroom,
@@ -84,6 +105,7 @@ bool StoreBooks::try_grant(const SegmentRequest& wanted, const Headroom& headroo
   const SegmentId id{next_segment_++};
   Segment& segment = segments_[id];
   segment.writer = wanted.process;
+  segment.is_daemons = wanted.process == kDaemonProcess;
   segment.data_bytes = data_bytes;
   segment.entry_count = shm::segment_entries_for(data_bytes);
   segment.file_bytes = file_bytes_for(data_bytes);
@@ -127,7 +149,10 @@ std::string StoreBooks::refusal(uint64_t bytes, const Headroom& headroom) const 
 
 std::string StoreBooks::who_has_what() const {
   std::map<ProcessId, uint64_t> by_writer;
-  for (const auto& [id, segment] : segments_) by_writer[segment.writer] += segment.file_bytes;
+  uint64_t restored = 0;
+  for (const auto& [id, segment] : segments_) {
+    (segment.is_daemons ? restored : by_writer[segment.writer]) += segment.file_bytes;
+  }
   std::vector<std::pair<uint64_t, ProcessId>> largest;
   for (const auto& [process, bytes] : by_writer) largest.emplace_back(bytes, process);
   std::sort(largest.rbegin(), largest.rend());
@@ -140,6 +165,7 @@ std::string StoreBooks::who_has_what() const {
                 ? fmt::format(", shared objects of ended processes {}", human(bytes))
                 : fmt::format(", process {} {}", number(process), human(bytes));
   }
+  if (restored > 0) text += fmt::format(", values read back from disk {}", human(restored));
   return text;
 }
 
@@ -189,7 +215,9 @@ Result<void> StoreBooks::check_location(const wire::StoreLocation& location) con
 void StoreBooks::adopt(const wire::StoreLocation& location) {
   const auto segment = segments_.find(location.segment);
   if (segment == segments_.end()) return;  // Named by mistake, after its writer gave it back.
-  if (segment->second.adopted.insert({location.entry, location.generation}).second) {
+  if (segment->second.adopted.try_emplace({location.entry, location.generation}, location.size)
+          .second) {
+    segment->second.adopted_bytes += location.size;
     adopted_count_++;
   }
 }
@@ -212,14 +240,40 @@ void StoreBooks::on_unpinned(const wire::StoreLocation& location, Effects& effec
   MOBULA_CHECK(found != evicting_.end());
   const wire::StoreLocation freed = *found;
   evicting_.erase(found);
-  const auto segment = segments_.find(freed.segment);
-  MOBULA_CHECK(segment != segments_.end());
-  segment->second.adopted.erase({freed.entry, freed.generation});
+  release(freed, effects);
+}
+
+void StoreBooks::drop_extent(const wire::StoreLocation& location, Effects& effects) {
+  release(location, effects);
+}
+
+void StoreBooks::release(const wire::StoreLocation& location, Effects& effects) {
+  const auto found = segments_.find(location.segment);
+  MOBULA_CHECK(found != segments_.end());
+  Segment& segment = found->second;
+  const auto adopted = segment.adopted.find({location.entry, location.generation});
+  MOBULA_CHECK(adopted != segment.adopted.end());
+  segment.adopted_bytes -= adopted->second;
+  segment.adopted.erase(adopted);
   adopted_count_--;
-  effects.emplace_back(ReleaseExtent{freed, segment->second.writer});
-  if (segment->second.writer == kDaemonProcess && segment->second.adopted.empty()) {
-    destroy(segment, effects);
+  effects.emplace_back(ReleaseExtent{location, segment.writer});
+  const bool is_orphan = segment.writer == kDaemonProcess && !segment.is_daemons;
+  if (is_orphan && segment.adopted.empty()) destroy(found, effects);
+}
+
+ProcessId StoreBooks::writer_of(SegmentId id) const {
+  const auto segment = segments_.find(id);
+  return segment == segments_.end() ? kDaemonProcess : segment->second.writer;
+}
+
+std::map<ProcessId, uint64_t> StoreBooks::unshared_bytes() const {
+  std::map<ProcessId, uint64_t> unshared;
+  for (const auto& [id, segment] : segments_) {
+    if (segment.writer == kDaemonProcess) continue;
+    unshared[segment.writer] +=
+        segment.data_bytes - std::min(segment.data_bytes, segment.adopted_bytes);
   }
+  return unshared;
 }
 
 void StoreBooks::on_process_buried(ProcessId process, Effects& effects) {
@@ -248,7 +302,11 @@ void StoreBooks::check_invariants() const {
   size_t adopted = 0;
   for (const auto& [id, segment] : segments_) {
     MOBULA_CHECK(number(id) < next_segment_);
-    MOBULA_CHECK(segment.writer != kDaemonProcess || !segment.adopted.empty());
+    MOBULA_CHECK(segment.writer != kDaemonProcess || segment.is_daemons ||
+                 !segment.adopted.empty());
+    uint64_t adopted_bytes = 0;
+    for (const auto& [key, size] : segment.adopted) adopted_bytes += size;
+    MOBULA_CHECK(adopted_bytes == segment.adopted_bytes);
     granted += segment.file_bytes;
     adopted += segment.adopted.size();
   }

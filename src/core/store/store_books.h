@@ -10,12 +10,16 @@
 //   segment:  granted ──return_segment, empty──► destroyed
 //                └──writer buried──► orphan ──last adopted extent free──► destroyed
 //   extent:   (the writer's own) ──adopt──► adopted ──free_extent──► evicting ──no pins──► released
+//                                              └──────────────drop_extent─────────────────────┘
+//
+// Segments that were requested for kDaemonProcess hold values that came back from disk (Spiller).
 //
 // What the shell does:
 //   SegmentRequest   measure Headroom, request(); a request waits up to wait_max for memory
 //   CreateSegment    make it (shm::create_segment), send SegmentGranted; else on_create_failed()
 //   RefuseSegment    SegmentRefused
-//   AskForEmpty      SegmentsWanted to that process: it is to return empty segments at once
+//   AskForEmpty      SegmentsWanted to that process: it is to return empty segments at once, and to
+//                    share so many bytes of private values, so that they can be spilled
 //   SegmentOpen      open(): then SegmentOpened with a read-only descriptor
 //   AdoptExtent      adopt();  FreeExtent: free_extent()   (from ObjectDirectory)
 //   MarkEvicting     mark the entry in the segment's table, before any scan for it
@@ -72,6 +76,7 @@ struct RefuseSegment {
 };
 struct AskForEmpty {
   ProcessId process;
+  uint64_t share_bytes = 0;
 };
 struct DestroySegment {
   SegmentId segment;
@@ -95,7 +100,9 @@ class StoreBooks {
     uint64_t capacity_bytes = 0;            // object_store_memory.
     uint64_t standard_bytes = 64ULL << 20;  // Of a segment; less if capacity is small.
     uint64_t reserve_bytes = 256ULL << 20;  // Of the machine's memory, never given to the store.
-    Duration wait_max = std::chrono::seconds(5);
+    Duration wait_max = std::chrono::seconds(5);  // Without any progress.
+    // From then on nobody passes the request that waits longest.
+    Duration pass_max = std::chrono::seconds(1);
     uint32_t waiting_max = 4096;
     uint32_t segments_max = 100'000;
   };
@@ -106,11 +113,17 @@ class StoreBooks {
   // once unless the process is buried before. kInvalidArgument: no bytes.
   Result<void> request(const SegmentRequest& request, const Headroom& headroom, Instant now,
                        Effects& effects);
+  // The process needs it no more. Does nothing for a request that was answered.
+  void cancel(ProcessId process, uint64_t number);
   // The shell could not make it. RefuseSegment follows.
   void on_create_failed(const CreateSegment& created, std::string reason, Effects& effects);
   // Serves requests that waited for memory, refuses those that waited too long.
   void tick(const Headroom& headroom, Instant now, Effects& effects);
   size_t waiting() const { return waiting_.size(); }
+  // In order of asking.
+  std::vector<SegmentRequest> waiting_requests() const;
+  // Something became free, or is about to: nobody is refused for wait_max from now on.
+  void on_progress(Instant now);
 
   // The writer gives an empty segment back; tick() then serves who waits. kInvalidArgument: not its own, or shared extents in it.
   Result<void> return_segment(ProcessId process, SegmentId segment, Effects& effects);
@@ -123,11 +136,19 @@ class StoreBooks {
   void free_extent(const wire::StoreLocation& location, Effects& effects);
   // In order of being marked.
   const std::vector<wire::StoreLocation>& evicting() const { return evicting_; }
+  // An adopted extent's bytes are on disk and nobody has it pinned: it is free at once.
+  void drop_extent(const wire::StoreLocation& location, Effects& effects);
   // No process has this evicting extent pinned.
   void on_unpinned(const wire::StoreLocation& location, Effects& effects);
 
   // Its requests are forgotten, its segments go as soon as no shared object needs them.
   void on_process_buried(ProcessId process, Effects& effects);
+
+  // kDaemonProcess: dead, or a segment of the daemon's own, or there is none.
+  ProcessId writer_of(SegmentId segment) const;
+  bool exists(SegmentId segment) const { return segments_.contains(segment); }
+  // Bytes of living processes' segments that no shared object takes: private values, or nothing.
+  std::map<ProcessId, uint64_t> unshared_bytes() const;
 
   uint64_t granted_bytes() const { return granted_bytes_; }
   uint64_t capacity_bytes() const { return options_.capacity_bytes; }
@@ -146,15 +167,18 @@ class StoreBooks {
     auto operator<=>(const ExtentKey&) const = default;
   };
   struct Segment {
-    ProcessId writer{};  // kDaemonProcess: dead.
+    ProcessId writer{};  // kDaemonProcess: dead, or:
+    bool is_daemons = false;
     uint64_t data_bytes = 0;
     uint64_t file_bytes = 0;
     uint32_t entry_count = 0;
-    std::set<ExtentKey> adopted;  // Evicting ones included.
+    std::map<ExtentKey, uint64_t> adopted;  // With their sizes; evicting ones included.
+    uint64_t adopted_bytes = 0;
     std::set<ProcessId> readers;
   };
   struct Waiting {
     SegmentRequest request;
+    Instant since;
     Instant deadline;
   };
   using Segments = std::map<SegmentId, Segment>;
@@ -164,6 +188,7 @@ class StoreBooks {
   std::string refusal(uint64_t bytes, const Headroom& headroom) const;
   void ask_for_empty(Effects& effects) const;
   void destroy(Segments::iterator segment, Effects& effects);
+  void release(const wire::StoreLocation& location, Effects& effects);
 
   const Options options_;
   Segments segments_;

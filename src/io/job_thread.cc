@@ -1,4 +1,4 @@
-#include "io/idle_thread.h"
+#include "io/job_thread.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -8,7 +8,7 @@
 
 namespace mobula::io {
 
-IdleThread::~IdleThread() {
+JobThread::~JobThread() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
@@ -17,7 +17,7 @@ IdleThread::~IdleThread() {
   if (thread_.joinable()) thread_.join();
 }
 
-void IdleThread::add(Job job) {
+void JobThread::add(Job job) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     jobs_.push_back(std::move(job));
@@ -28,15 +28,17 @@ void IdleThread::add(Job job) {
     ::sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
     thread_ = std::thread([this] { run(); });
-    ::pthread_setname_np(thread_.native_handle(), "mobula-idle");
+    ::pthread_setname_np(thread_.native_handle(), name_.c_str());
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   changed_.notify_one();
 }
 
-void IdleThread::run() {
-  const sched_param none{};
-  ::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &none);
+void JobThread::run() {
+  if (priority_ == JobPriority::kIdle) {
+    const sched_param none{};
+    ::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &none);
+  }
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });

@@ -1,0 +1,74 @@
+#pragma once
+// SpillDisk keeps spilled values in files of a folder of its own, and moves their bytes. It decides
+// nothing (core/store/spiller.h) and never has a value in memory of its own: bytes go from the store's
+// segment to the file, and back, a mebibyte at a time, with their checksum (XXH3, 64 bits) on the way.
+//
+// The folder has a lock that its process holds while it lives: whoever opens another one beside it
+// removes the folders of the dead. The destructor removes this one.
+//
+// Threads: the loop's, and two that move bytes (one writes, one reads); they tell the loop by post().
+// Limits:  files of one batch each; the disk counts as full at 95 %.
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/store/spill_effects.h"
+#include "io/job_thread.h"
+#include "io/loop.h"
+#include "shm/memory.h"
+
+namespace mobula::node {
+
+class SpillDisk {
+ public:
+  // A part of a segment.
+  struct Part {
+    std::shared_ptr<shm::Fd> segment;
+    uint64_t offset;
+    uint64_t size;
+  };
+  using OnWritten = std::function<void(const store::WriteOutcome&)>;
+  using OnRead = std::function<void(const store::ReadOutcome&)>;
+
+  // `directory` is made if it is not there. kUnavailable: one cannot write to it; the text says why.
+  static Result<std::unique_ptr<SpillDisk>> open(io::Loop& loop, const std::string& directory);
+  ~SpillDisk();
+
+  void write(store::SpillFileId file, std::vector<Part> parts, OnWritten on_written);
+  void read(const store::DiskCopy& from, Part to, OnRead on_read);
+  void remove(store::SpillFileId file);
+  void punch(const store::PunchHole& hole);
+
+  store::DiskRoom room() const;
+  const std::string& folder() const { return folder_; }
+
+ private:
+  SpillDisk(io::Loop& loop, std::string folder, shm::Fd lock);
+  std::string path(store::SpillFileId file) const;
+  void tell(std::function<void()> what);
+
+  io::Loop& loop_;
+  const std::string folder_;
+  const shm::Fd lock_;
+  // Said to the threads, and to what they still post after the end.
+  const std::shared_ptr<std::atomic<bool>> ended_;
+  std::unique_ptr<io::JobThread> writer_;
+  std::unique_ptr<io::JobThread> reader_;
+};
+
+struct SpillChoice {
+  std::unique_ptr<SpillDisk> disk;
+  std::string why_not;  // If there is none.
+};
+// In `wanted`, and if that is empty in the session's folder, or in /var/tmp if that folder is in memory.
+// kUnavailable: `wanted` cannot be used.
+Result<SpillChoice> choose_spill_disk(io::Loop& loop, const std::string& wanted,
+                                      const std::string& session_directory);
+
+// Is the file system of this folder one that keeps files in memory? Spilling there saves nothing.
+bool keeps_files_in_memory(const std::string& directory);
+
+}  // namespace mobula::node
