@@ -168,7 +168,7 @@ store::ReadOutcome read_back(const std::string& path, const store::DiskCopy& fro
 
 // The lock, unless a living process has it.
 shm::Fd try_lock(const fs::path& folder, int flags) {
-  shm::Fd fd(::open((folder / kLockName).c_str(), O_RDWR | O_CLOEXEC | flags, 0600));
+  shm::Fd fd(::open((folder / kLockName).c_str(), O_RDONLY | O_CLOEXEC | flags, 0600));
   if (fd.valid() && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) fd.reset();
   return fd;
 }

@@ -75,11 +75,14 @@ void StoreClient::forget_holder(OwnExtent& extent) {
 std::vector<void*> StoreClient::oldest_private(uint64_t bytes) const {
   std::vector<void*> holders;
   uint64_t found = 0;
-  for (const auto& [order, value] : private_) {
-    if (found >= bytes) break;
-    if (pin_of_.contains(key_of(value.location))) continue;
-    holders.push_back(value.holder);
-    found += value.location.size;
+  // What is viewed cannot go: it is shared last, so that the daemon knows what stands in the way.
+  for (const bool viewed : {false, true}) {
+    for (const auto& [order, value] : private_) {
+      if (found >= bytes) break;
+      if (pin_of_.contains(key_of(value.location)) != viewed) continue;
+      holders.push_back(value.holder);
+      found += value.location.size;
+    }
   }
   return holders;
 }

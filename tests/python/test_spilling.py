@@ -227,8 +227,8 @@ def flip_a_bit(file: Path, offset: int) -> None:
 def test_a_flipped_bit_is_an_error_and_never_wrong_bytes(tmp_path: Path) -> None:
     start_small(tmp_path)
     refs = [ray.put(numbers(seed)) for seed in range(60)]
-    for file in spilled_files(tmp_path):
-        flip_a_bit(file, 1000)  # In the first value of each file.
+    for file in spilled_files(tmp_path)[:3]:
+        flip_a_bit(file, 1000)  # In the first value of each.
     lost = 0
     for seed, ref in enumerate(refs):
         try:
@@ -237,7 +237,7 @@ def test_a_flipped_bit_is_an_error_and_never_wrong_bytes(tmp_path: Path) -> None
             lost += 1
             assert "checksum" in str(error)
             assert str(tmp_path) in str(error)
-    assert 1 <= lost < 30
+    assert 1 <= lost <= 3
     assert (ray.get(ray.put(numbers(77))) == numbers(77)).all()
 
 
