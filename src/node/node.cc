@@ -223,7 +223,7 @@ Result<void> Node::start() {
   add_state_sections();
   MOBULA_TRY(serve_metrics());
   if (!options_.is_standing()) MOBULA_TRY(add_driver(shm::Fd(options_.driver_fd)));
-  const auto listening = listen();
+  auto listening = listen();
   if (!listening && options_.is_standing()) return listening;
   if (!listening) {
     log_warning(fmt::format("event=nobody_can_join why=\"{}\"", listening.error().message));
@@ -434,10 +434,16 @@ Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) 
 Result<void> Node::on_broken_peer(Session& session, const wire::fb::BrokenPeer& record) {
   const ProcessId peer{record.peer()};
   if (!channels_.exists(session.id, peer) && !channels_.exists(peer, session.id)) return {};
-  if (Session* broken = sessions_.find(peer)) {
-    cut_off(*broken,
-            fmt::format("process {} says: {}", number(session.id), text_of(record.reason())));
+  Session* broken = sessions_.find(peer);
+  if (broken == nullptr) return {};
+  if (broken->is_driver && !session.is_driver) {
+    // Either may have written it. A worker is replaced; with the driver its whole job would go.
+    cut_off(session,
+            fmt::format("what it shares with its driver is broken: {}", text_of(record.reason())));
+    return {};
   }
+  cut_off(*broken,
+          fmt::format("process {} says: {}", number(session.id), text_of(record.reason())));
   return {};
 }
 

@@ -195,7 +195,7 @@ Result<void> ObjectShell::on_ready(ProcessId process, const wire::fb::Ready& rec
     return directory_.on_ready(process, object, std::move(*value), effects);
   }
   heirs_.erase(heir);
-  const auto settled = directory_.settle_estate(object, std::move(*value), effects);
+  auto settled = directory_.settle_estate(object, std::move(*value), effects);
   if (settled || settled.error().code == ErrorCode::kNotFound) return {};
   return settled;
 }

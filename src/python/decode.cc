@@ -255,11 +255,24 @@ bool wait_again(Session& session, Object* object, const std::optional<Instant>& 
   return waited == process::Waited::kEnough;
 }
 
+// The error that stands for a lost value, with what was found in its place.
+PyObject* raise_lost(std::span<const std::byte> error, const std::string& found) {
+  std::vector<std::byte> bytes(error.begin(), error.end());
+  const std::string sentence = " Its bytes could not be read: " + found + ".";
+  const auto* begin = reinterpret_cast<const std::byte*>(sentence.data());
+  bytes.insert(bytes.end(), begin, begin + sentence.size());
+  return raise_received_system_error(bytes);
+}
+
 PyObject* decode_object(Session& session, Object* object, const std::optional<Instant>& deadline) {
+  std::string found;  // In the place of the value, if not the value.
   for (int recoveries = 0;; ++recoveries) {
     if (!object->is_ready() && !wait_again(session, object, deadline)) return nullptr;
     const process::StoredValue& value = object->value;
     if (value.kind() != ValueKind::kInStore) [[likely]] {
+      if (!found.empty() && value.kind() == ValueKind::kSystemError) [[unlikely]] {
+        return raise_lost(value.payload(), found);
+      }
       const RefTable table{.session = &session, .objects = object->inner};
       return decode_payload(value.kind(), value.payload(), table, nullptr);
     }
@@ -273,6 +286,7 @@ PyObject* decode_object(Session& session, Object* object, const std::optional<In
     }
     const bool lost = pinned.error().code == ErrorCode::kNotFound && !PyErr_Occurred();
     if (!lost || recoveries == kRecoveriesMax) return raise_error(pinned.error());
+    found = pinned.error().message;
     session.runtime->recover(*object, location);
   }
 }

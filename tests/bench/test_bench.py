@@ -23,7 +23,7 @@ from bench.settings import QUICK  # noqa: E402
 from bench.subjects.floor import load, worker  # noqa: E402
 
 WITH_FLOOR = {"tasks", "tasks-arg", "get-loop", "put-array", "start", "cpu-bound"}
-WITHOUT_POOL = {"put-small", "get-small", "get-array"}
+WITHOUT_POOL = {"put-small", "get-small", "get-array", "observed"}
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -290,8 +290,10 @@ def test_tasks_beyond_the_cap_are_forgotten(
 ) -> None:
     monkeypatch.setenv("MOBULA_MAX_LINEAGE_BYTES", "4000")
     ray.init(num_cpus=2, object_store_memory=256 << 20)
-    refs = [make.remote(tmp_path, str(i)) for i in range(20)]
-    ray.wait(refs, num_returns=len(refs))
+    refs = []
+    for i in range(20):  # One after the other: the first is the oldest.
+        refs.append(make.remote(tmp_path, str(i)))
+        ray.wait(refs[-1:])
     assert runtime_state()["kept_bytes"] <= 4000
     lose(refs[0])
     with pytest.raises(exceptions.ObjectReconstructionFailedLineageEvictedError):
