@@ -37,6 +37,7 @@ class NodeOptions:
     object_store_memory: Any = None
     temp_dir: Any = None
     object_spilling_directory: str | None = None  # Checked.
+    metrics_port: Any = None
 
 
 def opening(address: str | None, options: NodeOptions) -> Callable[[], Opened]:
@@ -101,6 +102,7 @@ def _starting(options: NodeOptions) -> Callable[[], Opened]:
     amounts = node_resources(options.num_cpus, options.num_gpus, options.resources)
     capacity = store_bytes(options.object_store_memory)
     labels = check_labels(options.labels)
+    port = metrics_port(options.metrics_port)
 
     def start() -> Opened:
         from mobula import _daemon
@@ -111,6 +113,7 @@ def _starting(options: NodeOptions) -> Callable[[], Opened]:
             labels=labels,
             temp_dir=options.temp_dir,
             object_spilling_directory=options.object_spilling_directory,
+            metrics_port=port,
         )
         return daemon, labels, ""
 
@@ -188,6 +191,22 @@ def store_bytes(object_store_memory: int | None) -> int:
             f"{_STORE_BYTES_MIN} bytes"
         )
     return int(object_store_memory)
+
+
+def metrics_port(port: Any) -> int:
+    """On loopback, where Prometheus may ask: 0 is one that is free, -1 none. None: what
+    $MOBULA_METRICS_EXPORT_PORT says, or 0. TypeError, ValueError: it is no port."""
+    given = os.environ.get("MOBULA_METRICS_EXPORT_PORT", "0") if port is None else port
+    if isinstance(given, str):
+        try:
+            given = int(given)
+        except ValueError:
+            raise ValueError(f"MOBULA_METRICS_EXPORT_PORT is no number: {given!r}") from None
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"a port for metrics must be a number, not {port!r}")
+    if not -1 <= given <= 65535:
+        raise ValueError(f"a port for metrics is from 0 to 65535, or -1 for none, not {given}")
+    return given
 
 
 def check_labels(labels: dict[str, str] | None) -> dict[str, str]:

@@ -28,7 +28,7 @@ class Context(Mapping[str, Any]):
             "raylet_socket_name": None,
             "webui_url": "",
             "session_dir": session["session_directory"],
-            "metrics_export_port": -1,
+            "metrics_export_port": node["metrics_port"] if node else -1,
             "gcs_address": address,
             "address": address,
             "dashboard_agent_listen_port": -1,

@@ -143,21 +143,123 @@ class NodeRecord(TypedDict):
     pid: int
     session_directory: str
     resources: dict[str, float]
+    metrics_port: int  # -1: none
 
 class TraceRecord(TypedDict):
+    """A task that has ended, or runs now."""
+
     name: str
-    pid: int
+    resources: str  # "CPU=10000\n..."
+    pid: int  # of the process in whose trace it stands
     process_id: int
+    job: int
     caller: int  # the process id of who submitted it
     call: int
+    task: int  # index of its id
     start_ns: int  # CLOCK_MONOTONIC
-    end_ns: int
+    end_ns: int  # 0: it runs
+    children_from: int  # tasks that the process made meanwhile have indices from here,
+    children: int  # so many of them
+    attempt: int
     failed: bool
+    is_call: bool  # of an actor
+    by_owner: bool  # it never reached its end in a worker: start_ns is 0
+    error_type: int  # SYSTEM_ERROR_* or ERROR_*
+    error: str
+
+class TaskRecord(TraceRecord):
+    parent: tuple[int, int] | None  # (creator, index) of the task that made it, if that is known
+
+ERROR_RAISED: int
+ERROR_DEPENDENCY: int
+
+class StateOptions(TypedDict, total=False):
+    patience_ms: int  # default 1000: processes silent for longer are named, with an error
+    tasks_max: int  # of each process, of those that live
+    ended_max: int  # of all together
+    name: str  # only tasks of this name, in upper or lower case
+    task: int  # only the task with this index and this creator
+    creator: int
+    phases: int  # of those that live: bits by the order of LiveTask.phase; 0: all
+    failed_only: bool  # of those that have ended
+    finished_only: bool
+
+class LiveFunction(TypedDict):
+    name: str
+    waiting: int
+    queued: int
+    sent: int
+    running: int
+    blocked: int
+
+class LiveShape(TypedDict):
+    shape: int
+    depth: int
+    resources: dict[str, int]
+    queued: int
+    in_flight: int
+    leases: int
+    blocked_leases: int
+    target: int
+
+class LiveTask(TypedDict):
+    task: int
+    name: str
+    shape: int
+    phase: str  # waits_for_arguments, queued, sent, running, blocked
+    attempt: int
+    retries_left: int
+    worker: int
+    worker_pid: int
+    parent: tuple[int, int] | None  # (creator, index)
+    actor: tuple[int, int] | None  # of a call: which
+    missing: int
+    waits_for: list[tuple[int, int]]
+    streaming: bool
+
+class LiveProcess(TypedDict, total=False):
+    """What a process says of the tasks that it has submitted; or only why it does not."""
+
+    process: int
+    pid: int
+    error: str
+    functions: list[LiveFunction]
+    shapes: list[LiveShape]
+    tasks: list[LiveTask]
+    unfinished: int
+    looked_at: int
+
+class State(TypedDict):
+    daemon: str  # JSON
+    live: list[LiveProcess]
+    ended: list[TaskRecord]  # the last ones first
+    running: list[TaskRecord]
+    totals: list[tuple[str, int, int]]  # name, finished, failed
+    ended_dropped: int
 
 def cluster_resources() -> dict[str, float]: ...
 def available_resources() -> dict[str, float]: ...
 def nodes() -> list[NodeRecord]: ...
 def timeline() -> list[TraceRecord]: ...
+def state(options: StateOptions) -> State: ...
+
+METRIC_COUNTER: int
+METRIC_GAUGE: int
+METRIC_HISTOGRAM: int
+
+def metric_add(
+    kind: int,
+    name: str,
+    description: str,
+    tags: Sequence[tuple[str, str]],
+    boundaries: Sequence[float],
+) -> int:
+    """A new series of this process's metrics; the number is for the session it was made in. No text
+    may contain NUL. MemoryError: there is no room."""
+
+def metric_increase(series: int, by: float) -> None: ...
+def metric_set(series: int, value: float) -> None: ...
+def metric_observe(series: int, value: float) -> None: ...
 def next_log_lines() -> list[tuple[int, str, bool, str]] | None:
     """Blocks, without the GIL, until workers have printed something: (pid, task name, is stderr,
     text without newline). None: the session has ended. For a thread of its own."""

@@ -133,6 +133,7 @@ def start_private_daemon(
     object_store_memory: int,
     labels: Mapping[str, str] | None = None,
     temp_dir: str | os.PathLike[str] | None = None,
+    metrics_port: int = 0,
     log_level: str | None = None,
     object_spilling_directory: str | None = None,
 ) -> PrivateDaemon:
@@ -141,8 +142,8 @@ def start_private_daemon(
     resources: amounts by name. object_store_memory: bytes. labels: of the node. temp_dir: where the
     session directory is made; $XDG_RUNTIME_DIR or the system's folder for temporary files by default.
     log_level: debug, info, warning or error; $MOBULA_LOG_LEVEL or info by default.
-    object_spilling_directory: in the session directory by default. ConnectionError: it could not be
-    started.
+    object_spilling_directory: in the session directory by default. metrics_port: on loopback, for
+    Prometheus; 0: one that is free, -1: none. ConnectionError: it could not be started.
     """
     _fill_standard_descriptors()
     place = _Place(_sessions_here.PRIVATE, temp_dir)
@@ -154,6 +155,7 @@ def start_private_daemon(
                     f"--driver-fd={theirs.fileno()}",
                     *_arguments(resources, object_store_memory, labels, log_level),
                     *_spilling(object_spilling_directory),
+                    f"--metrics-port={metrics_port}",
                 ],
                 theirs.fileno(),
             )
@@ -170,6 +172,7 @@ def start_standing_daemon(
     object_store_memory: int,
     labels: Mapping[str, str] | None = None,
     temp_dir: str | os.PathLike[str] | None = None,
+    metrics_port: int = 0,
     log_level: str | None = None,
     object_spilling_directory: str | None = None,
 ) -> tuple[_sessions_here.SessionRecord, subprocess.Popen[bytes]]:
@@ -191,6 +194,7 @@ def start_standing_daemon(
                     f"--ready-fd={theirs}",
                     *_arguments(resources, object_store_memory, labels, log_level),
                     *_spilling(object_spilling_directory),
+                    f"--metrics-port={metrics_port}",
                 ],
                 theirs,
             )

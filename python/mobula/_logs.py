@@ -115,6 +115,8 @@ def _runs(lines: Iterable[Line]) -> Iterable[tuple[bool, list[Line]]]:
 def _labelled(line: Line, colour: bool) -> str:
     pid, name, _, text = line
     label = f"({name} pid={pid})" if name else f"(pid={pid})"
+    if pid == 0:  # The node says something itself.
+        label = "(mobula)"
     if colour:
         return f"{_CYAN}{label}{_RESET} {text}\n"
     return f"{label} {text}\n"

@@ -21,7 +21,7 @@ def describe(record: _core.NodeRecord) -> dict[str, Any]:
         "ObjectManagerPort": 0,
         "ObjectStoreSocketName": "",
         "RayletSocketName": "",
-        "MetricsExportPort": -1,
+        "MetricsExportPort": record["metrics_port"],
         "MetricsAgentPort": -1,
         "DashboardAgentListenPort": -1,
         "NodeName": record["hostname"],

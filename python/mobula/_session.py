@@ -295,6 +295,9 @@ def _start(
         daemon.stop()
         raise
     _driver = _Driver(daemon, labels, runtime_env)
+    metrics = sys.modules.get("mobula.util.metrics")
+    if metrics is not None:
+        metrics.flush_early()
     if logging_config is not None:
         logging_config._apply()
     if log_to_driver:
@@ -343,9 +346,12 @@ def _check_keywords(keywords: Mapping[str, Any]) -> None:
 
 
 def _places(keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """Folders for the node."""
-    spilling = _spilling.directory_of(keywords)
-    return {"temp_dir": keywords.get("_temp_dir"), "object_spilling_directory": spilling}
+    """Folders for the node, and its port."""
+    return {
+        "temp_dir": keywords.get("_temp_dir"),
+        "object_spilling_directory": _spilling.directory_of(keywords),
+        "metrics_port": keywords.get("_metrics_export_port"),
+    }
 
 
 def _check_namespace(namespace: str | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 from mobula import _core
@@ -33,6 +34,8 @@ def _metadata(what: str, process: int, thread: int, name: str) -> dict[str, Any]
 
 
 def _task(record: _core.TraceRecord) -> dict[str, Any]:
+    runs = record["end_ns"] == 0
+    end_ns = time.monotonic_ns() if runs else record["end_ns"]
     event: dict[str, Any] = {
         "ph": "X",
         "cat": "task",
@@ -40,22 +43,28 @@ def _task(record: _core.TraceRecord) -> dict[str, Any]:
         "pid": _NODE_ROW,
         "tid": record["pid"],
         "ts": record["start_ns"] / 1000,
-        "dur": max(0, record["end_ns"] - record["start_ns"]) / 1000,
+        "dur": max(0, end_ns - record["start_ns"]) / 1000,
         "args": {
             "worker_pid": record["pid"],
+            "job": f"{record['job']:08x}",
             "caller": record["caller"],
             "call": record["call"],
+            "attempt": record["attempt"],
             "failed": record["failed"],
         },
     }
+    if runs:
+        event["args"]["running"] = True
+    if record["error"]:
+        event["args"]["error"] = record["error"]
     if record["failed"]:
         event["cname"] = "terrible"  # Red in the viewers.
     return event
 
 
 def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
-    """The tasks that ran so far, of this job, as Chrome trace events. With `filename`: written there
-    as JSON, and None returned. RaySystemError: not connected."""
+    """The tasks of the node that ran so far, and those that run now, as Chrome trace events. With
+    `filename`: written there as JSON, and None returned. RaySystemError: not connected."""
     from mobula import _session
 
     _session.require_session()

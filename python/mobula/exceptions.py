@@ -240,6 +240,7 @@ class NodeDiedError(RayError):
 
     def __init__(self, message: str = "The node died.") -> None:
         super().__init__(message)
+        self.message = message
 
 
 class RaySystemError(RayError):

@@ -40,9 +40,13 @@ bool ResourceSet::covers(const ResourceSet& request) const {
 std::string ResourceSet::to_string() const {
   std::string text;
   for (const auto& [name, amount] : amounts_) {
-    char number[32];
-    std::snprintf(number, sizeof number, "%g",
-                  static_cast<double>(amount) / static_cast<double>(kResourceUnit));
+    char number[48];
+    if (amount % kResourceUnit == 0) {  // Bytes of memory, too, to the last digit.
+      std::snprintf(number, sizeof number, "%lld", static_cast<long long>(amount / kResourceUnit));
+    } else {
+      std::snprintf(number, sizeof number, "%.10g",
+                    static_cast<double>(amount) / static_cast<double>(kResourceUnit));
+    }
     if (!text.empty()) text += ", ";
     text += name + ": " + number;
   }

@@ -39,6 +39,9 @@ int main(int argc, char** argv) {
   node->add_option(
       "--object-spilling-directory", options.spill_directory,
       "Where objects go that do not fit into memory; in the session's folder if not given");
+  node->add_option("--metrics-port", options.metrics_port,
+                   "On loopback, for Prometheus; 0: one that is free, -1: none")
+      ->check(CLI::Range(-1, 65535));
   node->add_option("--log-level", options.log_level, "debug, info, warning or error");
   options.version = mobula::cli::kVersion;
   CLI11_PARSE(app, argc, argv);

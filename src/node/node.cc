@@ -10,11 +10,13 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 #include <utility>
 
 #include "node/log.h"
 #include "node/machine.h"
+#include "node/state_sections.h"
 
 namespace mobula::node {
 
@@ -29,6 +31,7 @@ constexpr uint64_t kDescriptorsPerWorker = 6;
 // Below the bell bits of one process, since each may have a channel to every other.
 constexpr uint64_t kWorkersMax = 500;
 constexpr size_t kFailedStartsMax = 64;
+constexpr const char* kDriverLeft = "its driver has left";
 constexpr auto kExitPatience = std::chrono::seconds(5);
 constexpr auto kActorExitPatience = std::chrono::seconds(30);
 constexpr auto kHangupPatience = std::chrono::seconds(1);
@@ -64,6 +67,10 @@ void note_failed(LeaseShell& leases, workers::EnvironmentKey environment, const 
 }
 
 std::string text_of(const flatbuffers::String* text) { return text ? text->str() : ""; }
+
+std::string name_of(const NodeOptions& options) {
+  return std::filesystem::path(options.session_directory).filename().string();
+}
 
 }  // namespace
 
@@ -108,6 +115,9 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       logs_(*loop_, sessions_, options.session_directory),
       queries_(sessions_, leases_.scheduler(), store_,
                {id_, node::host_name(), options.session_directory}),
+      state_(*loop_, sessions_, queries_),
+      metrics_({sessions_, leases_.scheduler(), store_, queries_, uplinks_, id_, name_of(options)},
+               *loop_),
       workers_(
           *loop_, options.session_directory,
           {.on_started = [this](ProcessId worker, pid_t pid) { on_worker_started(worker, pid); },
@@ -149,6 +159,40 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
   objects_.tell_dropped([this](ObjectId object) { actors_.on_unreachable(object); });
 }
 
+void Node::add_state_sections() {
+  const scheduler::NodeScheduler& scheduler = leases_.scheduler();
+  state_.add_section("resources", [&scheduler] { return resources_json(scheduler); });
+  state_.add_section("processes",
+                     [this, &scheduler] { return processes_json(sessions_, scheduler); });
+  state_.add_section("dead_processes", [this] { return queries_.dead_processes_json(); });
+  state_.add_section("forgotten_totals", [this] { return queries_.forgotten_totals_json(); });
+  state_.add_section("leases", [&scheduler] { return leases_json(scheduler); });
+  state_.add_section("demands", [&scheduler] { return demands_json(scheduler); });
+  state_.add_section("store", [this] { return store_json(store_); });
+  state_.add_section("actors", [this] { return actors_json(actors_.registry()); });
+  state_.add_section("jobs", [this] { return records_.json(); });
+}
+
+// Also for who looks for targets in a file, as Prometheus can: on loopback only.
+Result<void> Node::serve_metrics() {
+  if (options_.metrics_port < 0) return {};
+  auto server =
+      HttpServer::open(*loop_, options_.metrics_port, "/metrics",
+                       [this](HttpServer::Answer answer) { metrics_.write(std::move(answer)); });
+  if (!server && options_.metrics_port > 0) return tl::unexpected<Error>(server.error());
+  if (!server) {
+    log_warning(fmt::format("event=no_metrics why=\"{}\"", server.error().message));
+    return {};
+  }
+  metrics_server_ = std::move(*server);
+  queries_.set_metrics_port(metrics_server_->port());
+  std::ofstream file(options_.session_directory + "/prom_metrics_service_discovery.json");
+  file << fmt::format(R"([{{"labels": {{"job": "mobula"}}, "targets": ["127.0.0.1:{}"]}}])",
+                      metrics_server_->port())
+       << "\n";
+  return {};
+}
+
 Node::~Node() {
   std::error_code error;
   if (!options_.session_link.empty()) std::filesystem::remove(options_.session_link, error);
@@ -171,6 +215,8 @@ Result<void> Node::start() {
   log_info(fmt::format("node={:08x} pid={} event=started resources=\"{}\" store_bytes={}",
                        number(id_), ::getpid(), options_.resources.to_string(),
                        options_.object_store_bytes));
+  add_state_sections();
+  MOBULA_TRY(serve_metrics());
   if (!options_.is_standing()) MOBULA_TRY(add_driver(shm::Fd(options_.driver_fd)));
   const auto listening = listen();
   if (!listening && options_.is_standing()) return listening;
@@ -231,8 +277,10 @@ Result<void> Node::open_socket(Session& session, shm::Fd socket) {
   const ProcessId id = session.id;
   auto opened = io::PacketSocket::open(
       *loop_, std::move(socket),
-      {.on_packet = [this, id](std::span<const std::byte> bytes,
-                               const std::vector<shm::Fd>&) { on_packet(id, bytes); },
+      {.on_packet =
+           [this, id](std::span<const std::byte> bytes, const std::vector<shm::Fd>& descriptors) {
+             on_packet(id, bytes, descriptors);
+           },
        .on_closed = [this, id](const std::string& reason) { on_socket_closed(id, reason); }});
   MOBULA_TRY(opened);
   session.socket = std::move(*opened);
@@ -246,11 +294,13 @@ void Node::close_socket(Session& session) {
   loop_->post([this] { closing_.clear(); });
 }
 
-void Node::on_packet(ProcessId process, std::span<const std::byte> bytes) {
+void Node::on_packet(ProcessId process, std::span<const std::byte> bytes,
+                     const std::vector<shm::Fd>& descriptors) {
   Session* session = sessions_.find(process);
   if (session == nullptr || session->broken || !session->socket) return;
   const auto message = wire::ToDaemonMessage::parse(bytes);
   if (!message) return cut_off(*session, message.error().message);
+  if (state_.on_packet(*session, message->root(), descriptors)) return;
   const auto* hello = message->root().body_as_Hello();
   if (hello == nullptr || session->welcomed) {
     return cut_off(*session, "only one Hello is expected on the socket");
@@ -296,6 +346,7 @@ Result<void> Node::welcome_driver(Session& session, const wire::fb::Hello& hello
   MOBULA_TRY(welcome(session));
   MOBULA_TRY(leases_.add_driver(session, hello.runtime_environment()));
   job.welcomed = true;
+  records_.begin(session.job, session.id, session.pid, job.setup.job_namespace);
   workers_.add_job(session.job, job.setup, hello.runtime_environment() == nullptr);
   log_info(fmt::format("job={} event=started driver_pid={} python={}", number(session.job),
                        session.pid, job.setup.python));
@@ -355,14 +406,14 @@ Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) 
   if (session.is_guest) return on_guest_record(session, record);
   switch (record.body_type()) {
     case UplinkBody::Query:
-      queries_.answer(session, *record.body_as_Query());
+      state_.answer(session, *record.body_as_Query());
       return true;
     case UplinkBody::BrokenPeer:
       MOBULA_TRY(on_broken_peer(session, *record.body_as_BrokenPeer()));
       return true;
     case UplinkBody::Leave:
       if (!session.is_driver) return fail(ErrorCode::kInvalidArgument, "a worker cannot leave");
-      end_job(session.job, "its driver has left");
+      end_job(session.job, kDriverLeft);
       return true;
     default:
       break;
@@ -542,7 +593,10 @@ void Node::bury(Session& session, Obituary obituary) {
   channels_.forget(id);
   leases_.forget(id);
   actors_.on_process_gone(id);
-  queries_.keep_trace(session);
+  state_.forget(id);
+  metrics_.keep(session);
+  queries_.keep_trace(session, obituary.death.cause,
+                      obituary.death.status.signal == 0 && obituary.death.status.exit_code == 0);
   session.uplink.reset();
   session.bell_fd.reset();
   if (session.welcomed) {
@@ -583,6 +637,7 @@ void Node::end_job(JobId id, const std::string& reason) {
   const auto found = jobs_.find(id);
   if (found == jobs_.end() || std::exchange(found->second.ending, true)) return;
   log_info(fmt::format("job={} event=ending why=\"{}\"", number(id), reason));
+  records_.ending(id, reason, reason == kDriverLeft);
   static_cast<void>(leases_.scheduler().job_ended(id));
   leases_.changed();
   if (!found->second.welcomed) {  // A driver that never said Hello has nothing to end.
@@ -640,6 +695,7 @@ void Node::finish_job(JobId id) {
   queries_.forget_job(id);
   logs_.keep_file(workers_.zygote_log({id, kJobEnvironment}));
   leases_.forget_job(id);
+  records_.over(id);
   log_info(fmt::format("job={} event=over", number(id)));
   jobs_.erase(found);
   if (!goes_on_without(id)) end_detached_jobs();

@@ -21,12 +21,16 @@
 #include "node/actor_shell.h"
 #include "node/cancels.h"
 #include "node/channels.h"
+#include "node/http_server.h"
+#include "node/job_records.h"
 #include "node/lease_shell.h"
 #include "node/log_pump.h"
+#include "node/metrics_page.h"
 #include "node/object_shell.h"
 #include "node/options.h"
 #include "node/queries.h"
 #include "node/sessions.h"
+#include "node/state_queries.h"
 #include "node/store_shell.h"
 #include "node/uplinks.h"
 #include "node/worker_processes.h"
@@ -65,7 +69,10 @@ class Node final : private io::Poller {
   Result<void> add_driver(shm::Fd socket);
   Result<void> add_job(Session& session);
   Result<void> open_socket(Session& session, shm::Fd socket);
-  void on_packet(ProcessId process, std::span<const std::byte> bytes);
+  void on_packet(ProcessId process, std::span<const std::byte> bytes,
+                 const std::vector<shm::Fd>& descriptors);
+  void add_state_sections();
+  Result<void> serve_metrics();
   void on_socket_closed(ProcessId process, const std::string& reason);
   Result<void> on_hello(Session& session, const wire::fb::Hello& hello);
   Result<void> welcome_driver(Session& session, const wire::fb::Hello& hello);
@@ -124,6 +131,10 @@ class Node final : private io::Poller {
   Uplinks uplinks_;
   LogPump logs_;
   Queries queries_;
+  StateQueries state_;
+  JobRecords records_;
+  MetricsPage metrics_;
+  std::unique_ptr<HttpServer> metrics_server_;
   uint32_t next_job_ = 1;
   std::map<JobId, Job> jobs_;
   bool terminating_ = false;

@@ -78,7 +78,7 @@ Result<void> Node::on_guest_hello(Session& session, const wire::fb::Hello& hello
 Result<bool> Node::on_guest_record(Session& session, const wire::fb::ToDaemon& record) {
   switch (record.body_type()) {
     case UplinkBody::Query:
-      queries_.answer(session, *record.body_as_Query());
+      state_.answer(session, *record.body_as_Query());
       return true;
     case UplinkBody::Leave:
       sessions_.send(session,
@@ -95,6 +95,7 @@ void Node::on_guest_gone(ProcessId guest, const std::string& reason) {
   log_info(fmt::format("process={} pid={} event=guest_gone why=\"{}\"", number(guest), session->pid,
                        reason));
   guests_.erase(guest);
+  state_.forget(guest);
   close_socket(*session);
   session->uplink.reset();
   loop_->post([this, guest] { sessions_.remove(guest); });

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -324,6 +325,54 @@ TEST_F(NodeTest, the_timeline_names_workers_that_live_and_that_have_ended) {
   bool found = false;
   for (const auto* trace : *body->traces()) found |= trace->process() == leased.worker;
   EXPECT_TRUE(found);
+}
+
+TEST_F(NodeTest, processes_that_do_not_answer_are_named_once_patience_is_over) {
+  connect();
+  const Leased leased = lease_one();  // Our workers, and the driver, never answer StateWanted.
+  driver().send([](wire::Builder& builder) {
+    return wire::fb::CreateQuery(builder, 7, wire::fb::QueryKind::state, 50, 100);
+  });
+  bool has_state = false;
+  std::vector<uint32_t> silent;
+  for (bool last = false; !last;) {
+    const Received answer = driver().expect<wire::fb::Answer>();
+    const auto* body = answer.message.root().body_as_Answer();
+    EXPECT_EQ(body->request(), 7);
+    has_state |= body->state() != nullptr && answer.descriptors.size() == 1;
+    last = body->last();
+    if (body->live() == nullptr) continue;
+    for (const auto* live : *body->live()) {
+      EXPECT_GT(live->error()->size(), 0);
+      silent.push_back(live->process());
+    }
+  }
+  EXPECT_TRUE(has_state);
+  EXPECT_TRUE(std::ranges::find(silent, leased.worker) != silent.end());
+}
+
+TEST_F(NodeTest, what_a_process_says_of_its_tasks_is_passed_on) {
+  connect();
+  driver().send([](wire::Builder& builder) {
+    return wire::fb::CreateQuery(builder, 8, wire::fb::QueryKind::state, 100, 100);
+  });
+  const Received wanted = driver().expect<wire::fb::StateWanted>();
+  wire::Builder builder;
+  const auto packet = wire::finish_to_daemon(
+      builder,
+      wire::fb::CreateLiveStateDirect(
+          builder, wanted.message.root().body_as_StateWanted()->gathering(), 0, "no room"));
+  driver().send_packet(packet);
+  driver().send_packet(packet);  // Said twice, it counts once.
+  int told = 0;
+  for (bool last = false; !last;) {
+    const Received answer = driver().expect<wire::fb::Answer>();
+    const auto* body = answer.message.root().body_as_Answer();
+    last = body->last();
+    if (body->live() == nullptr) continue;
+    for (const auto* live : *body->live()) told += live->error()->str() == "no room" ? 1 : 0;
+  }
+  EXPECT_EQ(told, 1);
 }
 
 TEST_F(NodeTest, resources_are_told_as_they_are_and_as_they_are_left) {

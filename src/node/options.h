@@ -22,6 +22,8 @@ struct NodeOptions {
   std::string session_directory;  // Ours to remove at the end.
   std::string session_link;       // A name of the directory, ours to remove, too. May be empty.
   std::string spill_directory;    // Where objects are spilled to; empty: in the session's folder.
+  // On loopback, for Prometheus; 0: one that is free, -1: none.
+  int metrics_port = 0;
   std::string log_level = "info";
   std::string version;
 

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "base/time.h"
 #include "io/packet_socket.h"
 #include "shm/bell.h"
 #include "shm/home.h"
@@ -35,6 +36,7 @@ struct Session {
   // only ask. Neither driver nor worker; its job is 0.
   bool is_guest = false;
   pid_t pid = 0;  // 0: not known yet.
+  Instant started{monotonic_now()};
 
   std::unique_ptr<io::PacketSocket> socket;  // Null: closed.
   bool said_hello = false;

@@ -19,6 +19,7 @@ bool Uplinks::read(Session& session, int records, uint64_t end) {
                               : Result<wire::ToDaemonMessage>(tl::unexpect, body.error());
     session.uplink->pop();  // What counts from here on is the copy.
     did = true;
+    ++records_read_;
     if (!message) {
       handlers_.on_broken(session, message.error().message);
       return true;

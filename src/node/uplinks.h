@@ -31,6 +31,7 @@ class Uplinks {
   // Everything that stands there now.
   void drain(Session& session);
   bool any_unread() const;
+  uint64_t records_read() const { return records_read_; }
 
  private:
   // Reads up to `records`, and no further than to `end`.
@@ -40,6 +41,7 @@ class Uplinks {
   Sessions& sessions_;
   ObjectShell& objects_;
   const Handlers handlers_;
+  uint64_t records_read_ = 0;
   bool in_pass_ = false;
   std::map<ProcessId, uint64_t> tails_;  // Where each ring must have been read to.
 };

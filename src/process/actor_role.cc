@@ -169,6 +169,7 @@ NextTask RuntimeImpl::take_call(uint32_t group, ClaimedTask& task) {
 void RuntimeImpl::note_running(ClaimedTask& task) {
   task.started = monotonic_now();
   role_->running.emplace(task.channel, task.claim_tag);
+  trace_.begin(task, next_index_, true);
 }
 
 bool RuntimeImpl::next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) {

@@ -166,6 +166,7 @@ Result<void> RuntimeImpl::check_pending(const Submission& submission,
 Result<void> RuntimeImpl::launch_call(Task& task, const Submission& submission) {
   ActorCalls& calls = calls_of(*submission.actor, submission);
   task.calls = &calls;
+  ++live_calls_;
   calls.actor->retain();
   const bool ready = task.refs.empty() || resolve_arguments(task);
   const Object* failed = ready ? failed_argument(task) : nullptr;

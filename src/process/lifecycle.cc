@@ -137,7 +137,8 @@ Result<void> RuntimeImpl::say_hello() {
     return fail(ErrorCode::kInvalidArgument,
                 "the environment and sys.path of this program are too large to hand to workers");
   }
-  if (::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL) < 0) {
+  // A daemon that cannot start says why before it closes: that is there to be read.
+  if (::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL) < 0 && errno != EPIPE) {
     return fail(ErrorCode::kUnavailable,
                 std::string("cannot reach the node daemon: ") + std::strerror(errno));
   }
@@ -171,9 +172,7 @@ Result<void> RuntimeImpl::accept_welcome(const wire::fb::Welcome& welcome,
     options_.job_namespace = welcome.namespace_name()->str();
   }
   uplink_ = std::make_unique<Uplink>(home_memory_.data() + shm::kUplinkOffset);
-  if (!options_.is_driver) {
-    trace_ = std::make_unique<shm::TraceWriter>(home_memory_.data() + shm::kTraceOffset);
-  }
+  trace_.open(home_memory_.data());
   start_store();
   return {};
 }

@@ -13,6 +13,9 @@ namespace {
 // A dead peer's bell stays mapped for as long as any thread could still be about to ring it.
 constexpr auto kRetiredFor = std::chrono::seconds(60);
 constexpr size_t kLogLinesMax = 10'000;
+// How the daemon speaks of a task that can never run; whose name it does not know.
+constexpr std::string_view kATask = "a task";
+constexpr size_t kNamedFromMax = 10'000;
 
 std::string cause_of_death(const wire::fb::PeerDied& message, const std::string& function) {
   std::string text =
@@ -40,6 +43,7 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
     const auto* why = message.body_as_Exit()->reason();
     return disconnect(why != nullptr ? why->str() : "the node daemon ends");
   }
+  if (const auto* wanted = message.body_as_StateWanted()) return answer_state_wanted(*wanted);
   Locked lock(*this);
   if (on_actor_packet(message)) return;
   switch (message.body_type()) {
@@ -232,6 +236,9 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
     }
     if (task->retries_left != 0) {
       if (task->retries_left > 0) --task->retries_left;
+      trace_.end_by_owner(*task, asked_for(*task),
+                          system_error(wire::SystemErrorCode::kWorkerCrashed,
+                                       cause_of_death(message, task->own_function().name)));
       ++task->attempt;
       startable_.push_back(task);  // Once this worker's lease is forgotten.
       continue;
@@ -295,12 +302,22 @@ void RuntimeImpl::on_log_lines(const wire::fb::LogLines& message) {
 }
 
 void RuntimeImpl::on_infeasible(const wire::fb::Infeasible& message) {
-  if (options_.infeasible_is_error) {
-    infeasible_[message.shape()] = message.message()->str();
-    fail_queued(message.shape(), wire::SystemErrorCode::kTaskUnschedulable,
-                message.message()->string_view());
+  std::string text = message.message()->str();
+  const Task* first = live_tasks_;  // The last that was submitted: most often the one.
+  for (size_t i = 0; i < kNamedFromMax && first != nullptr; ++i) {
+    if (first->shape == message.shape()) break;
+    first = first->live_next;
   }
-  log_lines_.push_back({0, "", true, message.message()->str()});
+  if (first != nullptr && first->shape == message.shape() && text.starts_with(kATask)) {
+    const auto& function = static_cast<const Function&>(*first->function);
+    text = "the task " + function.name + text.substr(kATask.size());
+  }
+  if (options_.infeasible_is_error) {
+    infeasible_[message.shape()] = text;
+    fail_queued(message.shape(), wire::SystemErrorCode::kTaskUnschedulable, text);
+  }
+  if (!options_.is_driver) return;  // The daemon tells the driver, too.
+  log_lines_.push_back({0, "", true, std::move(text)});
   log_arrived_.notify_one();
 }
 

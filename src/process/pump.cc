@@ -28,6 +28,9 @@ void RuntimeImpl::Locked::lock() {
 
 void RuntimeImpl::Locked::unlock() {
   held_ = false;
+  // Never older than the moment in which the lock was last open.
+  runtime_.trace_.publish({runtime_.unfinished_, runtime_.dispatcher_.queued(),
+                           runtime_.dispatcher_.in_flight(), runtime_.live_calls_});
   runtime_.lock_.unlock();
   Deferred& pending = deferred();
   for (const Deferred::Bell& bell : pending.bells) {

@@ -1,7 +1,6 @@
 // RuntimeImpl: questions to the node daemon.
 
-#include <algorithm>
-#include <set>
+#include <utility>
 
 #include "process/runtime_impl.h"
 
@@ -36,15 +35,29 @@ void RuntimeImpl::on_answer(const wire::fb::Answer& message, std::vector<shm::Fd
     for (const auto* node : *message.nodes()) {
       question.nodes.push_back({node->node(), node->alive(), text_of(node->hostname()),
                                 text_of(node->address()), node->pid(),
-                                text_of(node->session_directory()), amounts(node->resources())});
+                                text_of(node->session_directory()), amounts(node->resources()),
+                                node->metrics_port()});
     }
   }
   if (message.traces() != nullptr) {
     for (const auto* trace : *message.traces()) {
       if (trace->descriptor() >= fds.size()) continue;
-      question.traces.push_back(
-          {std::move(fds[trace->descriptor()]), trace->pid(), trace->process()});
+      question.traces.push_back({std::move(fds[trace->descriptor()]), trace->pid(),
+                                 trace->process(), trace->job(), trace->is_driver(),
+                                 trace->alive()});
     }
+  }
+  if (message.live() != nullptr) {
+    for (const auto* live : *message.live()) {
+      Question::Contents contents{
+          {}, live->bytes(), live->pid(), live->process(), text_of(live->error())};
+      if (live->descriptor() < fds.size()) contents.memory = std::move(fds[live->descriptor()]);
+      question.live.push_back(std::move(contents));
+    }
+  }
+  if (const auto* state = message.state(); state != nullptr && state->descriptor() < fds.size()) {
+    question.daemon.memory = std::move(fds[state->descriptor()]);
+    question.daemon.bytes = state->bytes();
   }
   if (!message.last()) return;
   question.done = true;
@@ -80,16 +93,20 @@ Result<void> RuntimeImpl::wait_for_answer(uint64_t request, Question& question, 
   return fail(ErrorCode::kUnavailable, "the node daemon did not answer");
 }
 
-Result<Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate) {
+Result<Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate,
+                                  const StateRequest& request) {
   Question question;
   Locked lock(*this);
   if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
-  const uint64_t request = next_question_++;
-  questions_[request] = &question;
-  uplink_->send(
-      [&](wire::Builder& builder) { return wire::fb::CreateQuery(builder, request, kind); });
+  const uint64_t id = next_question_++;
+  questions_[id] = &question;
+  uplink_->send([&](wire::Builder& builder) {
+    const auto name = request.name.empty() ? 0 : builder.CreateString(request.name);
+    return wire::fb::CreateQuery(builder, id, kind, request.patience_ms, request.tasks_max, name,
+                                 request.task, request.phases);
+  });
   ring_daemon_later();
-  MOBULA_TRY(wait_for_answer(request, question, lock, gate, ErrorCode::kUnavailable));
+  MOBULA_TRY(wait_for_answer(id, question, lock, gate, ErrorCode::kUnavailable));
   return question;
 }
 
@@ -109,26 +126,6 @@ Result<std::vector<NodeInfo>> RuntimeImpl::nodes(Gate& gate) {
   auto answer = ask(wire::fb::QueryKind::nodes, gate);
   MOBULA_TRY(answer);
   return std::move(answer->nodes);
-}
-
-Result<std::vector<TraceEventOut>> RuntimeImpl::timeline(Gate& gate) {
-  auto answer = ask(wire::fb::QueryKind::timeline, gate);
-  MOBULA_TRY(answer);
-  std::vector<TraceEventOut> events;
-  for (const Question::Trace& trace : answer->traces) {
-    const auto home = shm::Mapping::map(trace.home, shm::kHomeBytes, shm::Access::kReadOnly);
-    if (!home.has_value()) continue;
-    const shm::TraceReader reader(home->data() + shm::kTraceOffset);
-    const uint64_t end = reader.written();
-    for (uint64_t i = reader.first_kept(); i < end; ++i) {
-      const auto event = reader.read(i);
-      if (!event) continue;
-      events.push_back({event->name, trace.pid, trace.process, event->caller, event->call,
-                        event->start_ns, event->end_ns, event->failed});
-    }
-  }
-  std::ranges::sort(events, {}, &TraceEventOut::start_ns);
-  return events;
 }
 
 std::string RuntimeImpl::debug_state() {

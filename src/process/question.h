@@ -22,11 +22,24 @@ struct Question {
     shm::Fd home;
     uint32_t pid;
     uint32_t process;
+    uint32_t job;
+    bool is_driver;
+    bool alive;
   };
   std::vector<Trace> traces;
   // Of actors.
   ObjectId actor;
   std::vector<std::pair<std::string, std::string>> names;
+  // Memory that another process, or the daemon, has filled with so many bytes.
+  struct Contents {
+    shm::Fd memory;
+    uint64_t bytes = 0;
+    uint32_t pid = 0;
+    uint32_t process = 0;
+    std::string error;
+  };
+  std::vector<Contents> live;
+  Contents daemon;
   // The daemon's reason to refuse, if it is a special one; how long it may take.
   std::optional<ErrorCode> refused;
   Duration patience = std::chrono::seconds(60);

@@ -22,6 +22,7 @@
 
 #include "base/result.h"
 #include "process/runtime_types.h"
+#include "process/state_types.h"
 #include "shm/memory.h"
 
 namespace mobula::process {
@@ -188,7 +189,12 @@ class Runtime {
   virtual Result<std::vector<std::pair<std::string, double>>> cluster_resources(Gate& gate) = 0;
   virtual Result<std::vector<std::pair<std::string, double>>> available_resources(Gate& gate) = 0;
   virtual Result<std::vector<NodeInfo>> nodes(Gate& gate) = 0;
+  // Tasks that ran, and those that run now, of all jobs of the node; in the order of their start.
   virtual Result<std::vector<TraceEventOut>> timeline(Gate& gate) = 0;
+  virtual Result<StateOut> state(const StateRequest& request, Gate& gate) = 0;
+  // The program's own metrics, which the daemon shows to Prometheus. One thread at a time; the
+  // interpreter's lock sees to that. Not locked otherwise, as nothing else touches them.
+  virtual shm::MetricsWriter& metrics() = 0;
   // Ends the job: workers go, their last output arrives, then the connection closes. At most ~10 s.
   // False: the daemon stays, for other drivers.
   virtual bool leave(Gate& gate) = 0;

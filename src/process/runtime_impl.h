@@ -1,8 +1,6 @@
 #pragma once
 // RuntimeImpl: the Runtime of one process. README.md says which of its parts is in which file.
-//
 // What it remembers is in runtime_state.h.
-//
 // Threads: see runtime.h. What must happen outside the lock (wake-up calls) is collected in Deferred
 //          and done by Locked's destructor.
 
@@ -83,6 +81,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Result<std::vector<std::pair<std::string, double>>> available_resources(Gate& gate) override;
   Result<std::vector<NodeInfo>> nodes(Gate& gate) override;
   Result<std::vector<TraceEventOut>> timeline(Gate& gate) override;
+  Result<StateOut> state(const StateRequest& request, Gate& gate) override;
+  shm::MetricsWriter& metrics() override { return trace_.metrics(); }
   bool leave(Gate& gate) override;
   std::string debug_state() override;
 
@@ -253,7 +253,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
                       const PackedValues& results);
   void send_result_frame(InboundChannel& channel, std::vector<std::byte> frame);
   void drop_result(ClaimedTask& task, const PackedValues& results, std::vector<StoreWrite>& stored);
-  void record_trace(const ClaimedTask& task, bool failed);
   std::vector<Object*> receive_refs(std::span<const std::byte> values, uint32_t count);
 
   // objects.cc
@@ -294,8 +293,9 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void answer_opening(SegmentId segment, const std::string& error);
   void return_segments(bool wanted);
 
-  // queries.cc
-  Result<Question> ask(wire::fb::QueryKind kind, Gate& gate);
+  // queries.cc, live_state.cc
+  Result<Question> ask(wire::fb::QueryKind kind, Gate& gate, const StateRequest& request = {});
+  void answer_state_wanted(const wire::fb::StateWanted& message);
   Result<void> wait_for_answer(uint64_t request, Question& question, Locked& lock, Gate& gate,
                                ErrorCode refused);
 };

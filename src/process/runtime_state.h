@@ -21,16 +21,21 @@
 #include "process/question.h"
 #include "process/runtime.h"
 #include "process/store_client.h"
+#include "process/task_trace.h"
 #include "process/uplink.h"
 #include "process/waiter.h"
 #include "shm/home.h"
-#include "shm/trace.h"
 #include "wire/control.h"
 
 namespace mobula::process {
 
 struct RuntimeState {
   RuntimeState(shm::Fd socket, RuntimeOptions options);
+
+  // What the task asks for; a call of an actor asks for nothing.
+  ResourceSet asked_for(const Task& task) const {
+    return task.shape == 0 ? ResourceSet{} : shapes_.at(task.shape - 1).resources;
+  }
 
   // ---- constant after start()
   shm::Fd socket_;
@@ -80,9 +85,10 @@ struct RuntimeState {
   std::deque<InboundChannel*> tasks_ready_;
   std::vector<std::pair<Instant, std::unique_ptr<ChannelEnd>>> retired_;
   std::unordered_map<ObjectId, Object*, ObjectIdHash> known_;  // Shared and foreign objects.
-  std::map<LeaseId, std::vector<uint32_t>> lease_gpus_;
   Task* live_tasks_ = nullptr;  // Submitted and not done; linked by live_previous, live_next.
-  uint64_t unfinished_ = 0;     // How many they are.
+  Task* looked_at_ = nullptr;   // Of that list, the next that answer_state_wanted() looks at.
+  uint64_t unfinished_ = 0;     // How many they are,
+  uint64_t live_calls_ = 0;     // and how many of them are calls of actors.
   uint64_t waits_ = 0;          // Entries into wait(), for the reader thread.
   bool senders_waiting_ = false;
   Waiter* reader_ = nullptr;  // Whoever polls for all.
@@ -102,8 +108,7 @@ struct RuntimeState {
   Execution execution_;              // Of a worker, like all that follows.
   Clock clock_;
   const InboundChannel* lease_of_last_ = nullptr;
-  std::unique_ptr<shm::TraceWriter> trace_;
-  std::unordered_map<std::string, uint32_t> trace_names_;
+  TaskTrace trace_;
 
   // ---- their own synchronization
   std::atomic<Object*> dropped_{nullptr};

@@ -14,6 +14,7 @@
 #include "base/resources.h"
 #include "base/time.h"
 #include "process/object.h"
+#include "shm/metrics.h"
 
 namespace mobula::process {
 
@@ -130,6 +131,9 @@ struct ClaimedTask {
   ObjectId first_return;
   const LeaseInfo* lease = nullptr;
   bool lease_changed = false;  // The first task under this lease: set environment from it.
+  // Of a task that failed, for the trace: the binding's number of the kind of error, and its text.
+  uint32_t error_type = 0;
+  std::string error_text;
   // The runtime's own.
   CallId call{};
   uint64_t claim_tag = 0;
@@ -138,6 +142,8 @@ struct ClaimedTask {
   uint32_t function_number = 0;
   uint64_t parent_number = 0;  // Of what it submits.
   Instant started{};
+  uint32_t trace_name = 0;     // In the trace's table.
+  uint64_t children_from = 0;  // Tasks that it submits have indices from here.
 };
 
 // Why the task that executes is to end.
@@ -164,6 +170,8 @@ struct LogLine {
   std::string text;
 };
 
+using MetricSpec = shm::SeriesSpec;
+
 struct NodeInfo {
   uint32_t node = 0;
   bool alive = true;
@@ -172,17 +180,7 @@ struct NodeInfo {
   uint32_t pid = 0;
   std::string session_directory;
   std::vector<std::pair<std::string, double>> resources;
-};
-
-struct TraceEventOut {
-  std::string name;
-  uint32_t pid = 0;
-  uint32_t process = 0;
-  uint32_t caller = 0;
-  uint64_t call = 0;
-  uint64_t start_ns = 0;  // CLOCK_MONOTONIC
-  uint64_t end_ns = 0;
-  bool failed = false;
+  int metrics_port = -1;
 };
 
 struct RuntimeOptions {

@@ -350,6 +350,7 @@ void RuntimeImpl::send_task_frame(Task& task, OutboundChannel& channel, uint32_t
 }
 
 void RuntimeImpl::fail_task(Task& task, std::span<const std::byte> error) {
+  trace_.end_by_owner(task, asked_for(task), error);
   if (task.stream) finish_stream(task, error);
   for (Object* object : task.returns) complete(*object, error, {});
   finish_returns(task);
@@ -378,6 +379,7 @@ void RuntimeImpl::fail_dependent(Task& task, const Object& argument) {
   append(error, &fixed, sizeof fixed);
   append(error, name.data(), name.size());
   append(error, payload.data(), payload.size());
+  trace_.end_by_owner(task, asked_for(task), error);
   if (task.stream) finish_stream(task, error);
   for (Object* object : task.returns) {
     for (Object* ref : argument.inner) ref->retain();
@@ -398,6 +400,8 @@ void RuntimeImpl::finish_returns(Task& task) {
 
 void RuntimeImpl::free_task(Task& task) {
   --unfinished_;
+  if (task.calls != nullptr) --live_calls_;
+  if (looked_at_ == &task) looked_at_ = task.live_next;
   if (task.live_next != nullptr) task.live_next->live_previous = task.live_previous;
   (task.live_previous != nullptr ? task.live_previous->live_next : live_tasks_) = task.live_next;
   for (Object* ref : task.refs) release(ref);

@@ -39,6 +39,7 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
       execution_.slot = task.claim_slot;
       ++execution_.number;
       task.started = monotonic_now();
+      trace_.begin(task, next_index_, role_ != nullptr);
       if (task.time_limit_ms != 0) watch_time_limit(task, lock);
       return NextTask::kTask;
     }
@@ -167,6 +168,7 @@ Result<void> RuntimeImpl::on_function_frame(InboundChannel& channel,
     refs_.end_task(channel.peer, CallId{~uint64_t{0}}, records);
     send_records(records);
   }
+  trace_.forget_functions();
   channel.functions[header->function] = std::move(function);
   return {};
 }
@@ -202,6 +204,8 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
   task.yielded = 0;
   task.attempt = header->attempt;
   task.time_limit_ms = header->time_limit_ms;
+  task.error_type = 0;
+  task.error_text.clear();
   task.first_return = header->first_return;
   if (role_ != nullptr) {
     task.lease = &role_->lease;
@@ -258,7 +262,7 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
   execution_.running = false;
   clock_.limit.finish();
   drain_dropped();
-  record_trace(task, failed);
+  trace_.end(task, next_index_, failed);
   if (role_ != nullptr) {
     role_->running.erase({task.channel, task.claim_tag});
     if (!role_->cancelled.empty()) role_->cancelled.erase({task.channel, task.claim_tag});
@@ -369,16 +373,6 @@ void RuntimeImpl::send_parcel(InboundChannel& channel, CallId parcel, const Pack
     return wire::fb::CreateParcel(builder, number(channel.peer), number(parcel), refs, where);
   });
   ring_daemon_later();
-}
-
-void RuntimeImpl::record_trace(const ClaimedTask& task, bool failed) {
-  if (!trace_) return;
-  const auto [entry, is_new] = trace_names_.try_emplace(task.function->name, 0);
-  if (is_new) entry->second = trace_->name_index(task.function->name);
-  const auto found = inbound_.find(ChannelId{task.channel});
-  const uint32_t caller = found == inbound_.end() ? 0 : number(found->second->peer);
-  trace_->record(entry->second, number(task.call), static_cast<uint64_t>(task.started.count()),
-                 static_cast<uint64_t>(monotonic_now().count()), caller, failed);
 }
 
 }  // namespace mobula::process

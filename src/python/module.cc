@@ -20,6 +20,7 @@
 #include "python/pickling.h"
 #include "python/process_title.h"
 #include "python/session.h"
+#include "python/state.h"
 #include "python/store_view.h"
 #include "python/stream.h"
 #include "python/submitter.h"
@@ -152,25 +153,7 @@ nb::list nodes() {
     record["pid"] = node.pid;
     record["session_directory"] = node.session_directory;
     record["resources"] = to_dict(node.resources);
-    list.append(record);
-  }
-  return list;
-}
-
-nb::list timeline() {
-  const SessionUse use(&session());
-  PythonGate gate;
-  nb::list list;
-  for (const process::TraceEventOut& event : value_of(use.runtime().timeline(gate))) {
-    nb::dict record;
-    record["name"] = event.name;
-    record["pid"] = event.pid;
-    record["process_id"] = event.process;
-    record["caller"] = event.caller;
-    record["call"] = event.call;
-    record["start_ns"] = event.start_ns;
-    record["end_ns"] = event.end_ns;
-    record["failed"] = event.failed;
+    record["metrics_port"] = node.metrics_port;
     list.append(record);
   }
   return list;
@@ -278,7 +261,7 @@ void make_module(nb::module_& module) {
   module.def("cluster_resources", cluster_resources);
   module.def("available_resources", available_resources);
   module.def("nodes", nodes);
-  module.def("timeline", timeline);
+  add_state_functions(module);
   module.def("next_log_lines", next_log_lines);
   module.def("next_notified", next_notified);
   module.def("retire", [] { session().runtime->retire(); });

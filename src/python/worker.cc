@@ -29,6 +29,8 @@ thread_local const ClaimedTask* running = nullptr;
 // Not while what went wrong is described: an exception there would hide it.
 thread_local bool interruptible = false;
 
+constexpr size_t kErrorTextMax = 480;  // More is not kept (shm/trace.h).
+
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
@@ -416,6 +418,21 @@ bool Worker::encode_results(ClaimedTask& task, Owned result, Encoder& encoder) {
   return true;
 }
 
+// What the trace says of a task that failed: the exception's class and its text.
+void note_error(ClaimedTask& task, PyObject* error) {
+  const bool cancelled = PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) != 0;
+  task.error_type = cancelled ? static_cast<uint32_t>(wire::SystemErrorCode::kTaskCancelled)
+                              : process::kErrorRaised;
+  task.error_text = Py_TYPE(error)->tp_name;
+  const Owned text(PyObject_Str(error));
+  Py_ssize_t size = 0;
+  const char* utf8 = text ? PyUnicode_AsUTF8AndSize(text.get(), &size) : nullptr;
+  if (utf8 == nullptr) PyErr_Clear();  // The user's own __str__ may do anything.
+  if (size == 0) return;
+  task.error_text += ": ";
+  task.error_text.append(utf8, std::min<size_t>(static_cast<size_t>(size), kErrorTextMax));
+}
+
 // The exception that is set becomes the task's error. False if it ends the worker instead: SystemExit,
 // which stays set.
 bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
@@ -427,6 +444,7 @@ bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
   }
   if (PyErr_ExceptionMatches(PyExc_SystemExit)) return false;
   const Owned error = take_exception();
+  if (error) note_error(task, error.get());
   // With the cause if it can be pickled and is not too large, else without.
   for (int with_cause = 1; error && load_serialization_module() && with_cause >= 0; --with_cause) {
     const Owned description(PyObject_CallFunction(

@@ -1,34 +1,87 @@
 #pragma once
 // A process's home region: memory shared by a process and its node daemon only.
 //
-//   HomeHeader | uplink ring (process -> daemon) | pin table | trace
+//   HomeHeader | uplink ring (process -> daemon) | pin table | trace | metrics
 //
 // Made by the daemon at Welcome. After the process's death the daemon reads the uplink to its end,
-// drops the pins, and keeps the trace for timeline().
+// drops the pins, and keeps trace and metrics for those who ask. Others may be given it to read.
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "shm/channel.h"
 
 namespace mobula::shm {
 
+// The task that a worker executes now.
+struct RunningTask {
+  uint64_t task = 0;           // Index of its id; its creator is `caller`. 0: none.
+  uint64_t start_ns = 0;       // CLOCK_MONOTONIC.
+  uint64_t children_from = 0;  // Tasks that it made have indices from here on.
+  uint32_t caller = 0;
+  uint32_t name = 0;  // Index in the trace's table of names.
+  uint16_t attempt = 0;
+  uint16_t is_call = 0;  // Of an actor.
+};
+
+// One writer, which publishes whole values; readers see one of them, or nothing.
+class RunningCell {
+ public:
+  void store(const RunningTask& value) {
+    const uint64_t version = version_.load(std::memory_order_relaxed);
+    version_.store(version + 1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);
+    value_ = value;
+    version_.store(version + 2, std::memory_order_release);
+  }
+  // nullopt: it was written all the while, or the writer died in the middle.
+  std::optional<RunningTask> load() const {
+    for (int tries = 0; tries < 100; ++tries) {
+      const uint64_t before = version_.load(std::memory_order_acquire);
+      const RunningTask copy = value_;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (before % 2 == 0 && version_.load(std::memory_order_relaxed) == before) return copy;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  std::atomic<uint64_t> version_{0};
+  RunningTask value_;
+};
+
+// Of the tasks that the process has submitted: how many there are in each state now.
+struct LiveTasks {
+  std::atomic<uint64_t> unfinished;  // All of them.
+  std::atomic<uint64_t> queued;      // Wait for a worker.
+  std::atomic<uint64_t> in_flight;   // Sent to one.
+  std::atomic<uint64_t> calls;       // Of actors, in any state; in no other figure but the first.
+};
+
 struct HomeHeader {
   uint32_t pid;
   uint32_t process;
-  // The function that the process runs now, for `(function pid=N)` and for messages about deaths;
-  // index in the trace's name table, 0: none.
-  alignas(64) std::atomic<uint32_t> running_name;
+  alignas(64) RunningCell running;
+  alignas(64) LiveTasks live;
 };
 
 constexpr size_t kPinSlots = 4096;
 constexpr size_t kPinBytes = kPinSlots * 16;
 
 constexpr size_t kUplinkOffset = kPageBytes;
+static_assert(sizeof(HomeHeader) <= kUplinkOffset);
 constexpr size_t kPinsOffset = kUplinkOffset + kRingSpan;
 constexpr size_t kTraceOffset = kPinsOffset + kPinBytes;
 constexpr size_t kTraceBytes = 2 * 1024 * 1024;
-constexpr size_t kHomeBytes = kTraceOffset + kTraceBytes;
+constexpr size_t kMetricsOffset = kTraceOffset + kTraceBytes;
+constexpr size_t kMetricsBytes = 1024 * 1024;
+constexpr size_t kHomeBytes = kMetricsOffset + kMetricsBytes;
+
+inline HomeHeader& home_header(std::byte* home) { return *reinterpret_cast<HomeHeader*>(home); }
+inline const HomeHeader& home_header(const std::byte* home) {
+  return *reinterpret_cast<const HomeHeader*>(home);
+}
 
 }  // namespace mobula::shm

@@ -14,6 +14,15 @@ const TraceHeader& header_of(const std::byte* trace) {
 TraceName* names_of(std::byte* trace) {
   return reinterpret_cast<TraceName*>(trace + kTraceNamesOffset);
 }
+const TraceName* names_of(const std::byte* trace) {
+  return reinterpret_cast<const TraceName*>(trace + kTraceNamesOffset);
+}
+TraceError* errors_of(std::byte* trace) {
+  return reinterpret_cast<TraceError*>(trace + kTraceErrorsOffset);
+}
+const TraceError* errors_of(const std::byte* trace) {
+  return reinterpret_cast<const TraceError*>(trace + kTraceErrorsOffset);
+}
 TraceRecord* records_of(std::byte* trace) {
   return reinterpret_cast<TraceRecord*>(trace + kTraceRecordsOffset);
 }
@@ -21,30 +30,60 @@ const TraceRecord* records_of(const std::byte* trace) {
   return reinterpret_cast<const TraceRecord*>(trace + kTraceRecordsOffset);
 }
 
+// There is one writer, so this needs no atomic read-modify-write.
+void count(std::atomic<uint64_t>& counter) {
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+constexpr uint64_t kCallMask = (uint64_t{1} << 48) - 1;
+
 }  // namespace
 
-TraceWriter::TraceWriter(std::byte* trace) : trace_(trace) { name_index("other"); }
+TraceWriter::TraceWriter(std::byte* trace) : trace_(trace) { name_index("other", ""); }
 
-uint32_t TraceWriter::name_index(std::string_view name) {
+uint32_t TraceWriter::name_index(std::string_view name, std::string_view resources) {
   if (names_ == kTraceNames) return 0;
   TraceName& entry = names_of(trace_)[names_];
-  const size_t size = std::min(name.size(), kTraceNameBytes);
-  std::memcpy(entry.text, name.data(), size);
-  entry.size.store(static_cast<uint32_t>(size), std::memory_order_release);
+  // What is asked for is kept whole as long as there is some room for the name.
+  const size_t room = kTraceNameBytes - 1 - std::min(resources.size(), kTraceNameBytes / 2);
+  std::string text(name.substr(0, room));
+  text += '\0';
+  text += resources.substr(0, kTraceNameBytes - text.size());
+  std::memcpy(entry.text, text.data(), text.size());
+  entry.size.store(static_cast<uint32_t>(text.size()), std::memory_order_release);
   header_of(trace_).names.store(names_ + 1, std::memory_order_release);
   return names_++;
 }
 
-void TraceWriter::record(uint32_t name, uint64_t call, uint64_t start_ns, uint64_t end_ns,
-                         uint32_t caller, bool failed) {
+uint32_t TraceWriter::write_error(const TraceEntry& entry) {
+  TraceError& error = errors_of(trace_)[errors_ % kTraceErrors];
+  error.number.store(0, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  error.type = entry.error_type;
+  error.size = static_cast<uint32_t>(std::min(entry.error.size(), kTraceErrorBytes));
+  if (error.size > 0) std::memcpy(error.text, entry.error.data(), error.size);
+  error.number.store(++errors_, std::memory_order_release);
+  return static_cast<uint32_t>(errors_);
+}
+
+void TraceWriter::record(const TraceEntry& entry) {
+  const bool failed = (entry.flags & kTraceFailed) != 0;
+  TraceName& name = names_of(trace_)[entry.name];
+  count(failed ? name.failed : name.finished);
+  const uint32_t error = failed ? write_error(entry) : 0;
   TraceRecord& record = records_of(trace_)[written_ % kTraceRecords];
   record.sequence.store(0, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
-  record.start_ns = start_ns;
-  record.end_ns = end_ns;
-  record.name_and_call = (uint64_t{name} << 48) | (call & ((uint64_t{1} << 48) - 1));
-  record.caller = caller;
-  record.failed = failed ? 1 : 0;
+  record.start_ns = entry.start_ns;
+  record.end_ns = entry.end_ns;
+  record.name_and_call = (uint64_t{entry.name} << 48) | (entry.call & kCallMask);
+  record.task = entry.task;
+  record.children_from = entry.children_from;
+  record.children = entry.children;
+  record.caller = entry.caller;
+  record.attempt = entry.attempt;
+  record.flags = entry.flags;
+  record.error = error;
   ++written_;
   record.sequence.store(written_, std::memory_order_release);
   header_of(trace_).written.store(written_, std::memory_order_release);
@@ -59,13 +98,30 @@ uint64_t TraceReader::first_kept() const {
   return total > kTraceRecords ? total - kTraceRecords : 0;
 }
 
-std::string TraceReader::name(uint32_t index) const {
-  const uint32_t known =
-      std::min(header_of(trace_).names.load(std::memory_order_acquire), kTraceNames);
-  if (index >= known) return "other";
-  const auto& entry = reinterpret_cast<const TraceName*>(trace_ + kTraceNamesOffset)[index];
+uint32_t TraceReader::names() const {
+  return std::min(header_of(trace_).names.load(std::memory_order_acquire), kTraceNames);
+}
+
+TraceTotal TraceReader::total(uint32_t index) const {
+  if (index >= names()) return {"other", "", 0, 0};
+  const TraceName& entry = names_of(trace_)[index];
   const size_t size = std::min<size_t>(entry.size.load(std::memory_order_acquire), kTraceNameBytes);
-  return std::string(entry.text, size);
+  const std::string text(entry.text, size);
+  const size_t end = std::min(text.find('\0'), text.size());
+  return {text.substr(0, end), text.substr(std::min(end + 1, text.size())),
+          entry.finished.load(std::memory_order_relaxed),
+          entry.failed.load(std::memory_order_relaxed)};
+}
+
+void TraceReader::read_error(uint32_t number, TraceEvent& event) const {
+  const TraceError& error = errors_of(trace_)[(number - 1) % kTraceErrors];
+  if (static_cast<uint32_t>(error.number.load(std::memory_order_acquire)) != number) return;
+  const uint32_t type = error.type;
+  std::string text(error.text, std::min<size_t>(error.size, kTraceErrorBytes));
+  std::atomic_thread_fence(std::memory_order_acquire);
+  if (static_cast<uint32_t>(error.number.load(std::memory_order_relaxed)) != number) return;
+  event.error_type = type;
+  event.error = std::move(text);
 }
 
 std::optional<TraceEvent> TraceReader::read(uint64_t number) const {
@@ -75,12 +131,23 @@ std::optional<TraceEvent> TraceReader::read(uint64_t number) const {
   const uint64_t name_and_call = record.name_and_call;
   event.start_ns = record.start_ns;
   event.end_ns = record.end_ns;
+  event.task = record.task;
+  event.children_from = record.children_from;
+  event.children = record.children;
   event.caller = record.caller;
-  event.failed = record.failed != 0;
+  event.attempt = record.attempt;
+  const uint16_t flags = record.flags;
+  const uint32_t error = record.error;
   std::atomic_thread_fence(std::memory_order_acquire);
   if (record.sequence.load(std::memory_order_relaxed) != number + 1) return std::nullopt;
-  event.name = name(static_cast<uint32_t>(name_and_call >> 48));
-  event.call = name_and_call & ((uint64_t{1} << 48) - 1);
+  TraceTotal named = total(static_cast<uint32_t>(name_and_call >> 48));
+  event.name = std::move(named.name);
+  event.resources = std::move(named.resources);
+  event.call = name_and_call & kCallMask;
+  event.failed = (flags & kTraceFailed) != 0;
+  event.by_owner = (flags & kTraceByOwner) != 0;
+  event.is_call = (flags & kTraceCall) != 0;
+  if (error != 0) read_error(error, event);
   return event;
 }
 

@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where objects go that do not fit into the store; default: the session directory",
     )
     parser.add_argument("--temp-dir", metavar="DIR", help="where the session directory is made")
+    parser.add_argument(
+        "--metrics-export-port",
+        type=int,
+        metavar="PORT",
+        help="on this machine only, for Prometheus; 0: one that is free, -1: none. Default:"
+        " $MOBULA_METRICS_EXPORT_PORT, else 0",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     parser.add_argument(
         "--block", action="store_true", help="wait until the session ends; Ctrl-C ends it"
@@ -69,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         store_bytes = _address.store_bytes(_bytes(arguments.object_store_memory))
         labels = _address.check_labels(_labels(arguments.labels))
+        port = _address.metrics_port(arguments.metrics_export_port)
         spilling = arguments.object_spilling_directory
         if spilling is not None:
             spilling = _spilling.check(spilling)
@@ -79,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         object_store_memory=store_bytes,
         labels=labels,
         temp_dir=arguments.temp_dir,
+        metrics_port=port,
         log_level=arguments.log_level,
         object_spilling_directory=spilling,
     )

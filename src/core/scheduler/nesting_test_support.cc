@@ -62,7 +62,7 @@ void NestedPrograms::schedule() {
   deadline_ = scheduler_.next_deadline();
   if (deadline_) MOBULA_CHECK(*deadline_ > now_);
   for (const Effect& effect : effects) carry_out(effect);
-  workers_peak_ = std::max(workers_peak_, scheduler_.worker_count());
+  workers_peak_ = std::max(workers_peak_, scheduler_.pool().worker_count());
 }
 
 void NestedPrograms::carry_out(const Effect& effect) {

@@ -20,8 +20,7 @@
 // Effects come out of schedule() only. Events between two calls of it may come in any order.
 //
 // A lease:   granted ──owner returns it──► over.   Reclaimed is not a state: only a wish, sent
-// again
-//            at most after its owner got it back. If the worker exits, or the owner does (then the
+//            again at most after its owner got it back. If the worker exits, or the owner does (then the
 //            worker is stopped), the lease is over when the worker's exit is reported: until then
 //            its resources are taken. The owner learns it from the news that the worker died.
 //
@@ -35,9 +34,8 @@
 // - Who waits gets a ReclaimLease sent to those of its job with a lower priority; to those who hold
 //   more than they would after giving one up; or, if it holds nothing at all, to anyone who has had
 //   the lease for `slice`. A priority means nothing to other jobs.
-// - Blocked workers give their CPUs back (not GPUs, nor anything else). Running plus blocked leases
-// of
-//   a (job, resources, depth) are capped (caps.h); the cap rises while nothing moves.
+// - Blocked workers give their CPUs back (not GPUs, nor anything else). Running plus blocked
+//   leases of a (job, resources, depth) are capped (caps.h); the cap rises while nothing moves.
 //
 // Threads: none. Owned and called by the node loop only.
 // Time:    only from the `now` arguments, which never go backwards.
@@ -196,8 +194,10 @@ class NodeScheduler {
   const ResourceSet& total() const { return ledger_.total(); }
   // CPUs may be below zero: see above.
   const ResourceSet& available() const { return ledger_.available(); }
-  uint32_t worker_count() const { return pool_.worker_count(); }
-  uint32_t lease_count() const { return static_cast<uint32_t>(leases_.size()); }
+  const Demands& demands() const { return demands_; }
+  const Leases& leases() const { return leases_; }
+  const workers::WorkerPool& pool() const { return pool_; }
+  bool is_capped(const Demand& demand) const { return !caps_.allows(demand.cap_class); }
 
   // Aborts if the books do not balance. O(everything); for tests and the simulator.
   void check_invariants() const;

@@ -406,6 +406,29 @@ std::optional<Instant> Dispatcher::next_deadline() const {
   return next;
 }
 
+std::vector<Dispatcher::ShapeCounts> Dispatcher::shape_counts() const {
+  std::vector<ShapeCounts> counts;
+  counts.reserve(shapes_.size());
+  for (const auto& [number, shape] : shapes_) {
+    const auto blocked =
+        std::ranges::count_if(shape->leases, [](const Lease* lease) { return lease->blocked; });
+    counts.push_back({number, shape->queued, shape->in_flight,
+                      static_cast<uint32_t>(shape->leases.size()), static_cast<uint32_t>(blocked),
+                      shape->target_told});
+  }
+  return counts;
+}
+
+std::vector<Dispatcher::FunctionCounts> Dispatcher::queued_by_function() const {
+  std::vector<FunctionCounts> counts;
+  for (const auto& [number, shape] : shapes_) {
+    for (const auto& [function, queue] : shape->queues) {
+      if (!queue->tasks.empty()) counts.push_back({function, queue->tasks.size()});
+    }
+  }
+  return counts;
+}
+
 void Dispatcher::check_invariants() const {
   uint64_t queued = 0;
   uint64_t in_flight = 0;

@@ -116,6 +116,22 @@ class Dispatcher {
   // When settle() should be called at the latest although nothing happened.
   std::optional<Instant> next_deadline() const;
 
+  // For those who look on. Each is called once for each, in no order that means anything.
+  struct ShapeCounts {
+    uint32_t shape = 0;
+    uint64_t queued = 0;
+    uint64_t in_flight = 0;
+    uint32_t leases = 0;
+    uint32_t blocked_leases = 0;
+    uint32_t target = 0;  // As it was last told.
+  };
+  std::vector<ShapeCounts> shape_counts() const;
+  struct FunctionCounts {
+    const FunctionState* function = nullptr;
+    uint64_t queued = 0;
+  };
+  std::vector<FunctionCounts> queued_by_function() const;
+
   bool has_queued() const { return queued_ != 0; }
   uint64_t queued() const { return queued_; }
   uint64_t in_flight() const { return in_flight_; }

@@ -208,6 +208,28 @@ EnvironmentKey WorkerPool::environment_of(ProcessId worker) const {
   return workers_.at(worker).environment;
 }
 
+std::vector<WorkerPool::Description> WorkerPool::describe() const {
+  const auto shown = [](State state) {
+    switch (state) {
+      case State::kStarting:
+        return Shown::kStarting;
+      case State::kIdle:
+        return Shown::kIdle;
+      case State::kLeased:
+        return Shown::kLeased;
+      case State::kStopping:
+        break;
+    }
+    return Shown::kStopping;
+  };
+  std::vector<Description> list;
+  list.reserve(workers_.size());
+  for (const auto& [id, worker] : workers_) {
+    list.push_back({id, worker.environment.job, shown(worker.state), worker.since});
+  }
+  return list;
+}
+
 bool WorkerPool::holds_lease(ProcessId id) const {
   const State state = workers_.at(id).state;
   return state == State::kLeased || state == State::kStopping;

@@ -130,6 +130,16 @@ class WorkerPool {
     }
   }
   uint32_t worker_count() const { return static_cast<uint32_t>(workers_.size()); }
+  // For those who look on.
+  enum class Shown { kStarting, kIdle, kLeased, kStopping };
+  struct Description {
+    ProcessId worker{};
+    JobId job{};
+    Shown state{};
+    Instant since{0};  // Of the start, or of the begin of idleness.
+  };
+  std::vector<Description> describe() const;
+
   // Aborts if the books do not balance. O(workers); for tests and the simulator.
   void check_invariants() const;
 

@@ -1,0 +1,477 @@
+"""The state of a node as the state API, the command line and `explain` tell it.
+
+`gather()` asks once; the `Snapshot` puts together what came from several places: owners know the tasks
+that have not ended, traces those that run and ran, the daemon processes, leases and jobs. They were not
+asked at one moment, so the one that knows most of a task's end has the last word.
+
+New kinds of things register themselves in KINDS.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mobula import _core
+from mobula.util.state import schema
+
+_UNIT = 10_000  # Amounts are fixed point.
+
+# In the order of TaskPhase (src/wire/state.fbs).
+_PHASES = {
+    "waits_for_arguments": "PENDING_ARGS_AVAIL",
+    "queued": "PENDING_NODE_ASSIGNMENT",
+    "sent": "SUBMITTED_TO_WORKER",
+    "running": "RUNNING",
+    "blocked": "RUNNING_IN_RAY_GET",
+}
+
+_ERROR_TYPES = {
+    _core.SYSTEM_ERROR_WORKER_CRASHED: "WORKER_DIED",
+    _core.SYSTEM_ERROR_TASK_CANCELLED: "TASK_CANCELLED",
+    _core.SYSTEM_ERROR_OBJECT_LOST: "OBJECT_LOST",
+    _core.SYSTEM_ERROR_OWNER_DIED: "OWNER_DIED",
+    _core.SYSTEM_ERROR_OUT_OF_MEMORY: "OUT_OF_MEMORY",
+    _core.SYSTEM_ERROR_OBJECT_STORE_FULL: "OUT_OF_DISK_ERROR",
+    _core.SYSTEM_ERROR_NODE_DIED: "NODE_DIED",
+    _core.SYSTEM_ERROR_RUNTIME_ENV_SETUP: "RUNTIME_ENV_SETUP_FAILED",
+    _core.SYSTEM_ERROR_TASK_UNSCHEDULABLE: "TASK_UNSCHEDULABLE_ERROR",
+    _core.SYSTEM_ERROR_ACTOR_DIED: "ACTOR_DIED",
+    _core.SYSTEM_ERROR_ACTOR_UNAVAILABLE: "ACTOR_UNAVAILABLE",
+    _core.SYSTEM_ERROR_ACTOR_UNSCHEDULABLE: "ACTOR_UNSCHEDULABLE_ERROR",
+    _core.SYSTEM_ERROR_TASK_TIMEOUT: "TASK_TIMED_OUT",
+    _core.ERROR_RAISED: "TASK_EXECUTION_EXCEPTION",
+    _core.ERROR_DEPENDENCY: "DEPENDENCY_RESOLUTION_FAILED",
+}
+
+# Of a process: creator and index.
+TaskKey = tuple[int, int]
+
+
+def amounts(fixed: dict[str, int]) -> dict[str, float]:
+    """From fixed point. What is overdrawn for a moment is shown as nothing."""
+    return {name: max(amount, 0) / _UNIT for name, amount in fixed.items()}
+
+
+def _amounts_of_text(lines: str) -> dict[str, float]:
+    pairs = (line.rpartition("=") for line in lines.splitlines())
+    return {name: int(amount) / _UNIT for name, _, amount in pairs if name}
+
+
+def gather(
+    *,
+    name: str = "",
+    key: TaskKey | None = None,
+    state: str = "",
+    timeout: float | None = None,
+    ended_max: int = schema.MAX_LIMIT,
+    tasks_max: int = schema.MAX_LIMIT,
+) -> Snapshot:
+    """Asks the node. Processes that do not answer within a second (or `timeout`, if that is less) are
+    left out and named in `silent`. With `name`, `key` or `state` others are left out as far as that is
+    easy. RaySystemError: not connected."""
+    patience = 1.0 if timeout is None else min(1.0, max(timeout, 0.0))
+    options: _core.StateOptions = {
+        "patience_ms": int(patience * 1000),
+        "tasks_max": tasks_max,
+        "ended_max": ended_max,
+        "failed_only": state == "FAILED",
+        "finished_only": state == "FINISHED",
+    }
+    if state:
+        phases = [bit for bit, phase in enumerate(_PHASES) if _may_be(phase, state)]
+        options["phases"] = sum(1 << bit for bit in phases) or 1 << len(_PHASES)
+    if name:
+        options["name"] = name
+    if key is not None:
+        options["creator"], options["task"] = key
+    node_id = _core.session_info()["node_id"]
+    return Snapshot(node_id, _core.state(options))
+
+
+def _may_be(phase: str, state: str) -> bool:
+    shown = _PHASES[phase]
+    return shown == state or (shown == "RUNNING" and state.startswith("RUNNING"))
+
+
+@dataclass
+class Snapshot:
+    node_id: str
+    raw: _core.State
+    taken_ns: int = field(default_factory=time.monotonic_ns)
+    wall_offset_ns: int = field(default_factory=lambda: time.time_ns() - time.monotonic_ns())
+
+    def __post_init__(self) -> None:
+        self.daemon: dict[str, Any] = json.loads(self.raw["daemon"])
+        # A dead one may not be buried yet, and stand in both.
+        self.processes: dict[int, dict[str, Any]] = {
+            entry["process"]: entry
+            for entry in (*self.daemon["processes"], *self.daemon["dead_processes"])
+        }
+        self.live = [process for process in self.raw["live"] if not process["error"]]
+        self.silent = [process for process in self.raw["live"] if process["error"]]
+
+    # ---- ids
+
+    def task_id(self, key: TaskKey) -> str:
+        return f"{self.node_id}{key[0]:08x}{key[1]:016x}{0:016x}"
+
+    def worker_id(self, process: int) -> str:
+        return f"{self.node_id}{process:08x}"
+
+    def job_of(self, process: int) -> int:
+        entry = self.processes.get(process)
+        return entry["job"] if entry else 0
+
+    def parent_id(self, creator: int, parent: TaskKey | None) -> str:
+        if parent is not None:
+            return self.task_id(parent)
+        entry = self.processes.get(creator)
+        return "f" * 40 + f"{entry['job']:08x}" if entry and entry.get("is_driver") else ""
+
+    def milliseconds(self, monotonic_ns: int) -> int | None:
+        return (monotonic_ns + self.wall_offset_ns) // 1_000_000 if monotonic_ns else None
+
+    def seconds_since(self, monotonic_ns: int) -> float:
+        return max(0.0, (self.taken_ns - monotonic_ns) / 1e9)
+
+    # ---- tasks
+
+    def tasks(self) -> list[schema.TaskState]:
+        """Those that live first, then those that have ended, the last ones first."""
+        found: dict[tuple[int, int, int], schema.TaskState] = {}
+        ended = self._ended()
+        running = self._running()
+        for process in self.live:
+            blocked = {lease["worker"] for lease in self.daemon["leases"] if lease["blocked"]}
+            for task in process["tasks"]:
+                key = (process["process"], task["task"], task["attempt"])
+                if key not in ended and key not in running:
+                    found[key] = self._live_task(process, task, blocked)
+        blocked = {lease["worker"] for lease in self.daemon["leases"] if lease["blocked"]}
+        for key, record in running.items():
+            if key not in ended:
+                found[key] = self._running_task(record, blocked)
+        for key, record in ended.items():
+            found[key] = self._ended_task(record)
+        return list(found.values())
+
+    def _running(self) -> dict[tuple[int, int, int], _core.TaskRecord]:
+        return {(r["caller"], r["task"], r["attempt"]): r for r in self.raw["running"]}
+
+    def _ended(self) -> dict[tuple[int, int, int], _core.TaskRecord]:
+        ended: dict[tuple[int, int, int], _core.TaskRecord] = {}
+        for record in self.raw["ended"]:
+            key = (record["caller"], record["task"], record["attempt"])
+            if key not in ended or ended[key]["by_owner"]:
+                ended[key] = record
+        return ended
+
+    def _shared(
+        self,
+        key: TaskKey,
+        record: _core.LiveTask | _core.TaskRecord,
+        actor: str | None,
+        is_call: bool = False,
+    ) -> dict[str, Any]:
+        name = record["name"]
+        return {
+            "task_id": self.task_id(key),
+            "attempt_number": record["attempt"],
+            "name": name,
+            "job_id": f"{self.job_of(key[0]):08x}",
+            "actor_id": actor,
+            "type": "ACTOR_TASK" if actor is not None or is_call else "NORMAL_TASK",
+            "func_or_class_name": name,
+            "parent_task_id": self.parent_id(key[0], record["parent"]),
+            "language": "PYTHON",
+            "profiling_data": {},
+            "label_selector": {},
+        }
+
+    def _live_task(
+        self, process: _core.LiveProcess, task: _core.LiveTask, blocked: set[int]
+    ) -> schema.TaskState:
+        key = (process["process"], task["task"])
+        state = _PHASES[task["phase"]]
+        if state == "RUNNING" and task["worker"] in blocked:
+            state = "RUNNING_IN_RAY_GET"
+        shapes = {shape["shape"]: shape for shape in process["shapes"]}
+        shape = shapes.get(task["shape"])
+        worker = task["worker"] or None
+        return schema.TaskState(
+            **self._shared(key, task, self.actor_id(task["actor"])),
+            state=state,
+            node_id=self.node_id if worker else None,
+            worker_id=self.worker_id(worker) if worker else None,
+            worker_pid=task["worker_pid"] or None,
+            error_type=None,
+            required_resources=amounts(shape["resources"]) if shape else {},
+            events=[],
+        )
+
+    def _running_task(self, record: _core.TaskRecord, blocked: set[int]) -> schema.TaskState:
+        key = (record["caller"], record["task"])
+        start = self.milliseconds(record["start_ns"])
+        waits = record["process_id"] in blocked
+        return schema.TaskState(
+            **self._shared(key, record, self._called(record), record["is_call"]),
+            state="RUNNING_IN_RAY_GET" if waits else "RUNNING",
+            node_id=self.node_id,
+            worker_id=self.worker_id(record["process_id"]),
+            worker_pid=record["pid"],
+            error_type=None,
+            required_resources=_amounts_of_text(record["resources"]),
+            events=[{"state": "RUNNING", "created_ms": start}],
+            start_time_ms=start,
+        )
+
+    def _ended_task(self, record: _core.TaskRecord) -> schema.TaskState:
+        key = (record["caller"], record["task"])
+        start = self.milliseconds(record["start_ns"])
+        end = self.milliseconds(record["end_ns"])
+        state = "FAILED" if record["failed"] else "FINISHED"
+        by_owner = record["by_owner"]
+        events = [{"state": "RUNNING", "created_ms": start}] if start is not None else []
+        failed = record["failed"]
+        return schema.TaskState(
+            **self._shared(key, record, self._called(record), record["is_call"]),
+            state=state,
+            node_id=None if by_owner else self.node_id,
+            worker_id=None if by_owner else self.worker_id(record["process_id"]),
+            worker_pid=None if by_owner else record["pid"],
+            error_type=_ERROR_TYPES.get(record["error_type"], "UNKNOWN") if failed else None,
+            required_resources=_amounts_of_text(record["resources"]),
+            events=[*events, {"state": state, "created_ms": end}],
+            start_time_ms=start,
+            end_time_ms=end,
+            error_message=record["error"] if failed else None,
+        )
+
+    def _called(self, record: _core.TaskRecord) -> str | None:
+        """The actor that executed the call, if it lives there still."""
+        by_actor = record["is_call"] and not record["by_owner"]
+        return self._actor_of_worker(record["process_id"]) if by_actor else None
+
+    def names_of_calls(self) -> set[str]:
+        """Names of tasks that are calls of an actor: "Class.method"."""
+        classes = {actor["class_name"] for actor in self.section("actors")}
+        names = {name for name, _, _ in self.raw["totals"]} | {
+            function["name"] for process in self.live for function in process["functions"]
+        }
+        return {name for name in names if name.rpartition(".")[0] in classes}
+
+    def task_counts(self) -> dict[str, Counter[str]]:
+        """How many tasks of each name are in each state. Of ended ones none is missing; see `silent`
+        for processes that could not be asked."""
+        counts: dict[str, Counter[str]] = {}
+        for name, finished, failed in self.raw["totals"]:
+            _count(counts, name, FINISHED=finished, FAILED=failed)
+        for name, (finished, failed) in self.daemon["forgotten_totals"].items():
+            _count(counts, name, FINISHED=finished, FAILED=failed)
+        for process in self.live:
+            for function in process["functions"]:
+                _count(
+                    counts,
+                    function["name"],
+                    PENDING_ARGS_AVAIL=function["waiting"],
+                    PENDING_NODE_ASSIGNMENT=function["queued"],
+                    SUBMITTED_TO_WORKER=function["sent"],
+                    RUNNING=function["running"],
+                    RUNNING_IN_RAY_GET=function["blocked"],
+                )
+        return counts
+
+    # ---- other kinds
+
+    def workers(self) -> list[schema.WorkerState]:
+        rows = []
+        for number, entry in sorted(self.processes.items()):
+            alive = "ended_ns" not in entry
+            if alive and not entry["welcomed"]:
+                continue  # It has only just been started.
+            started = self.milliseconds(entry["started_ns"])
+            rows.append(
+                schema.WorkerState(
+                    worker_id=self.worker_id(number),
+                    is_alive=alive,
+                    worker_type="DRIVER" if entry["is_driver"] else "WORKER",
+                    exit_type=None if alive else _exit_type(entry),
+                    node_id=self.node_id,
+                    ip="127.0.0.1",
+                    pid=entry["pid"],
+                    exit_detail=None if alive else entry["cause"],
+                    worker_launch_time_ms=started,
+                    worker_launched_time_ms=started,
+                    start_time_ms=started,
+                    end_time_ms=0 if alive else self.milliseconds(entry["ended_ns"]),
+                )
+            )
+        return rows
+
+    def actors(self) -> list[schema.ActorState]:
+        rows = []
+        for actor in self.section("actors"):
+            worker = self.processes.get(actor["worker"])
+            rows.append(
+                schema.ActorState(
+                    actor_id=actor["actor"],
+                    class_name=actor["class_name"],
+                    state=actor["state"],
+                    job_id=f"{actor['job']:08x}",
+                    name=actor["name"],
+                    node_id=self.node_id if worker else None,
+                    pid=worker["pid"] if worker else None,
+                    ray_namespace=actor["namespace"],
+                    death_cause={"error_message": actor["death"]} if actor["death"] else None,
+                    repr_name="",
+                    num_restarts=actor["restarts"],
+                )
+            )
+        return rows
+
+    def _actor_of_worker(self, process: int) -> str | None:
+        for actor in self.section("actors"):
+            if actor["worker"] == process:
+                found: str = actor["actor"]
+                return found
+        return None
+
+    def actor_id(self, key: TaskKey | None) -> str | None:
+        """As `actor_hex` in the core writes it."""
+        return f"{self.node_id}{key[0]:08x}{key[1]:016x}" if key is not None else None
+
+    def jobs(self) -> list[schema.JobState]:
+        rows = []
+        for job in self.daemon["jobs"]:
+            ended = job["ended_ns"] != 0
+            status = ("SUCCEEDED" if job["well"] else "FAILED") if ended else "RUNNING"
+            job_id = f"{job['job']:08x}"
+            rows.append(
+                schema.JobState(
+                    type="DRIVER",
+                    job_id=job_id,
+                    submission_id=None,
+                    driver_info=schema.DriverInfo(job_id, "127.0.0.1", str(job["pid"])),
+                    status=status,
+                    entrypoint=job["entrypoint"],
+                    message=job["reason"] or None,
+                    error_type=None,
+                    start_time=self.milliseconds(job["started_ns"]),
+                    end_time=self.milliseconds(job["ended_ns"]) if ended else 0,
+                    metadata={},
+                    runtime_env={},
+                    driver_node_id=self.node_id,
+                )
+            )
+        return rows
+
+    def nodes(self) -> list[schema.NodeState]:
+        from mobula import _nodes
+
+        rows = []
+        for record in _core.nodes():
+            node = _nodes.describe(record)
+            rows.append(
+                schema.NodeState(
+                    node_id=node["NodeID"],
+                    node_ip=node["NodeManagerAddress"],
+                    is_head_node=True,
+                    state="ALIVE" if node["Alive"] else "DEAD",
+                    state_message=None,
+                    node_name=node["NodeName"],
+                    resources_total=node["Resources"],
+                    labels=node["Labels"],
+                    start_time_ms=self._node_started(),
+                    end_time_ms=0,
+                )
+            )
+        return rows
+
+    def _node_started(self) -> int | None:
+        starts = [entry["started_ns"] for entry in self.processes.values()]
+        return self.milliseconds(min(starts)) if starts else None
+
+    def section(self, name: str) -> list[dict[str, Any]]:
+        """Of the daemon's answer; empty if it has none of this name."""
+        found: list[dict[str, Any]] = self.daemon.get(name, [])
+        return found
+
+
+def _count(counts: dict[str, Counter[str]], name: str, **states: int) -> None:
+    counter = counts.setdefault(name, Counter())
+    counter.update({state: number for state, number in states.items() if number})
+
+
+def _exit_type(entry: dict[str, Any]) -> str:
+    if entry["as_asked"]:
+        return "INTENDED_USER_EXIT" if entry["is_driver"] else "INTENDED_SYSTEM_EXIT"
+    return "SYSTEM_ERROR"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be listed."""
+
+    name: str
+    """As on the command line."""
+    schema: type[schema.StateSchema]
+    id_column: str
+    rows: Callable[[Snapshot], Iterable[Any]]
+    table: tuple[str, ...]
+    """The columns of a table of them."""
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "tasks",
+            schema.TaskState,
+            "task_id",
+            Snapshot.tasks,
+            ("task_id", "name", "state", "job_id", "worker_pid", "attempt_number", "error_type"),
+        ),
+        Kind(
+            "workers",
+            schema.WorkerState,
+            "worker_id",
+            Snapshot.workers,
+            ("worker_id", "worker_type", "is_alive", "pid", "exit_type"),
+        ),
+        Kind(
+            "jobs",
+            schema.JobState,
+            "job_id",
+            Snapshot.jobs,
+            ("job_id", "status", "start_time", "entrypoint", "message"),
+        ),
+        Kind(
+            "nodes",
+            schema.NodeState,
+            "node_id",
+            Snapshot.nodes,
+            ("node_id", "state", "node_name", "node_ip", "resources_total"),
+        ),
+        Kind(
+            "runtime-envs",
+            schema.RuntimeEnvState,
+            "runtime_env",
+            lambda snapshot: [
+                schema.RuntimeEnvState(**row) for row in snapshot.section("runtime_envs")
+            ],
+            ("runtime_env", "success", "node_id"),
+        ),
+        Kind(
+            "actors",
+            schema.ActorState,
+            "actor_id",
+            Snapshot.actors,
+            ("actor_id", "class_name", "state", "job_id", "name", "pid"),
+        ),
+    )
+}

@@ -1,0 +1,11 @@
+"""What the state API raises."""
+
+from __future__ import annotations
+
+
+class RayStateApiException(Exception):
+    """The state cannot be told: a wrong filter or limit, or part of it is missing."""
+
+
+class ServerUnavailable(RayStateApiException):
+    """There is no session to ask."""

@@ -1,0 +1,164 @@
+#include "node/state_sections.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "shm/trace.h"
+
+namespace mobula::node {
+
+namespace {
+
+using nlohmann::json;
+
+// Names of tasks are bytes that a process chose.
+std::string dump(const json& value) {
+  return value.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+json amounts(const ResourceSet& resources) {
+  json object = json::object();
+  for (const auto& [name, amount] : resources.amounts()) object[name] = amount;
+  return object;
+}
+
+const char* name_of(workers::WorkerPool::Shown state) {
+  using Shown = workers::WorkerPool::Shown;
+  switch (state) {
+    case Shown::kStarting:
+      return "starting";
+    case Shown::kIdle:
+      return "idle";
+    case Shown::kLeased:
+      return "leased";
+    case Shown::kStopping:
+      return "stopping";
+  }
+  return "";
+}
+
+json running_json(const Session& session) {
+  const auto running = shm::home_header(session.home.data()).running.load();
+  if (!running || running->task == 0) return nullptr;
+  const shm::TraceReader reader(session.home.data() + shm::kTraceOffset);
+  return {{"task", running->task},
+          {"caller", running->caller},
+          {"name", reader.total(running->name).name},
+          {"start_ns", running->start_ns}};
+}
+
+}  // namespace
+
+namespace {
+
+// Ray's words.
+const char* state_of(const actors::ActorRegistry::Actor& actor) {
+  switch (actor.phase) {
+    case actors::Phase::kPlacing:
+    case actors::Phase::kCreating:
+      return actor.restarts > 0 ? "RESTARTING" : "PENDING_CREATION";
+    case actors::Phase::kAlive:
+      return "ALIVE";
+    case actors::Phase::kDead:
+      break;
+  }
+  return "DEAD";
+}
+
+}  // namespace
+
+std::string actors_json(const actors::ActorRegistry& registry) {
+  json list = json::array();
+  for (const auto& [id, actor] : registry.all()) {
+    list.push_back({{"actor", actors::actor_hex(id)},
+                    {"class_name", actor.options.class_name},
+                    {"state", state_of(actor)},
+                    {"job", number(actor.options.job)},
+                    {"name", actor.options.name},
+                    {"namespace", actor.options.name_space},
+                    {"worker", number(actor.worker)},
+                    {"restarts", actor.restarts},
+                    {"death", actor.death ? actor.death->text : ""}});
+  }
+  return dump(list);
+}
+
+std::string resources_json(const scheduler::NodeScheduler& scheduler) {
+  return dump(
+      {{"total", amounts(scheduler.total())}, {"available", amounts(scheduler.available())}});
+}
+
+std::string processes_json(Sessions& sessions, const scheduler::NodeScheduler& scheduler) {
+  std::map<ProcessId, workers::WorkerPool::Description> pool;
+  for (const auto& worker : scheduler.pool().describe()) pool[worker.worker] = worker;
+  json list = json::array();
+  for (const auto& [id, session] : sessions.all()) {
+    if (session->is_guest) continue;  // It only looks on, as we do.
+    json entry = {{"process", number(id)},
+                  {"pid", session->pid},
+                  {"job", number(session->job)},
+                  {"is_driver", session->is_driver},
+                  {"welcomed", session->welcomed},
+                  {"alive", session->socket != nullptr},
+                  {"started_ns", session->started.count()}};
+    if (const auto found = pool.find(id); found != pool.end()) {
+      entry["state"] = name_of(found->second.state);
+      entry["since_ns"] = found->second.since.count();
+    }
+    if (session->home.valid()) {
+      const shm::LiveTasks& live = shm::home_header(session->home.data()).live;
+      entry["unfinished"] = live.unfinished.load(std::memory_order_relaxed);
+      if (!session->is_driver) entry["running"] = running_json(*session);
+    }
+    list.push_back(std::move(entry));
+  }
+  return dump(list);
+}
+
+std::string leases_json(const scheduler::NodeScheduler& scheduler) {
+  json list = json::array();
+  for (const auto& [id, lease] : scheduler.leases().all()) {
+    list.push_back({{"lease", number(id)},
+                    {"owner", number(lease.demand.owner)},
+                    {"shape", number(lease.demand.shape)},
+                    {"worker", number(lease.worker)},
+                    {"resources", amounts(lease.holding.amounts)},
+                    {"cpus", lease.cpus},
+                    {"blocked", lease.is_blocked},
+                    {"reclaimed", lease.is_reclaimed},
+                    {"orphan", lease.is_orphan},
+                    {"granted_ns", lease.granted_at.count()}});
+  }
+  return dump(list);
+}
+
+std::string demands_json(const scheduler::NodeScheduler& scheduler) {
+  json list = json::array();
+  for (const auto& [id, owner] : scheduler.demands().owners()) {
+    for (const auto& [shape, demand] : owner.shapes) {
+      if (demand.target == 0 && demand.leases.empty()) continue;
+      json entry = {{"owner", number(id)},
+                    {"job", number(owner.job)},
+                    {"shape", number(shape)},
+                    {"depth", demand.depth},
+                    {"resources", amounts(demand.resources)},
+                    {"target", demand.target},
+                    {"leases", demand.leases.size()},
+                    {"feasible", demand.is_feasible},
+                    {"capped", scheduler.is_capped(demand)}};
+      if (demand.waiting_since && demand.target > demand.leases.size()) {
+        entry["waiting_since_ns"] = demand.waiting_since->count();
+      }
+      list.push_back(std::move(entry));
+    }
+  }
+  return dump(list);
+}
+
+std::string store_json(const StoreShell& store) {
+  return dump({{"capacity_bytes", store.capacity_bytes()},
+               {"granted_bytes", store.granted_bytes()},
+               {"segments", store.segment_count()}});
+}
+
+}  // namespace mobula::node

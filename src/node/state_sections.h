@@ -1,0 +1,27 @@
+#pragma once
+// What the daemon itself knows, as JSON, for StateQueries: processes, leases, demands, resources.
+//
+// Threads: the loop's.
+
+#include <string>
+
+#include "core/actors/actor_registry.h"
+#include "core/scheduler/scheduler.h"
+#include "node/queries.h"
+#include "node/sessions.h"
+#include "node/store_shell.h"
+
+namespace mobula::node {
+
+// {"total": {"CPU": 20000, ...}, "available": {...}}, in fixed point.
+std::string resources_json(const scheduler::NodeScheduler& scheduler);
+// Drivers and workers: [{"process": 3, "pid": 12, "state": "leased", ...}, ...].
+std::string processes_json(Sessions& sessions, const scheduler::NodeScheduler& scheduler);
+std::string leases_json(const scheduler::NodeScheduler& scheduler);
+// Of each owner and shape that wants leases.
+std::string demands_json(const scheduler::NodeScheduler& scheduler);
+std::string store_json(const StoreShell& store);
+// [{"actor": "<32 digits>", "class_name": ..., "state": "ALIVE", "worker": 5, ...}, ...]
+std::string actors_json(const actors::ActorRegistry& registry);
+
+}  // namespace mobula::node
