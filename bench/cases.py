@@ -171,6 +171,20 @@ CPU_BOUND = Case(
 ALL_THREE = (OURS, FLOOR, POOL)
 CASES = (
     rate("tasks", "get([nop.remote() for _ in range(1000)])", 100_000, ALL_THREE),
+    Case(
+        "observed",
+        (OURS,),
+        (
+            Row(
+                name="observed",
+                title="that rate, asked for state and metrics every 100 ms",
+                unit="% of it",
+                target=90,
+                more_is_better=True,
+                ours=value_of(OURS),
+            ),
+        ),
+    ),
     rate("tasks-arg", "the same with one small int", 80_000, ALL_THREE),
     rate("get-loop", "get(nop.remote()) in a loop", 30_000, ALL_THREE),
     rate("put-small", "put(0)", 300_000, (OURS,)),

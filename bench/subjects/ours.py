@@ -15,7 +15,8 @@ import numpy as np
 
 from bench import processes
 from bench.settings import Settings
-from bench.subjects import Subject, beside, rates, run_program, work
+from bench.subjects import Subject, beside, per_second, rates, run_program, work
+from bench.subjects.observer import Observer
 from bench.subjects.resources import cpu_percent, memory_below_this_process
 
 os.environ["BENCH_PACKAGE"] = "mobula"
@@ -34,6 +35,31 @@ def echo(value: int) -> int:
 def tasks(settings: Settings) -> Iterator[dict[str, Any]]:
     with ray.init(num_cpus=settings.workers):
         yield from rates(lambda: ray.get([nop.remote() for _ in range(1000)]), 1000, settings)
+
+
+def tasks_observed(settings: Settings) -> Iterator[dict[str, Any]]:
+    """The rate while another process asks for tasks, their summary and the metrics every 100 ms,
+    against the rate before and after."""
+    with ray.init(num_cpus=settings.workers) as context, Observer(context) as observer:
+
+        def rate() -> float:
+            return per_second(
+                lambda: ray.get([nop.remote() for _ in range(1000)]), 1000, settings.block_s
+            )
+
+        rate()
+        observer.ask(True)
+        rate()
+        observer.ask(False)
+        yield {}
+        while True:
+            before = rate()
+            observer.ask(True)
+            observed = rate()
+            rounds = observer.ask(False)
+            after = rate()
+            plain = (before + after) / 2
+            yield {"value": 100 * observed / plain, "per_second": plain, "rounds": rounds}
 
 
 def tasks_with_argument(settings: Settings) -> Iterator[dict[str, Any]]:
@@ -241,6 +267,7 @@ def cpu_bound(settings: Settings) -> Iterator[dict[str, Any]]:
 
 SUBJECTS: dict[str, Subject] = {
     "tasks": tasks,
+    "observed": tasks_observed,
     "tasks-arg": tasks_with_argument,
     "get-loop": tasks_one_by_one,
     "put-small": put_small,
