@@ -10,7 +10,6 @@ namespace mobula::process {
 
 namespace {
 
-constexpr auto kAnswerWithin = std::chrono::seconds(60);
 // How often a waiting thread looks whether it is to stop: signals do not wake it.
 constexpr auto kLookForInterrupt = std::chrono::milliseconds(100);
 
