@@ -6,7 +6,9 @@
 // Made by the daemon at Welcome. After the process's death the daemon reads the uplink to its end,
 // drops the pins, and keeps trace and metrics for those who ask. Others may be given it to read.
 
+#include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -33,23 +35,30 @@ class RunningCell {
     const uint64_t version = version_.load(std::memory_order_relaxed);
     version_.store(version + 1, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_release);
-    value_ = value;
+    const auto words = std::bit_cast<Words>(value);
+    for (size_t i = 0; i < kWords; ++i) words_[i].store(words[i], std::memory_order_relaxed);
     version_.store(version + 2, std::memory_order_release);
   }
   // nullopt: it was written all the while, or the writer died in the middle.
   std::optional<RunningTask> load() const {
     for (int tries = 0; tries < 100; ++tries) {
       const uint64_t before = version_.load(std::memory_order_acquire);
-      const RunningTask copy = value_;
+      Words words;
+      for (size_t i = 0; i < kWords; ++i) words[i] = words_[i].load(std::memory_order_relaxed);
       std::atomic_thread_fence(std::memory_order_acquire);
-      if (before % 2 == 0 && version_.load(std::memory_order_relaxed) == before) return copy;
+      if (before % 2 == 0 && version_.load(std::memory_order_relaxed) == before)
+        return std::bit_cast<RunningTask>(words);
     }
     return std::nullopt;
   }
 
  private:
+  static constexpr size_t kWords = sizeof(RunningTask) / sizeof(uint64_t);
+  using Words = std::array<uint64_t, kWords>;
+  static_assert(sizeof(Words) == sizeof(RunningTask));
+
   std::atomic<uint64_t> version_{0};
-  RunningTask value_;
+  std::array<std::atomic<uint64_t>, kWords> words_{};
 };
 
 // Of the tasks that the process has submitted: how many there are in each state now.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 namespace mobula::shm {
 
@@ -35,6 +36,16 @@ void count(std::atomic<uint64_t>& counter) {
   counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
+template <typename T>
+void put(std::atomic<T>& field, std::type_identity_t<T> value) {
+  field.store(value, std::memory_order_relaxed);
+}
+
+template <typename T>
+T get(const std::atomic<T>& field) {
+  return field.load(std::memory_order_relaxed);
+}
+
 constexpr uint64_t kCallMask = (uint64_t{1} << 48) - 1;
 
 }  // namespace
@@ -59,9 +70,10 @@ uint32_t TraceWriter::write_error(const TraceEntry& entry) {
   TraceError& error = errors_of(trace_)[errors_ % kTraceErrors];
   error.number.store(0, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
-  error.type = entry.error_type;
-  error.size = static_cast<uint32_t>(std::min(entry.error.size(), kTraceErrorBytes));
-  if (error.size > 0) std::memcpy(error.text, entry.error.data(), error.size);
+  put(error.type, entry.error_type);
+  const size_t size = std::min(entry.error.size(), kTraceErrorBytes);
+  put(error.size, static_cast<uint32_t>(size));
+  for (size_t i = 0; i < size; ++i) put(error.text[i], entry.error[i]);
   error.number.store(++errors_, std::memory_order_release);
   return static_cast<uint32_t>(errors_);
 }
@@ -74,16 +86,16 @@ void TraceWriter::record(const TraceEntry& entry) {
   TraceRecord& record = records_of(trace_)[written_ % kTraceRecords];
   record.sequence.store(0, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_release);
-  record.start_ns = entry.start_ns;
-  record.end_ns = entry.end_ns;
-  record.name_and_call = (uint64_t{entry.name} << 48) | (entry.call & kCallMask);
-  record.task = entry.task;
-  record.children_from = entry.children_from;
-  record.children = entry.children;
-  record.caller = entry.caller;
-  record.attempt = entry.attempt;
-  record.flags = entry.flags;
-  record.error = error;
+  put(record.start_ns, entry.start_ns);
+  put(record.end_ns, entry.end_ns);
+  put(record.name_and_call, (uint64_t{entry.name} << 48) | (entry.call & kCallMask));
+  put(record.task, entry.task);
+  put(record.children_from, entry.children_from);
+  put(record.children, entry.children);
+  put(record.caller, entry.caller);
+  put(record.attempt, entry.attempt);
+  put(record.flags, entry.flags);
+  put(record.error, error);
   ++written_;
   record.sequence.store(written_, std::memory_order_release);
   header_of(trace_).written.store(written_, std::memory_order_release);
@@ -116,8 +128,9 @@ TraceTotal TraceReader::total(uint32_t index) const {
 void TraceReader::read_error(uint32_t number, TraceEvent& event) const {
   const TraceError& error = errors_of(trace_)[(number - 1) % kTraceErrors];
   if (static_cast<uint32_t>(error.number.load(std::memory_order_acquire)) != number) return;
-  const uint32_t type = error.type;
-  std::string text(error.text, std::min<size_t>(error.size, kTraceErrorBytes));
+  const uint32_t type = get(error.type);
+  std::string text(std::min<size_t>(get(error.size), kTraceErrorBytes), '\0');
+  for (size_t i = 0; i < text.size(); ++i) text[i] = get(error.text[i]);
   std::atomic_thread_fence(std::memory_order_acquire);
   if (static_cast<uint32_t>(error.number.load(std::memory_order_relaxed)) != number) return;
   event.error_type = type;
@@ -128,16 +141,16 @@ std::optional<TraceEvent> TraceReader::read(uint64_t number) const {
   const TraceRecord& record = records_of(trace_)[number % kTraceRecords];
   if (record.sequence.load(std::memory_order_acquire) != number + 1) return std::nullopt;
   TraceEvent event{};
-  const uint64_t name_and_call = record.name_and_call;
-  event.start_ns = record.start_ns;
-  event.end_ns = record.end_ns;
-  event.task = record.task;
-  event.children_from = record.children_from;
-  event.children = record.children;
-  event.caller = record.caller;
-  event.attempt = record.attempt;
-  const uint16_t flags = record.flags;
-  const uint32_t error = record.error;
+  const uint64_t name_and_call = get(record.name_and_call);
+  event.start_ns = get(record.start_ns);
+  event.end_ns = get(record.end_ns);
+  event.task = get(record.task);
+  event.children_from = get(record.children_from);
+  event.children = get(record.children);
+  event.caller = get(record.caller);
+  event.attempt = get(record.attempt);
+  const uint16_t flags = get(record.flags);
+  const uint32_t error = get(record.error);
   std::atomic_thread_fence(std::memory_order_acquire);
   if (record.sequence.load(std::memory_order_relaxed) != number + 1) return std::nullopt;
   TraceTotal named = total(static_cast<uint32_t>(name_and_call >> 48));

@@ -38,11 +38,13 @@ struct TraceName {
 };
 static_assert(sizeof(TraceName) == 256);
 
+// In what is overwritten every field is atomic, with relaxed accesses: a reader may be in the middle
+// of it, and finds out by the number that it has to throw away what it read.
 struct TraceError {
   std::atomic<uint64_t> number;  // Of the error, from 1; 0 while it is written.
-  uint32_t type;
-  uint32_t size;
-  char text[kTraceErrorBytes];
+  std::atomic<uint32_t> type;
+  std::atomic<uint32_t> size;
+  std::atomic<char> text[kTraceErrorBytes];
 };
 static_assert(sizeof(TraceError) == 512);
 
@@ -53,16 +55,16 @@ constexpr uint16_t kTraceByOwner =
 
 struct TraceRecord {
   std::atomic<uint64_t> sequence;  // Record number + 1; 0 while it is written.
-  uint64_t start_ns;               // CLOCK_MONOTONIC.
-  uint64_t end_ns;
-  uint64_t name_and_call;  // Name index << 48 | low 48 bits of the call id.
-  uint64_t task;           // Index of the task's id; its creator is `caller`.
-  uint64_t children_from;  // Tasks that this process made meanwhile have indices from here,
-  uint32_t children;       // so many of them.
-  uint32_t caller;         // ProcessId of the caller.
-  uint16_t attempt;
-  uint16_t flags;
-  uint32_t error;  // Low bits of its number; 0: none.
+  std::atomic<uint64_t> start_ns;  // CLOCK_MONOTONIC.
+  std::atomic<uint64_t> end_ns;
+  std::atomic<uint64_t> name_and_call;  // Name index << 48 | low 48 bits of the call id.
+  std::atomic<uint64_t> task;           // Index of the task's id; its creator is `caller`.
+  std::atomic<uint64_t> children_from;  // Tasks that this process made meanwhile have indices from
+  std::atomic<uint32_t> children;       // here, so many of them.
+  std::atomic<uint32_t> caller;         // ProcessId of the caller.
+  std::atomic<uint16_t> attempt;
+  std::atomic<uint16_t> flags;
+  std::atomic<uint32_t> error;  // Low bits of its number; 0: none.
 };
 static_assert(sizeof(TraceRecord) == 64);
 
