@@ -93,7 +93,7 @@ tsan: ## Run the tests of src/shm and src/process under the thread sanitizer
 	@[[ -e build/tsan/build.ninja ]] || cmake -S . -B build/tsan -G Ninja \
 	  -DMOBULA_BUILD_PYTHON=OFF -DMOBULA_SANITIZE=thread
 	@ninja -C build/tsan -j $(JOBS) thread_tests
-	@$(FIXED_LAYOUT) $(CTEST) --test-dir build/tsan -L 'shm|process'
+	@$(FIXED_LAYOUT) $(CTEST) --test-dir build/tsan -L 'shm|process' -LE fuzz
 
 .PHONY: wheel
 wheel: ## Build a wheel into dist/

@@ -23,7 +23,7 @@ import chaos
 import leftovers
 import mobula as ray
 import pytest
-from mobula import _core
+from mobula import _core, _sessions_here
 
 pytestmark = [pytest.mark.mobula_only, pytest.mark.random]
 
@@ -218,6 +218,13 @@ def test_a_session_that_is_killed_as_a_whole_leaves_nothing(choose: random.Rando
         leftovers.wait_until(
             lambda: set(leftovers.take_picture().new_since(before)) <= {"files"},
             f"only files are left; at first {left}",
+        )
+        # A process that is going has lost its environment, by which the picture knows it, before
+        # its locks.
+        directories = [Path(name) for name in left.get("files", [])]
+        leftovers.wait_until(
+            lambda: not any(_sessions_here.is_alive(directory) for directory in directories),
+            "nobody holds the lock of the session",
         )
         ray.init(num_cpus=1)
         ray.shutdown()
