@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
 import random
 import signal
@@ -96,6 +97,10 @@ def is_zygote(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
+
+
+def is_dead(directory: Path) -> bool:
+    return not _sessions_here.is_alive(directory)
 
 
 def test_everything_ends_whoever_of_workers_and_zygote_dies(choose: random.Random) -> None:
@@ -219,13 +224,12 @@ def test_a_session_that_is_killed_as_a_whole_leaves_nothing(choose: random.Rando
             lambda: set(leftovers.take_picture().new_since(before)) <= {"files"},
             f"only files are left; at first {left}",
         )
-        # A process that is going has lost its environment, by which the picture knows it, before
-        # its locks.
-        directories = [Path(name) for name in left.get("files", [])]
-        leftovers.wait_until(
-            lambda: not any(_sessions_here.is_alive(directory) for directory in directories),
-            "nobody holds the lock of the session",
-        )
+        for name in left.get("files", []):
+            # A process that is going has lost its environment, by which the picture knows it,
+            # before its locks.
+            leftovers.wait_until(
+                functools.partial(is_dead, Path(name)), f"nobody holds the lock of {name}"
+            )
         ray.init(num_cpus=1)
         ray.shutdown()
         leftovers.expect_nothing_new(before)
