@@ -144,36 +144,76 @@ def check(options: Mapping[str, Any], *, in_options: bool) -> None:
                 f"Invalid option keyword {keyword} for actors. "
                 f"Valid ones are {list(_ACTOR_OPTIONS)}."
             )
-        if in_options and keyword == "concurrency_groups":
-            raise ValueError("Setting 'concurrency_groups' is not supported in '.options()'.")
         if not isinstance(value, types):
             names = types[0] if len(types) == 1 else types
             raise TypeError(
                 f"The type of keyword '{keyword}' must be {names}, but received type {type(value)}"
             )
-    for keyword in ("max_restarts", "max_task_retries"):
+        if in_options and keyword == "concurrency_groups":
+            raise ValueError("Setting 'concurrency_groups' is not supported in '.options()'.")
+    for keyword in ("max_restarts", "max_task_retries", "max_pending_calls"):
         value = options.get(keyword)
         if value is not None and value < -1:
             raise ValueError(
                 f"The keyword '{keyword}' only accepts None, 0, -1 or a positive integer, "
                 "where -1 represents infinity."
             )
-    _options._resources({**options, "num_cpus": options.get("num_cpus") or 0})
-    _environments.check(options.get("runtime_env"))
-
-
-def check_creation(options: Mapping[str, Any]) -> None:
-    """What only a creation must fulfil."""
+    concurrency = options.get("max_concurrency")
+    if concurrency is not None and concurrency < 0:
+        raise ValueError(
+            "The keyword 'max_concurrency' only accepts None, 0 or a positive integer."
+        )
+    _check_strategy(options.get("scheduling_strategy"))
     if options.get("lifetime") not in (None, "detached", "non_detached"):
         raise ValueError(
             "actor `lifetime` argument must be one of 'detached', 'non_detached' and 'None'."
         )
+    _options._resources({**options, "num_cpus": options.get("num_cpus") or 0})
+    _environments.check(options.get("runtime_env"))
+
+
+def _check_strategy(strategy: Any) -> None:
+    """TypeError: neither a text nor one of `util.scheduling_strategies`. ValueError: no such text."""
+    from mobula.util import scheduling_strategies
+
+    kinds: tuple[type, ...] = (_NONE, str)
+    for name in ("PlacementGroup", "NodeAffinity", "NodeLabel"):
+        kind = getattr(scheduling_strategies, f"{name}SchedulingStrategy", None)
+        kinds += (kind,) if kind is not None else ()
+    if not isinstance(strategy, kinds):
+        raise TypeError(
+            f"The type of keyword 'scheduling_strategy' must be {kinds}, but received type "
+            f"{type(strategy)}"
+        )
+    if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
+        raise ValueError(
+            f"Invalid scheduling_strategy value {strategy}. Valid values are "
+            '["DEFAULT" | "SPREAD" | PlacementGroupSchedulingStrategy | '
+            "NodeAffinitySchedulingStrategy]"
+        )
+
+
+def check_creation(options: Mapping[str, Any]) -> None:
+    """What only a creation must fulfil."""
     if options.get("name") == "":
         raise ValueError("Actor name cannot be an empty string.")
     if options.get("namespace") == "":
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
     if options.get("get_if_exists") and not options.get("name"):
         raise ValueError("The actor name must be specified to use `get_if_exists`.")
+
+
+CALL_OPTIONS = (*METHOD_OPTIONS, "name", "_decorator")
+
+
+def check_call(options: Mapping[str, Any]) -> None:
+    """What a method's `options` is given. TypeError: no such keyword."""
+    for keyword in options:
+        if keyword not in CALL_OPTIONS:
+            raise TypeError(
+                f"ActorMethod.options() got an unexpected keyword argument '{keyword}'. "
+                f"There are {', '.join(CALL_OPTIONS[:-1])}."
+            )
 
 
 def check_method(options: Mapping[str, Any]) -> None:
@@ -190,6 +230,9 @@ def check_method(options: Mapping[str, Any]) -> None:
     group = options.get("concurrency_group")
     if group is not None and not isinstance(group, str):
         raise TypeError(f"concurrency_group must be a text, not {group!r}")
+    retry = options.get("retry_exceptions")
+    if not isinstance(retry, (bool, list, tuple, _NONE)):
+        raise TypeError(f"retry_exceptions must be a boolean or a list of classes, not {retry!r}")
     retries = options.get("max_task_retries")
     if retries is not None and (not isinstance(retries, int) or retries < -1):
         raise ValueError("max_task_retries only accepts None, 0, -1 or a positive integer.")

@@ -43,6 +43,8 @@ class _Actor:
         self.name: str = identity["name"]
         self.namespace: str = identity["namespace"]
         self.restarts: int = identity["restarts"]
+        self.resources: dict[str, float] = identity["resources"]
+        self.is_made = False
         self.cpus_for_life = 0.0
         self.instance: Any = None
         self.group_count = 1
@@ -104,7 +106,14 @@ def _make_instance(actor: _Actor) -> Mapping[str, Any]:
     kwargs = {name: value_of(value) for name, value in kwargs.items()}
     actor.cpus_for_life = settings["cpus_for_life"]
     cls = _core.get(class_ref).cls
-    actor.instance = cls(*args, **kwargs)
+    if type(cls).__call__ is type.__call__:
+        # What it says of itself is wanted also if its constructor fails.
+        actor.instance = cls.__new__(cls, *args, **kwargs)
+        if isinstance(actor.instance, cls):
+            actor.instance.__init__(*args, **kwargs)
+    else:
+        actor.instance = cls(*args, **kwargs)
+    actor.is_made = True
     own_repr: Any = type(actor.instance).__repr__
     if own_repr is not object.__repr__:
         with contextlib.suppress(Exception):  # It is the user's, and only for people.
@@ -208,7 +217,7 @@ def _special(actor: _Actor, name: str) -> Callable[..., Any] | None:
 
 
 def _retrying(function: Any, retries_max: int, exceptions: Any) -> Callable[..., Any]:
-    from mobula import _remote
+    from mobula import _cancelled, _remote
 
     kinds = (Exception,) if exceptions is True else exceptions
     if not asyncio.iscoroutinefunction(function):
@@ -221,7 +230,7 @@ def _retrying(function: Any, retries_max: int, exceptions: Any) -> Callable[...,
             try:
                 return await function(*args, **kwargs)
             except kinds:
-                if retries == retries_max:
+                if retries == retries_max or _cancelled.is_current_task():
                     raise
                 retries += 1
 
@@ -266,6 +275,7 @@ class _LoopGroup:
         self._is_full = False
         self._taken = threading.Event()
         self.tasks: dict[Any, asyncio.Task[None]] = {}
+        self.cancelled: set[Any] = set()
         self.loop = asyncio.new_event_loop()
 
     def run(self) -> None:
@@ -307,7 +317,10 @@ class _LoopGroup:
                 await self._send_items(call, awaited)
                 call.finish(None)
             else:
-                call.finish(await awaited)
+                value = await awaited
+                if key in self.cancelled:  # It went on all the same: nobody wants what it made.
+                    raise asyncio.CancelledError
+                call.finish(value)
         except SystemExit as error:
             leave(error)
         except asyncio.CancelledError:
@@ -316,10 +329,17 @@ class _LoopGroup:
             self._end(call, _without_our_frames(error))
         finally:
             del self.tasks[key]
+            self.cancelled.discard(key)
             self._running -= 1
             if self._is_full:
                 self._is_full = False
                 self._take()
+
+    def cancel(self, key: Any) -> None:
+        task = self.tasks.get(key)
+        if task is not None:
+            self.cancelled.add(key)
+            task.cancel()
 
     @staticmethod
     def _end(call: Any, error: BaseException) -> None:
@@ -366,6 +386,5 @@ def _pass_cancels(groups: list[_LoopGroup]) -> None:
     """Cancels the asyncio tasks whose calls are cancelled."""
     while (key := _core.next_cancelled_call()) is not None:
         for group in groups:
-            task = group.tasks.get(key)
-            if task is not None:
-                group.loop.call_soon_threadsafe(task.cancel)
+            if key in group.tasks:
+                group.loop.call_soon_threadsafe(group.cancel, key)

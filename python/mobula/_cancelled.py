@@ -15,6 +15,6 @@ def note_current_task() -> None:
 
 
 def is_current_task() -> bool:
-    """Was the task that runs here cancelled?"""
+    """Was the task, or the call of this actor, that runs here cancelled?"""
     task = _core.current_task()
-    return task is not None and [task["task_id"]] == _task_id
+    return task is not None and ([task["task_id"]] == _task_id or _core.is_cancelled())

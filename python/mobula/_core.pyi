@@ -442,6 +442,7 @@ def create_actor(
     detached: bool,
     get_if_exists: bool,
     environment: tuple[str, int, bool] | None,
+    fails_if_infeasible: bool,
     /,
 ) -> ObjectRef[Any]:
     """Makes the actor that `handle` names. With a name it waits until it is clear whose that is, and
@@ -509,6 +510,9 @@ def is_cancelled() -> bool:
     """Was the actor's call that runs here cancelled?"""
 
 # ---- serialization ---------------------------------------------------------------------------
+
+def is_serializing() -> bool:
+    """Is a value being serialized on this thread, so that refs in it can be pickled?"""
 
 def dumps(value: Any) -> bytes:
     """Pickles within the value that is being serialized around this call (for __reduce__ and the

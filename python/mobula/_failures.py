@@ -19,8 +19,15 @@ def to_exception(failure: TaskFailure) -> BaseException:
     elif isinstance(cause, exceptions.RayTaskError):
         # The task passed on what a task of its own raised: that one's cause is the user's exception.
         cause = cause.cause
+    actor_id, actor_repr = failure.actor or (None, None)
     error = exceptions.RayTaskError(
-        failure.function_name, failure, cause, pid=failure.pid, ip=_address()
+        failure.function_name,
+        failure,
+        cause,
+        pid=failure.pid,
+        ip=_address(),
+        actor_repr=actor_repr,
+        actor_id=actor_id,
     )
     return error.as_instanceof_cause()
 

@@ -9,6 +9,7 @@ import inspect
 import linecache
 import os
 import pickle
+import sys
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -266,6 +267,8 @@ class TaskFailure:
     """The exception itself; None if it did not survive pickling."""
     cause_missing: str
     """Why `cause` is None."""
+    actor: tuple[str, str] | None = None
+    """(id, repr) of the actor whose method it was."""
     _text: str = field(default="", repr=False)
 
     @property
@@ -342,9 +345,22 @@ def encode_failure(error: BaseException, function_name: str, with_cause: bool) -
     without the exception itself if that is too large or cannot be pickled."""
     if isinstance(error, KeyboardInterrupt):  # By `cancel`, or of the task's own will.
         error = _cancellation(error)
+    actor = _this_actor()
     if with_cause:
-        return function_name, os.getpid(), _chain(error), _Cause(error), ""
-    return function_name, os.getpid(), _chain(error), None, "it cannot be pickled"
+        return function_name, os.getpid(), _chain(error), _Cause(error), "", actor
+    return function_name, os.getpid(), _chain(error), None, "it cannot be pickled", actor
+
+
+def _this_actor() -> tuple[str, str] | None:
+    """(id, repr) of the actor that this process is, if it is one."""
+    module = sys.modules.get("mobula._actor_worker")
+    actor = module.this_actor() if module is not None else None
+    if actor is None:
+        return None
+    try:
+        return actor.actor_id, _cut(repr(actor.instance)) if actor.instance is not None else ""
+    except Exception:  # It is the user's.
+        return actor.actor_id, f"<{actor.class_name}, whose repr fails>"
 
 
 def _cancellation(interrupt: KeyboardInterrupt) -> BaseException:
@@ -368,7 +384,7 @@ class _Cause:
 
 def decode_failure(described: tuple[Any, ...]) -> TaskFailure:
     """The other end of `encode_failure`."""
-    function_name, pid, chain, pickled, cause_missing = described
+    function_name, pid, chain, pickled, cause_missing, actor = described
     cause = None
     if pickled is not None:
         try:
@@ -382,12 +398,18 @@ def decode_failure(described: tuple[Any, ...]) -> TaskFailure:
                 cause_missing = f"it was unpickled as {type(cause).__qualname__}"
                 cause = None
     return TaskFailure(
-        function_name, pid, [RaisedError(*part) for part in chain], cause, cause_missing
+        function_name, pid, [RaisedError(*part) for part in chain], cause, cause_missing, actor
     )
 
 
 def _format(failure: TaskFailure) -> str:
-    head = f"{title_prefix()}{failure.function_name}() (pid={failure.pid})\n"
+    from mobula import _machine
+
+    who = f"pid={failure.pid}, ip={_machine.address()}"
+    if failure.actor is not None:
+        actor_id, actor_repr = failure.actor
+        who += f", actor_id={actor_id}" + (f", repr={actor_repr}" if actor_repr else "")
+    head = f"{title_prefix()}{failure.function_name}() ({who})\n"
     pieces = []
     linecache.checkcache()
     for position, raised in enumerate(failure.chain):

@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import pickle
+import types
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,7 +39,16 @@ class ActorClassInheritanceException(TypeError):
 class _Method:
     """One method, as callers see it."""
 
-    __slots__ = ("ahead_max", "group", "name", "num_returns", "parameters", "retries", "retry")
+    __slots__ = (
+        "ahead_max",
+        "group",
+        "name",
+        "num_returns",
+        "parameters",
+        "retries",
+        "retry",
+        "yields",
+    )
 
     def __init__(
         self,
@@ -49,6 +59,7 @@ class _Method:
         retries: int | None,
         retry: Any,
         ahead_max: int,
+        yields: bool,
     ) -> None:
         self.name = name
         self.parameters = parameters
@@ -57,6 +68,7 @@ class _Method:
         self.retries = retries
         self.retry = retry
         self.ahead_max = ahead_max
+        self.yields = yields
 
 
 class _Info:
@@ -66,7 +78,7 @@ class _Info:
         self.class_name: str = state["class_name"]
         self.methods = {name: _Method(name, *rest) for name, rest in state["methods"].items()}
         for name, parameters in _SPECIAL_METHODS.items():
-            self.methods[name] = _Method(name, parameters, 1, None, None, False, 0)
+            self.methods[name] = _Method(name, parameters, 1, None, None, False, 0, False)
         self.groups: list[str] = state["groups"]
         self.max_task_retries: int = state["max_task_retries"]
         self.max_pending_calls: int = state["max_pending_calls"]
@@ -167,6 +179,7 @@ def _methods_of(cls: type) -> dict[str, tuple[Any, ...]]:
             given.get("max_task_retries"),
             given.get("retry_exceptions", False),
             max(0, ahead),
+            yields,
         )
     return methods
 
@@ -190,6 +203,8 @@ def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
     num_returns, concurrency_group, max_task_retries, retry_exceptions. Without it a method returns one
     value, or, if it yields, a stream of them.
     """
+    if len(args) == 1 and callable(args[0]) and not options:
+        return args[0]  # type: ignore[no-any-return]  # Without parentheses it says nothing.
     if args:
         raise AssertionError(
             "The @ray.method decorator must be applied using no arguments with parentheses, or some "
@@ -252,6 +267,11 @@ class ActorClass:
         self._signature: inspect.Signature | None = None
         # The class itself as an object of the session with that number.
         self._exported: tuple[int, Any] = (0, None)
+        # For those who want the plain class, under the names that there are elsewhere.
+        self.__ray_actor_class__ = cls
+        self.__ray_metadata__ = types.SimpleNamespace(
+            modified_class=cls, class_name=cls.__name__, actor_options=options
+        )
         for name in ("__module__", "__doc__", "__qualname__", "__name__"):
             setattr(self, name, getattr(cls, name, None))
         _known_classes[self._identity] = self
@@ -295,13 +315,15 @@ class ActorClass:
         if not _core.is_connected():
             _session.auto_init()
         options = creation.options
-        namespace = options.namespace or ""
-        if options.name and not namespace:
-            namespace = runtime_context.get_runtime_context().namespace
+        context = runtime_context.get_runtime_context()
+        namespace = options.namespace or context.namespace
         resources = dict(options.resources)
+        impossible = ""
         if options.placement is not None:
-            context = runtime_context.get_runtime_context()
             resources.update(options.placement.missing(context.get_node_labels()))
+            impossible = options.placement.impossible(context.get_node_id())
+            if impossible:
+                resources[impossible] = 1.0  # No node has it, and the error says so.
         spec = _core.put((self._export(), args, kwargs, creation.settings))
         handle = _core.put(creation.state)
         try:
@@ -317,6 +339,7 @@ class ActorClass:
                 options.detached,
                 options.get_if_exists,
                 _environments.of_task(options.runtime_env) if options.runtime_env else None,
+                bool(impossible),
             )
         except KeyError:
             from mobula import exceptions
@@ -399,7 +422,12 @@ def _load_class_with_options(base: ActorClass, options: dict[str, Any]) -> Actor
 
 
 def make_class(cls: type, options: dict[str, Any]) -> ActorClass:
-    """What `@remote` does with a class."""
+    """What `@remote` does with a class. TypeError: it is abstract."""
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise TypeError(
+            f"Can't instantiate abstract class {cls.__name__} with abstract methods {missing}"
+        )
     _actor_options.check(options, in_options=False)
     return ActorClass(cls, options)
 
@@ -453,7 +481,35 @@ class ActorHandle:
         return f"Actor({self._mobula_info.class_name}, {_core.actor_id(self._mobula_ref)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not _core.is_serializing():
+            # By a pickler that is not ours. Where the bytes go nobody knows: so the actor is kept as
+            # long as this session lasts.
+            number = _core.session_number()
+            if number not in _pickled:
+                _pickled.clear()
+            _pickled.setdefault(number, set()).add(self)
+            return _load_handle, (_core.actor_id(self._mobula_ref),)
         return ActorHandle, (self._mobula_ref, self._mobula_state)
+
+
+# By the number of the session.
+_pickled: dict[int, set[ActorHandle]] = {}
+
+
+def _load_handle(actor_id: str) -> ActorHandle:
+    """ActorHandleNotFoundError: there is no such actor any more."""
+    from mobula import _session
+
+    if not _core.is_connected():
+        _session.auto_init()
+    ref = _core.find_actor("", actor_id)
+    if ref is None:
+        from mobula import exceptions
+
+        raise exceptions.ActorHandleNotFoundError(
+            f"There is no actor {actor_id} in this session: nobody has kept a handle of it"
+        )
+    return ActorHandle(ref, _core.get(ref))
 
 
 class ActorMethod:
@@ -472,7 +528,10 @@ class ActorMethod:
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: num_returns, name, concurrency_group,
-        max_task_retries, retry_exceptions, _generator_backpressure_num_objects."""
+        max_task_retries, retry_exceptions, _generator_backpressure_num_objects.
+
+        TypeError: no such option. ValueError: "streaming" for a method that does not yield."""
+        _actor_options.check_call(options)
         return ActorMethod(self._ref, self._info, self._method, {**self._options, **options})
 
     def _remote(
@@ -492,13 +551,13 @@ class ActorMethod:
         return f"<ActorMethod {self._info.class_name}.{self._method.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # With the handle's ref, by which the actor lives.
-        return _load_method, (self._ref, self._method.name, self._options, _core.get(self._ref))
+        handle = ActorHandle(self._ref, _core.get(self._ref))
+        return _load_method, (handle, self._method.name, self._options)
 
 
-def _load_method(ref: Any, name: str, options: dict[str, Any], state: bytes) -> ActorMethod:
-    info = _info(state)
-    return ActorMethod(ref, info, info.methods[name], options)
+def _load_method(handle: ActorHandle, name: str, options: dict[str, Any]) -> ActorMethod:
+    info = handle._mobula_info
+    return ActorMethod(handle._mobula_ref, info, info.methods[name], options)
 
 
 def _submitter(ref: Any, info: _Info, method: _Method, options: Mapping[str, Any]) -> Any:
@@ -515,8 +574,13 @@ def _submitter(ref: Any, info: _Info, method: _Method, options: Mapping[str, Any
     name = options.get("name") or f"{info.class_name}.{method.name}"
     is_dynamic = num_returns == "dynamic"
     streams = num_returns == "streaming"
+    if (streams or is_dynamic) and not method.yields:
+        raise ValueError(
+            f"num_returns='{num_returns}' can only be used with generator functions (functions that "
+            f"use 'yield'). {info.class_name}.{method.name} is not a generator function."
+        )
     if not streams and not is_dynamic and not isinstance(num_returns, int):
-        raise ValueError(f"num_returns is a number, 'dynamic' or 'streaming', not {num_returns!r}")
+        raise TypeError(f"num_returns is a number, 'dynamic' or 'streaming', not {num_returns!r}")
     source = _source(
         name,
         method.name,

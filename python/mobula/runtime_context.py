@@ -24,6 +24,20 @@ def _this_actor() -> Any:
     return module.this_actor() if module is not None else None
 
 
+def _creation() -> dict[str, Any] | None:
+    """What `_core.current_task` says in a task, for the constructor of an actor; None elsewhere."""
+    actor = _this_actor()
+    if actor is None or actor.is_made:
+        return None
+    prefix = f"{actor.name}:" if actor.name else ""
+    return {
+        "task_id": actor.actor_id + "0" * 16,
+        "function_name": f"{prefix}{actor.class_name}.__init__",
+        "function": getattr(type(actor.instance), "__init__", None),
+        "resources": actor.resources,
+    }
+
+
 class RuntimeContext:
     """Answers for the process, and in a task for that task. Ids are hexadecimal texts."""
 
@@ -43,18 +57,18 @@ class RuntimeContext:
     def get_task_id(self) -> str | None:
         """The task that the caller is part of: `ObjectRef.task_id()` of what it returns. None in a
         driver."""
-        task = _core.current_task()
+        task = _core.current_task() or _creation()
         return task["task_id"] if task else None
 
     def get_task_name(self) -> str | None:
         """The option `name` of the task, or its function's name. None in a driver."""
-        task = _core.current_task()
+        task = _core.current_task() or _creation()
         return task["function_name"] if task else None
 
     def get_task_function_name(self) -> str | None:
         """module.name of the task's function; for one of `__main__`, the name of the script's file
         stands for the module. None in a driver."""
-        task = _core.current_task()
+        task = _core.current_task() or _creation()
         if task is None:
             return None
         function = task["function"]
@@ -63,6 +77,9 @@ class RuntimeContext:
         if module == "__main__" and code is not None:
             module = os.path.basename(code.co_filename).partition(".")[0]
         name = getattr(function, "__name__", task["function_name"])
+        actor = _this_actor()
+        if actor is not None:
+            name = f"{actor.class_name}.{name}"
         return f"{module}.{name}" if module else str(name)
 
     def get_actor_id(self) -> str | None:
@@ -81,7 +98,7 @@ class RuntimeContext:
 
     def get_assigned_resources(self) -> dict[str, float]:
         """What the task asked for: name to amount. RuntimeError in a driver."""
-        task = _core.current_task()
+        task = _core.current_task() or _creation()
         if task is None:
             raise RuntimeError(_ONLY_IN_WORKERS)
         resources = {**task["resources"]}

@@ -139,8 +139,10 @@ Result<void> ActorShell::create(const Session& session, const wire::fb::ActorCre
 }
 
 Result<void> ActorShell::on_find(const Session& session, const wire::fb::ActorFind& record) {
+  const std::string name = text_of(record.name());
+  const std::string name_space = text_of(record.namespace_name());
   const ObjectId found =
-      registry_.find_name(text_of(record.namespace_name()), text_of(record.name()));
+      name.empty() ? registry_.find_id(name_space) : registry_.find_name(name_space, name);
   if (!found.is_nil()) MOBULA_TRY(objects_.hold(session.id, {&found, 1}));
   answer(session.id, record.request(), found, "");
   return {};
@@ -198,7 +200,8 @@ bool ActorShell::on_granted(const scheduler::GrantLease& grant) {
   const ObjectId id = found->second;
   StandIn& stand_in = stand_ins_.at(id);
   stand_in.epoch = grant.epoch;
-  registry_.on_placed(id, grant.worker);
+  const Session* session = sessions_.find(grant.worker);
+  registry_.on_placed(id, grant.worker, session != nullptr ? session->pid : 0);
   const actors::ActorRegistry::Actor& actor = *registry_.find(id);
   log_debug(
       fmt::format("actor={} worker={} event=placed", actors::actor_hex(id), number(grant.worker)));

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -44,10 +45,10 @@ struct ActorRole {
   LeaseInfo lease;
   bool is_new = false;  // Not handed to the binding yet.
   bool made = false;
-  // Calls that run on threads or event loops, by channel and tag; those among them that were
-  // cancelled; and of these the ones that the binding has yet to hear of.
+  // Calls that run on threads or event loops, by channel and tag, with their numbers; those among them
+  // that were cancelled; and of these the ones that the binding has yet to hear of.
   using CallKey = std::pair<uint64_t, uint64_t>;
-  std::set<CallKey> running;
+  std::map<CallKey, uint64_t> running;
   std::set<CallKey> cancelled;
   std::deque<CallKey> cancelled_news;
   std::vector<std::deque<StashedCall>> groups;  // By number; empty: there is one, and no stash.

@@ -168,7 +168,8 @@ NextTask RuntimeImpl::take_call(uint32_t group, ClaimedTask& task) {
 
 void RuntimeImpl::note_running(ClaimedTask& task) {
   task.started = monotonic_now();
-  role_->running.emplace(task.channel, task.claim_tag);
+  task.number = ++execution_.number;
+  role_->running.emplace(ActorRole::CallKey{task.channel, task.claim_tag}, task.number);
   trace_.begin(task, next_index_, true);
 }
 

@@ -37,7 +37,8 @@ Result<Object*> RuntimeImpl::create_actor(const ActorCreation& creation, Gate& g
     return wire::fb::CreateActorCreate(
         builder, request, &actor, &spec, class_name, name, name_space, resources,
         creation.cpus_for_life, depth_, creation.restarts_max, creation.detached,
-        creation.get_if_exists, options_.infeasible_is_error, environment);
+        creation.get_if_exists, options_.infeasible_is_error || creation.fails_if_infeasible,
+        environment);
   });
   ring_daemon_later();
   if (request == 0) {
@@ -119,6 +120,11 @@ void RuntimeImpl::kill_actor(Object* actor, bool no_restart) {
     return wire::fb::CreateActorKill(builder, &id, no_restart);
   });
   ring_daemon_later();
+}
+
+bool RuntimeImpl::is_pending_call(const Object& object) {
+  Locked lock(*this);
+  return !object.is_ready() && object.producer != nullptr && object.producer->calls != nullptr;
 }
 
 // ---- calls

@@ -90,10 +90,10 @@ void RuntimeImpl::withhold(Task& task) {
   for (Object* ref : task.refs) std::erase(ref->dependents, &task);
 }
 
-void RuntimeImpl::cancel_children(bool recursive) {
+void RuntimeImpl::cancel_children(uint64_t parent, bool recursive) {
   std::vector<CallId> calls;
   for (const Task* task = live_tasks_; task != nullptr; task = task->live_next) {
-    if (task->parent == execution_.number) calls.push_back(task->call);
+    if (task->parent == parent) calls.push_back(task->call);
   }
   for (const CallId call : calls) {
     // One by one: the end of one may end others, which depend on it.
@@ -112,17 +112,18 @@ void RuntimeImpl::on_cancel_task(const wire::fb::CancelTask& message) {
   if (role_ != nullptr) {
     // Nothing is interrupted in an actor: the call may ask, and event loops are told.
     const ActorRole::CallKey key{message.channel(), message.claim_tag()};
-    const bool elsewhere = role_->running.contains(key);
+    const auto found = role_->running.find(key);
+    const bool elsewhere = found != role_->running.end();
     if (!runs && !elsewhere) return;
     if (!role_->cancelled.insert(key).second) return;
-    if (runs && message.recursive()) cancel_children(true);
     if (elsewhere) role_->cancelled_news.push_back(key);
+    if (message.recursive()) cancel_children(elsewhere ? found->second : execution_.number, true);
     answered_.notify_all();
     return;
   }
   if (!runs) return;
   if (message.force()) {
-    if (message.recursive()) cancel_children(true);
+    if (message.recursive()) cancel_children(execution_.number, true);
     ::kill(0, SIGKILL);  // With what user code started. The daemon still reads our last records.
   }
   execution_.interruption = {execution_.channel, execution_.tag, message.recursive(), false};
@@ -142,7 +143,7 @@ Interrupt RuntimeImpl::take_interrupt() {
   const bool runs = execution_.running && asked.tag != 0 && asked.tag == execution_.tag &&
                     asked.channel == execution_.channel;
   if (!runs) return Interrupt::kNone;
-  if (asked.recursive) cancel_children(true);
+  if (asked.recursive) cancel_children(execution_.number, true);
   return asked.is_time_limit ? Interrupt::kTimeLimit : Interrupt::kCancel;
 }
 

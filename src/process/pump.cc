@@ -176,15 +176,14 @@ Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
       Duration(static_cast<int64_t>(std::min<uint64_t>(header->run_time_ns, uint64_t{1} << 50)));
   if (task->calls != nullptr) {
     task->calls->queue.on_done(*task);
-    if (task->cancelled) fail_cancelled(*task);
+    if (task->cancelled && !failed) fail_cancelled(*task);
   } else {
     dispatcher_.on_result(*task, run_time, monotonic_now());
   }
   return complete_returns(channel, *task, *header, values);
 }
 
-// The call was cancelled while it ran: whatever it returned, that is what its refs say. The values that
-// have come are nobody's.
+// The call was cancelled while it ran, and returned something all the same: that is nobody's.
 void RuntimeImpl::fail_cancelled(Task& task) {
   const std::vector<std::byte> error = cancelled_error(task);
   for (Object*& object : task.returns) {

@@ -77,6 +77,8 @@ class Runtime {
   virtual Result<std::vector<std::pair<std::string, std::string>>> list_actors(
       const std::string& name_space, Gate& gate) = 0;
   virtual void kill_actor(Object* actor, bool no_restart) = 0;
+  // Is it what a call that this process made will return?
+  virtual bool is_pending_call(const Object& object) = 0;
 
   // ---- an actor's own side
   // After NextTask::kActor.

@@ -1,7 +1,6 @@
 #pragma once
-// RuntimeImpl: the Runtime of one process. README.md says which of its parts is in which file.
-//
-// What it remembers is in runtime_state.h.
+// RuntimeImpl: the Runtime of one process. README.md says which of its parts is in which file;
+// what it remembers is in runtime_state.h.
 // Threads: see runtime.h. What must happen outside the lock (wake-up calls) is collected in Deferred
 //          and done by Locked's destructor.
 
@@ -43,6 +42,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Result<std::vector<std::pair<std::string, std::string>>> list_actors(
       const std::string& name_space, Gate& gate) override;
   void kill_actor(Object* actor, bool no_restart) override;
+  bool is_pending_call(const Object& object) override;
   ActorIdentity actor_identity() override;
   LeaseInfo actor_lease() override;
   Object* adopt_object(ObjectId id) override;
@@ -138,7 +138,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void run_clock();
   void enforce_time_limit();
   void cancel_task(Task& task, bool force, bool recursive);
-  void cancel_children(bool recursive);
+  void cancel_children(uint64_t parent, bool recursive);
   void withhold(Task& task);
   static std::vector<std::byte> cancelled_error(Task& task);
   void on_cancel_task(const wire::fb::CancelTask& message);

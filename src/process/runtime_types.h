@@ -77,6 +77,7 @@ struct ActorCreation {
   int32_t restarts_max = 0;
   bool detached = false;
   bool get_if_exists = false;
+  bool fails_if_infeasible = false;
   RuntimeEnvironment environment;
 };
 
@@ -94,6 +95,7 @@ struct Submission {
   std::optional<int32_t> priority =
       std::nullopt;            // None: that of the task that submits it, 0 in a driver.
   uint32_t time_limit_ms = 0;  // The task may run for so long; 0: for ever.
+  uint64_t parent = 0;         // ClaimedTask::number of who submits it; 0: what next_task() gave.
 };
 
 // The lease a worker's task runs under.
@@ -140,7 +142,7 @@ struct ClaimedTask {
   uint64_t channel = 0;
   uint16_t claim_slot = 0;
   uint32_t function_number = 0;
-  uint64_t parent_number = 0;  // Of what it submits.
+  uint64_t number = 0;  // Counts the tasks executed here.
   Instant started{};
   uint32_t trace_name = 0;     // In the trace's table.
   uint64_t children_from = 0;  // Tasks that it submits have indices from here.

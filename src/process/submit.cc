@@ -94,7 +94,8 @@ Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues 
   task->value_count = arguments.value_count;
   task->keyword_count = arguments.keyword_count;
   task->retries_left = submission.retries_max;
-  if (execution_.running) task->parent = execution_.number;
+  task->parent = submission.parent;
+  if (task->parent == 0 && execution_.running) task->parent = execution_.number;
   task->first_return = {node_, process_, next_index_};
   task->returns.resize(submission.num_returns);
   for (size_t i = 0; i < returns.size(); ++i) {

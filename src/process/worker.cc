@@ -37,7 +37,7 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
       execution_.channel = ChannelId{task.channel};
       execution_.tag = task.claim_tag;
       execution_.slot = task.claim_slot;
-      ++execution_.number;
+      task.number = ++execution_.number;
       task.started = monotonic_now();
       trace_.begin(task, next_index_, role_ != nullptr);
       if (task.time_limit_ms != 0) watch_time_limit(task, lock);

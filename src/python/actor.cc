@@ -7,6 +7,7 @@
 #include "python/object_ref.h"
 #include "python/objects.h"
 #include "python/submitter.h"
+#include "python/worker.h"
 #include "python/worker_loop.h"
 
 namespace mobula::python {
@@ -33,7 +34,7 @@ PyObject* raise_actor_error(const Error& error) {
 }
 
 // (handle ref, spec ref, class name, name, namespace, resources, cpus for life, max restarts, detached,
-// get if exists, environment as a Submitter's) -> ref. KeyError: the name is taken.
+// get if exists, environment as a Submitter's, fails if infeasible) -> ref. KeyError: the name is taken.
 PyObject* create_actor(PyObject*, PyObject* arguments) {
   PyObject* handle;
   PyObject* spec;
@@ -46,9 +47,10 @@ PyObject* create_actor(PyObject*, PyObject* arguments) {
   int detached;
   int get_if_exists;
   PyObject* environment;
-  if (!PyArg_ParseTuple(arguments, "OOsssOdippO", &handle, &spec, &class_name, &name, &name_space,
+  int fails_if_infeasible;
+  if (!PyArg_ParseTuple(arguments, "OOsssOdippOp", &handle, &spec, &class_name, &name, &name_space,
                         &resources, &cpus_for_life, &creation.restarts_max, &detached,
-                        &get_if_exists, &environment) ||
+                        &get_if_exists, &environment, &fails_if_infeasible) ||
       !read_environment(environment, creation.environment)) {
     return nullptr;
   }
@@ -66,6 +68,7 @@ PyObject* create_actor(PyObject*, PyObject* arguments) {
   creation.cpus_for_life = std::llround(cpus_for_life * static_cast<double>(kResourceUnit));
   creation.detached = detached != 0;
   creation.get_if_exists = get_if_exists != 0;
+  creation.fails_if_infeasible = fails_if_infeasible != 0;
   PythonGate gate;
   const Result<Object*> made = use.runtime().create_actor(creation, gate);
   if (!made) return raise_actor_error(made.error());
@@ -139,10 +142,11 @@ PyObject* actor_identity(PyObject*, PyObject*) {
   std::snprintf(text, sizeof text, "%08x%08x%016llx", number(identity.actor.node),
                 number(identity.actor.creator),
                 static_cast<unsigned long long>(identity.actor.index));
-  return Py_BuildValue("{sssIsNsNsN}", "actor_id", text, "restarts", identity.restarts,
-                       "class_name", to_text(identity.class_name).release(), "name",
-                       to_text(identity.name).release(), "namespace",
-                       to_text(identity.name_space).release());
+  const process::LeaseInfo lease = use.runtime().actor_lease();
+  return Py_BuildValue(
+      "{sNsssIsNsNsN}", "resources", resources_dict(lease.resources).release(), "actor_id", text,
+      "restarts", identity.restarts, "class_name", to_text(identity.class_name).release(), "name",
+      to_text(identity.name).release(), "namespace", to_text(identity.name_space).release());
 }
 
 // (is spec) -> the ref of what the actor is made from, or of its own handle

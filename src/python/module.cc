@@ -36,6 +36,7 @@ constexpr PyMethodDef kNoMethod = {nullptr, nullptr, 0, nullptr};
 
 PyObject* load_ref_method(PyObject*, PyObject* index) { return load_ref(index); }
 PyObject* dumps_method(PyObject*, PyObject* value) { return dumps_within_scope(value); }
+PyObject* is_serializing(PyObject*, PyObject*) { return PyBool_FromLong(is_within_scope()); }
 PyObject* encode_method(PyObject*, PyObject* value) { return encode_for_test(value); }
 
 PyObject* decode_method(PyObject*, PyObject* arguments) {
@@ -63,6 +64,7 @@ PyMethodDef methods[] = {
     {"current_task", current_task, METH_NOARGS, nullptr},
     {"load_ref", load_ref_method, METH_O, nullptr},
     {"dumps", dumps_method, METH_O, nullptr},
+    {"is_serializing", is_serializing, METH_NOARGS, nullptr},
     {"_encode_for_test", encode_method, METH_O, nullptr},
     {"_decode_for_test", decode_method, METH_VARARGS, nullptr},
     {"_new_ref_for_test", new_ref_for_test, METH_O, nullptr},

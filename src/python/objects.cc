@@ -358,6 +358,10 @@ PyObject* cancel(PyObject*, PyObject* arguments) {
   Session* open = require_session();
   if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
   const SessionUse use(open);
+  if (force != 0 && use.runtime().is_pending_call(*as_ref(ref)->object)) {
+    PyErr_SetString(PyExc_ValueError, "force=True is not supported for actor tasks.");
+    return nullptr;
+  }
   use.runtime().cancel(as_ref(ref)->object, force != 0, recursive != 0);
   Py_RETURN_NONE;
 }

@@ -224,6 +224,8 @@ PyObject* reduce_ref(PyObject* ref) {
   return Py_BuildValue("O(n)", load_ref_function, position);
 }
 
+bool is_within_scope() { return current_scope != nullptr; }
+
 PyObject* dumps_within_scope(PyObject* value) {
   if (current_scope == nullptr) {
     PyErr_SetString(PyExc_RuntimeError, "dumps() was called outside of a value being serialized");

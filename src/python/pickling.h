@@ -48,6 +48,8 @@ class PicklerLease {
 // What ObjectRef.__reduce__ returns; an exception outside of a scope.
 PyObject* reduce_ref(PyObject* ref);
 
+// Is a value being serialized on this thread, so that refs in it can be pickled?
+bool is_within_scope();
 // _core.dumps
 PyObject* dumps_within_scope(PyObject* value);
 

@@ -14,6 +14,7 @@
 #include "python/object_ref.h"
 #include "python/serialization_module.h"
 #include "python/stream.h"
+#include "python/worker.h"
 
 namespace mobula::python {
 
@@ -217,6 +218,7 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
   std::vector<Object*> many(self->submission.num_returns > kFew ? self->submission.num_returns : 0);
   const std::span<Object*> returns(many.empty() ? few.data() : many.data(),
                                    self->submission.num_returns);
+  self->submission.parent = current_number();
   if (self->submission.streaming) {
     auto items = use.runtime().submit_generator(self->submission, encoder.take(), returns);
     if (!items.has_value()) return raise_submit_error(self, items.error());

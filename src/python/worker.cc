@@ -486,9 +486,6 @@ PyObject* take_interrupt(PyObject*, PyObject*) {
   Py_RETURN_NONE;
 }
 
-namespace {
-
-// {"CPU": 1.0, ...} from "CPU=10000\n...".
 Owned resources_dict(std::string_view lines) {
   Owned dict(PyDict_New());
   while (dict && !lines.empty()) {
@@ -504,7 +501,11 @@ Owned resources_dict(std::string_view lines) {
   return dict;
 }
 
-}  // namespace
+uint64_t current_number() {
+  const ClaimedTask* task = running != nullptr ? running : awaited_call();
+  if (task == nullptr) PyErr_Clear();
+  return task != nullptr ? task->number : 0;
+}
 
 PyObject* is_cancelled(PyObject*, PyObject*) {
   const ClaimedTask* task = running != nullptr ? running : awaited_call();

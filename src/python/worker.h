@@ -4,6 +4,8 @@
 //
 // Threads: one thread of the process runs it; current_task() is that thread's.
 
+#include <string_view>
+
 #include "python/owned.h"
 
 namespace mobula::python {
@@ -17,5 +19,9 @@ PyObject* take_interrupt(PyObject* module, PyObject* none);
 // METH_NOARGS: was the actor's call that runs here cancelled?
 PyObject* is_cancelled(PyObject* module, PyObject* nothing);
 PyObject* current_task(PyObject* module, PyObject* nothing);
+// {"CPU": 1.0, ...} from LeaseInfo::resources.
+Owned resources_dict(std::string_view lines);
+// ClaimedTask::number of what executes on this thread; 0: nothing does.
+uint64_t current_number();
 
 }  // namespace mobula::python

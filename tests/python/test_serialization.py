@@ -485,7 +485,7 @@ def test_an_exception_arrives_with_its_traceback() -> None:
     assert failure.cause.args == ("bad", 3)
     assert failure.class_name == "ValueError"
     text = failure.traceback_text
-    assert text.startswith(f"mobula::f() (pid={os.getpid()})\n")
+    assert text.startswith(f"mobula::f() (pid={os.getpid()}, ip=127.0.0.1)\n")
     assert f'File "{__file__}"' in text
     assert "    raise error\n" in text  # The source line.
     assert text.endswith("ValueError: ('bad', 3)")

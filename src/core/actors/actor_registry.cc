@@ -1,5 +1,7 @@
 #include "core/actors/actor_registry.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 
 #include "base/check.h"
@@ -37,6 +39,19 @@ ObjectId ActorRegistry::find_name(const std::string& name_space, const std::stri
   return found == names_.end() ? ObjectId{} : found->second;
 }
 
+ObjectId ActorRegistry::find_id(const std::string& hex) const {
+  ObjectId id;
+  if (hex.size() != 32 ||
+      !std::ranges::all_of(hex, [](unsigned char c) { return std::isxdigit(c); })) {
+    return {};
+  }
+  id.node = NodeId{static_cast<uint32_t>(std::stoul(hex.substr(0, 8), nullptr, 16))};
+  id.creator = ProcessId{static_cast<uint32_t>(std::stoul(hex.substr(8, 8), nullptr, 16))};
+  id.index = std::stoull(hex.substr(16), nullptr, 16);
+  const auto found = actors_.find(id);
+  return found == actors_.end() || found->second.unreachable ? ObjectId{} : id;
+}
+
 ObjectId ActorRegistry::actor_of(ProcessId worker) const {
   const auto found = by_worker_.find(worker);
   return found == by_worker_.end() ? ObjectId{} : found->second;
@@ -45,12 +60,13 @@ ObjectId ActorRegistry::actor_of(ProcessId worker) const {
 // ---- its worker
 // ----------------------------------------------------------------------------------
 
-void ActorRegistry::on_placed(ObjectId id, ProcessId worker) {
+void ActorRegistry::on_placed(ObjectId id, ProcessId worker, int64_t pid) {
   const auto found = actors_.find(id);
   if (found == actors_.end() || found->second.phase != Phase::kPlacing) return;
   MOBULA_CHECK(by_worker_.try_emplace(worker, id).second);
   found->second.phase = Phase::kCreating;
   found->second.worker = worker;
+  found->second.pid = pid;
 }
 
 void ActorRegistry::on_created(ProcessId worker, Effects& effects) {
@@ -264,8 +280,9 @@ void ActorRegistry::forget_if_done(ObjectId id) {
 std::string ActorRegistry::describe(ObjectId id, const Actor& actor, const std::string& why) const {
   return "The actor died unexpectedly before finishing this task.\n\tclass_name: " +
          actor.options.class_name + "\n\tactor_id: " + actor_hex(id) +
+         (actor.pid == 0 ? "" : "\n\tpid: " + std::to_string(actor.pid)) +
          (actor.options.name.empty() ? "" : "\n\tname: " + actor.options.name) +
-         "\n\tnamespace: " + actor.options.name_space + "\n" + why;
+         "\n\tnamespace: " + actor.options.name_space + "\n\tip: 127.0.0.1\n" + why;
 }
 
 void ActorRegistry::check_invariants() const {

@@ -110,6 +110,7 @@ class ActorRegistry {
     ActorOptions options;
     Phase phase = Phase::kPlacing;
     ProcessId worker{};        // While creating or alive.
+    int64_t pid = 0;           // Of the last one; 0: not known.
     uint32_t restarts = 0;     // Times that it came back, or tries to.
     bool unreachable = false;  // No handle is left.
     bool asked_to_exit = false;
@@ -128,10 +129,13 @@ class ActorRegistry {
   const Actor* find(ObjectId id) const;
   // An actor that is not dead, or a nil id.
   ObjectId find_name(const std::string& name_space, const std::string& name) const;
+  // An actor that somebody has a handle of, by the text that actor_hex() makes; or a nil id.
+  ObjectId find_id(const std::string& hex) const;
   ObjectId actor_of(ProcessId worker) const;
 
   // ---- its worker
-  void on_placed(ObjectId id, ProcessId worker);
+  // `pid` is for people.
+  void on_placed(ObjectId id, ProcessId worker, int64_t pid = 0);
   void on_created(ProcessId worker, Effects& effects);
   // Its constructor raised. It does not come back.
   void on_constructor_failed(ProcessId worker, std::string text, std::vector<std::byte> error,
