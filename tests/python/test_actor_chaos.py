@@ -1,0 +1,257 @@
+"""Actors, their callers and the process that starts workers are killed at random moments while calls
+flow, in many short rounds of a seed each: no call is lost silently, none runs more often than its
+options allow, calls of one caller start in their order, and at the end every table is empty.
+
+The seed is printed; MOBULA_SEED=<seed> replays the choices of the first round (not the moments).
+MOBULA_ACTOR_ROUNDS is the number of rounds (default 12; 1000 take about half an hour).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import leftovers
+import mobula as ray
+import pytest
+from mobula import _core, _testing
+from mobula.util import state
+
+ROUNDS = int(os.environ.get("MOBULA_ACTOR_ROUNDS", "12"))
+SEED = int(os.environ.get("MOBULA_SEED", "0")) or random.randrange(1, 1 << 30)
+GET_SECONDS = 120
+TABLES = (
+    "unfinished_tasks",
+    "in_flight",
+    "outbound",
+    "inbound",
+    "objects",
+    "known_objects",
+    "refs",
+    "guards",
+    "parcels",
+)
+
+pytestmark = [pytest.mark.mobula_only, pytest.mark.random]
+
+
+class _Journal:
+    """Writes down what it executes, where it outlives the process."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.files: dict[str, int] = {}
+
+    def write(self, caller: str, number: int) -> int:
+        file = self.files.get(caller)
+        if file is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            file = self.files[caller] = os.open(f"{self.folder}/{caller}", flags)
+        os.write(file, b"%d\n" % number)
+        return number
+
+
+class Journal(_Journal):
+    def pid(self) -> int:
+        return os.getpid()
+
+    def note(self, caller: str, number: int) -> int:
+        return self.write(caller, number)
+
+
+class AsyncJournal(_Journal):
+    async def pid(self) -> int:
+        return os.getpid()
+
+    async def note(self, caller: str, number: int) -> int:
+        self.write(caller, number)
+        await asyncio.sleep(0)
+        return number
+
+
+def call_and_collect(note: Any, name: str, count: int) -> list[int | None]:
+    """What each call returned; None: it raised an error that says that the actor is gone."""
+    refs = [note.remote(name, number) for number in range(count)]
+    results: list[int | None] = []
+    for ref in refs:
+        try:
+            results.append(ray.get(ref, timeout=GET_SECONDS))
+        except ray.exceptions.RayActorError:
+            results.append(None)
+    return results
+
+
+@ray.remote(num_cpus=0)
+class Caller:
+    def __init__(self, journal: Any, retries: int) -> None:
+        self.note = journal.note.options(max_task_retries=retries)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def call(self, name: str, count: int) -> list[int | None]:
+        return call_and_collect(self.note, name, count)
+
+
+@dataclass
+class Round:
+    seed: int
+    kind: str
+    restarts: int
+    retries: int
+    count: int
+    kills: list[tuple[float, str]]
+
+    @staticmethod
+    def of(seed: int) -> Round:
+        chance = random.Random(seed)
+        return Round(
+            seed,
+            chance.choice(["sync", "sync", "threads", "async"]),
+            chance.choice([0, 1, 3, -1, -1]),
+            chance.choice([0, 1, 3, -1]),
+            chance.choice([20, 200, 1000]),
+            [
+                (chance.uniform(0.0, 0.06), chance.choice(["actor", "actor", "caller", "zygote"]))
+                for _ in range(chance.randint(1, 3))
+            ],
+        )
+
+
+def zygotes() -> list[int]:
+    (node,) = _core.nodes()
+    found = []
+    for task in Path(f"/proc/{node['pid']}/task").glob("*"):
+        with contextlib.suppress(OSError):
+            for pid in (task / "children").read_text().split():
+                if b"_zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+    return found
+
+
+def pid_of(actor: Any) -> int | None:
+    try:
+        return int(ray.get(actor.pid.remote(), timeout=GET_SECONDS))
+    except ray.exceptions.RayActorError:
+        return None
+
+
+def kill(pid: int | None) -> None:
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def play(this: Round, folder: Path) -> None:
+    made = ray.remote(AsyncJournal if this.kind == "async" else Journal).options(
+        num_cpus=0,
+        max_restarts=this.restarts,
+        max_concurrency={"sync": 1, "threads": 3, "async": 100}[this.kind],
+    )
+    journal = made.remote(str(folder))
+    callers = [Caller.remote(journal, this.retries) for _ in range(2)]
+    victims = {"caller": pid_of(callers[0]), "actor": pid_of(journal)}
+    ray.get(callers[1].pid.remote(), timeout=GET_SECONDS)
+    pending = [
+        caller.call.remote(f"caller{index}", this.count) for index, caller in enumerate(callers)
+    ]
+    own: list[list[int | None]] = []
+    note = journal.note.options(max_task_retries=this.retries)
+    thread = threading.Thread(
+        target=lambda: own.append(call_and_collect(note, "driver", this.count))
+    )
+    thread.start()
+    for pause, victim in this.kills:
+        time.sleep(pause)
+        if victim == "zygote":
+            for pid in zygotes():
+                kill(pid)
+        else:
+            kill(victims[victim])
+            if victim == "actor":
+                victims["actor"] = pid_of(journal)
+    thread.join()
+    outcomes = {"driver": own[0]}
+    for index, ref in enumerate(pending):
+        try:
+            outcomes[f"caller{index}"] = ray.get(ref, timeout=GET_SECONDS)
+        except ray.exceptions.RayActorError:
+            assert index == 0, "nobody has killed this caller"
+    for name in ("driver", "caller0", "caller1"):
+        check(this, name, ran_of(folder / name), outcomes.get(name))
+
+
+def ran_of(file: Path) -> list[int]:
+    try:
+        return [int(line) for line in file.read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def check(this: Round, name: str, ran: list[int], results: list[int | None] | None) -> None:
+    most = 1 + this.retries if this.retries >= 0 else len(ran) + 1
+    for number in set(ran):
+        assert ran.count(number) <= most, (this, name, number)
+    if this.kind == "sync":
+        first_runs = list(dict.fromkeys(ran))
+        assert first_runs == sorted(first_runs), (this, name)
+    if results is None:
+        return
+    assert len(results) == this.count
+    for number, result in enumerate(results):
+        assert result in (None, number), (this, name)
+        assert result is None or number in ran, (this, name, number)
+    if this.restarts == -1 and this.retries == -1:
+        assert None not in results, (this, name)
+
+
+def tables_when_settled() -> dict[str, int]:
+    """How much this process remembers, once no actor is left."""
+    gc.collect()
+    leftovers.wait_until(lambda: not state.list_actors(), "no actor is left")
+    leftovers.wait_until(lambda: ray.available_resources().get("CPU") == 2, "all CPUs free")
+    seen: list[dict[str, int]] = []
+
+    def is_settled() -> bool:
+        now = _testing.runtime_state()
+        seen.append({name: now[name] for name in TABLES})
+        return len(seen) > 25 and all(one == seen[-1] for one in seen[-25:])
+
+    leftovers.wait_until(is_settled, "nothing changes any more")
+    return seen[-1]
+
+
+def test_whoever_of_actors_callers_and_zygote_dies_no_call_is_lost_silently(tmp_path: Path) -> None:
+    print(f"MOBULA_SEED={SEED}")
+    ray.shutdown()
+    before = leftovers.take_picture()
+    ray.init(num_cpus=2, object_store_memory=128 << 20)
+    # What the first use makes for good, and nothing more, is there at the end.
+    warm_up = tmp_path / "warm-up"
+    warm_up.mkdir()
+    play(Round(0, "sync", 0, 0, 10, []), warm_up)
+    settled = tables_when_settled()
+    for number in range(ROUNDS):
+        this = Round.of(SEED + number)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            play(this, folder)
+        except BaseException:
+            print(f"{this}: MOBULA_SEED={this.seed} replays it")
+            raise
+        shutil.rmtree(folder)
+        if number % 20 == 19 or number == ROUNDS - 1:
+            assert tables_when_settled() == settled, this
+    ray.shutdown()
+    leftovers.expect_nothing_new(before)
