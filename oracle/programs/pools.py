@@ -119,7 +119,7 @@ def a_queue_in_order():
     )
 
 
-@case
+@case(differs="errors carry no traceback of the queue's actor")
 def full_and_empty():
     queue = Queue(maxsize=1)
     queue.put(1)
@@ -142,7 +142,7 @@ def negative_timeouts():
     return attempt(queue.get, timeout=-1), attempt(queue.put, 1, timeout=-1)
 
 
-@case
+@case(differs="errors carry no traceback of the queue's actor")
 def batches():
     queue = Queue(maxsize=3)
     queue.put_nowait_batch([1, 2])
@@ -279,7 +279,7 @@ def callbacks_of_a_pool():
         deadline = time.monotonic() + 10
         while (len(seen) < 2 or not failed) and time.monotonic() < deadline:
             time.sleep(0.01)
-    return seen, [isinstance(error, ValueError) for error in failed]
+    return seen[0], sorted(seen[1]), len(failed)
 
 
 @case(seconds_max=60)

@@ -14,6 +14,7 @@ import functools
 import os
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SHOWN_NAME_MAX = 100
+# How long an event loop looks for calls before it leaves that to a thread.
+_LOOK_SECONDS_MAX = 100e-6
 
 _EXIT_REASON = (
     "The actor is dead because its worker process has died: it exited by itself, with exit code 0. "
@@ -266,14 +269,21 @@ def _run_calls(group: int) -> None:
 
 
 class _LoopGroup:
-    """The calls of one concurrency group, on an event loop of their own."""
+    """The calls of one concurrency group, on an event loop of their own.
+
+    A thread waits for calls and tells the loop. That takes two changes of threads, so after a call the
+    loop looks for the next one by itself for a moment, on credit (docs/decisions/waiting.md). While it
+    does, the thread rests, and callers need not wake anybody."""
 
     def __init__(self, number: int, limit: int) -> None:
         self._number = number
         self._limit = limit
         self._running = 0
         self._is_full = False
-        self._taken = threading.Event()
+        self._taken = threading.Event()  # The thread is to wait for calls.
+        self._looking = False
+        self._last_found = 0.0
+        self._credit = _LOOK_SECONDS_MAX
         self.tasks: dict[Any, asyncio.Task[None]] = {}
         self.cancelled: set[Any] = set()
         self.loop = asyncio.new_event_loop()
@@ -288,17 +298,28 @@ class _LoopGroup:
         while True:
             more = _core.wait_for_call(self._number)
             self._taken.clear()
-            self.loop.call_soon_threadsafe(self._take)
+            self.loop.call_soon_threadsafe(self._told)
             if not more:
                 return
             self._taken.wait()
 
+    def _told(self) -> None:
+        soon = time.perf_counter() - self._last_found < 2 * _LOOK_SECONDS_MAX
+        self._credit = min(self._credit + (10e-6 if soon else 0.5e-6), _LOOK_SECONDS_MAX)
+        self._take()
+
+    def _look(self) -> None:
+        self._looking = False
+        self._take()
+
     def _take(self) -> None:
+        found = False
         while self._running < self._limit:
             call = _core.take_call(self._number)
             if call is None:
-                self._taken.set()
+                self._drained(found)
                 return
+            found = True
             if isinstance(call, bool):
                 self.loop.stop()
                 return
@@ -306,6 +327,22 @@ class _LoopGroup:
             key = call.key
             self.tasks[key] = self.loop.create_task(self._execute(call, key))
         self._is_full = True
+
+    def _drained(self, found: bool) -> None:
+        """There is no call now: the loop looks again, or the thread waits for the next."""
+        now = time.perf_counter()
+        if found:
+            if self._looking or now - self._last_found < _LOOK_SECONDS_MAX:
+                self._credit = min(self._credit + 15e-6, _LOOK_SECONDS_MAX)
+            self._last_found = now
+        if self._credit > 0.0:
+            if now - self._last_found < _LOOK_SECONDS_MAX:
+                if not self._looking:
+                    self._looking = True
+                    self.loop.call_soon(self._look)
+                return
+            self._credit -= 4 * _LOOK_SECONDS_MAX
+        self._taken.set()
 
     async def _execute(self, call: Any, key: Any) -> None:
         _current_call.set(call)
