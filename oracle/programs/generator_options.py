@@ -107,10 +107,18 @@ def dynamic_generators_have_a_length():
     return len(generator), len(list(generator)), len(list(generator))
 
 
-@case(differs="fails as a whole; streaming generators give what came before the error")
+@case
 def dynamic_with_an_error_in_the_middle():
     ref = fail_after.options(num_returns="dynamic").remote(2)
     found = attempt(ray.get, ref)
+    if isinstance(found, str):
+        return found
+    return [attempt(ray.get, inner) for inner in found]
+
+
+@case
+def dynamic_with_an_error_at_once():
+    found = attempt(ray.get, fail_after.options(num_returns="dynamic").remote(0))
     if isinstance(found, str):
         return found
     return [attempt(ray.get, inner) for inner in found]

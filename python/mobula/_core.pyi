@@ -302,6 +302,9 @@ class ObjectRef(Generic[T]):
 def put(value: T) -> ObjectRef[T]:
     """TypeError: `value` is an ObjectRef, or cannot be serialized."""
 
+def put_error(error: BaseException, function_name: str) -> ObjectRef[Any]:
+    """A ref that raises `error` when it is got, as that of a task does."""
+
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """The value of a ref, or a list of values for a list of refs. Raises what the task raised;
     `timeout_error` when `timeout` seconds were not enough; ValueError for anything else than refs."""

@@ -314,12 +314,7 @@ def _no_worker_yet(snapshot: _state.Snapshot, one: _Waiting, asked: dict[str, fl
         for process in snapshot.daemon["processes"]
         if process["job"] == job and process.get("state") == "starting"
     ]
-    lines = [
-        process_line
-        for section in ("runtime_envs",)
-        for entry in snapshot.section(section)
-        if (process_line := _setting_up(entry))
-    ]
+    lines = _environment_lines(snapshot, one)
     if starting:
         oldest = min(process["since_ns"] for process in starting)
         lines.append(
@@ -329,10 +324,20 @@ def _no_worker_yet(snapshot: _state.Snapshot, one: _Waiting, asked: dict[str, fl
     return lines or [f"what it asks for ({format_amounts(asked)}) is free: it is about to be sent"]
 
 
-def _setting_up(entry: dict[str, Any]) -> str:
-    if entry.get("success") is None and entry.get("creation_time_ms") is None:
-        return f"its runtime environment is being set up: {entry.get('runtime_env')}"
-    return ""
+def _environment_lines(snapshot: _state.Snapshot, one: _Waiting) -> list[str]:
+    """Of the runtime environment that it is to run in, if that is not ready."""
+    demand = _demand(snapshot, one)
+    job = snapshot.job_of(one.process["process"])
+    for entry in snapshot.section("runtime_envs"):
+        if demand is None or (entry["job"], entry["environment"]) != (job, demand["environment"]):
+            continue
+        asked = _state.visible_environment(entry["spec"])
+        if entry["state"] == "preparing":
+            since = snapshot.seconds_since(entry["since_ns"])
+            return [f"its runtime environment is being set up, since {since:.1f} s: {asked}"]
+        if entry["state"] == "waits":
+            return [f"its runtime environment is set up after others, which are before it: {asked}"]
+    return []
 
 
 # ---- in a worker -------------------------------------------------------------------------------

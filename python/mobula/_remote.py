@@ -286,7 +286,14 @@ class _Dynamic:
         self._function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> _generator.DynamicObjectRefGenerator:
-        refs = [_core.put(item) for item in self._function(*args, **kwargs)]
+        refs: list[Any] = []
+        try:
+            for item in self._function(*args, **kwargs):
+                refs.append(_core.put(item))
+        except Exception as error:
+            if not refs:
+                raise
+            refs.append(_core.put_error(error, str(self._function.__name__)))
         return _generator.DynamicObjectRefGenerator(refs)
 
 

@@ -147,15 +147,13 @@ class Snapshot:
         ended = self._ended()
         running = self._running()
         for process in self.live:
-            blocked = {lease["worker"] for lease in self.daemon["leases"] if lease["blocked"]}
             for task in process["tasks"]:
                 key = (process["process"], task["task"], task["attempt"])
                 if key not in ended and key not in running:
-                    found[key] = self._live_task(process, task, blocked)
-        blocked = {lease["worker"] for lease in self.daemon["leases"] if lease["blocked"]}
+                    found[key] = self._live_task(process, task)
         for key, record in running.items():
             if key not in ended:
-                found[key] = self._running_task(record, blocked)
+                found[key] = self._running_task(record)
         for key, record in ended.items():
             found[key] = self._ended_task(record)
         return list(found.values())
@@ -193,13 +191,11 @@ class Snapshot:
             "label_selector": {},
         }
 
-    def _live_task(
-        self, process: _core.LiveProcess, task: _core.LiveTask, blocked: set[int]
-    ) -> schema.TaskState:
+    def _live_task(self, process: _core.LiveProcess, task: _core.LiveTask) -> schema.TaskState:
         key = (process["process"], task["task"])
         state = _PHASES[task["phase"]]
-        if state == "RUNNING" and task["worker"] in blocked:
-            state = "RUNNING_IN_RAY_GET"
+        if state.startswith("RUNNING"):
+            state = self._running_state(task["worker"])
         shapes = {shape["shape"]: shape for shape in process["shapes"]}
         shape = shapes.get(task["shape"])
         worker = task["worker"] or None
@@ -214,13 +210,17 @@ class Snapshot:
             events=[],
         )
 
-    def _running_task(self, record: _core.TaskRecord, blocked: set[int]) -> schema.TaskState:
+    def _running_state(self, worker: int) -> str:
+        """Of what the worker executes: it may wait in get or wait."""
+        waits_in: str = self.processes.get(worker, {}).get("waits_in", "")
+        return f"RUNNING_IN_RAY_{waits_in.upper()}" if waits_in else "RUNNING"
+
+    def _running_task(self, record: _core.TaskRecord) -> schema.TaskState:
         key = (record["caller"], record["task"])
         start = self.milliseconds(record["start_ns"])
-        waits = record["process_id"] in blocked
         return schema.TaskState(
             **self._shared(key, record, self._called(record), record["is_call"]),
-            state="RUNNING_IN_RAY_GET" if waits else "RUNNING",
+            state=self._running_state(record["process_id"]),
             node_id=self.node_id,
             worker_id=self.worker_id(record["process_id"]),
             worker_pid=record["pid"],
@@ -396,10 +396,41 @@ class Snapshot:
         starts = [entry["started_ns"] for entry in self.processes.values()]
         return self.milliseconds(min(starts)) if starts else None
 
+    def runtime_envs(self) -> list[schema.RuntimeEnvState]:
+        """Those that are ready, in use, being set up, or could not be set up."""
+        rows = []
+        for entry in self.section("runtime_envs"):
+            if entry["state"] == "idle" and not entry["took_ns"]:
+                continue
+            success = {"failed": False, "ready": True, "idle": True}.get(entry["state"])
+            rows.append(
+                schema.RuntimeEnvState(
+                    runtime_env=visible_environment(entry["spec"]),
+                    success=success,
+                    creation_time_ms=round(entry["took_ns"] / 1e6, 3) if success else None,
+                    node_id=self.node_id,
+                    ref_cnt=entry["workers"],
+                    error=entry["failure"] or None,
+                )
+            )
+        return rows
+
     def section(self, name: str) -> list[dict[str, Any]]:
         """Of the daemon's answer; empty if it has none of this name."""
         found: list[dict[str, Any]] = self.daemon.get(name, [])
         return found
+
+
+def visible_environment(spec: str) -> dict[str, Any]:
+    """What users asked for, of the spec of a runtime environment."""
+    from mobula import _environments
+
+    try:
+        fields = json.loads(spec or "{}")
+    except ValueError:
+        return {}
+    hidden = _environments.HOOK_KEY
+    return {key: value for key, value in fields.items() if key != hidden}
 
 
 def _count(counts: dict[str, Counter[str]], name: str, **states: int) -> None:
@@ -461,10 +492,8 @@ KINDS: dict[str, Kind] = {
             "runtime-envs",
             schema.RuntimeEnvState,
             "runtime_env",
-            lambda snapshot: [
-                schema.RuntimeEnvState(**row) for row in snapshot.section("runtime_envs")
-            ],
-            ("runtime_env", "success", "node_id"),
+            Snapshot.runtime_envs,
+            ("runtime_env", "success", "creation_time_ms", "node_id", "error"),
         ),
         Kind(
             "actors",

@@ -93,7 +93,7 @@ Result<void> LeaseShell::add_driver(const Session& driver,
 }
 
 void LeaseShell::add_job(JobId job, workers::EnvironmentKey like) {
-  workers::Environments::Needs needs = scheduler_.needs_of(like);
+  workers::Environments::Needs needs = scheduler_.environments().needs(like);
   needs.early = false;
   if (needs.preparation) specs_.add({job, kJobEnvironment}, specs_.spec(like));
   scheduler_.add_job(job, needs);

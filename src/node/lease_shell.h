@@ -42,6 +42,7 @@ class LeaseShell {
 
   // For events that are not records. Call changed() after them.
   scheduler::NodeScheduler& scheduler() { return scheduler_; }
+  const scheduler::NodeScheduler& scheduler() const { return scheduler_; }
   void changed() { dirty_ = true; }
   // A driver has said Hello. An error: it cannot have that environment.
   Result<void> add_driver(const Session& driver, const wire::fb::RuntimeEnvironment* environment);

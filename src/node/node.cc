@@ -175,6 +175,7 @@ void Node::add_state_sections() {
   state_.add_section("demands", [&scheduler] { return demands_json(scheduler); });
   state_.add_section("store", [this] { return store_json(store_); });
   state_.add_section("actors", [this] { return actors_json(actors_.registry()); });
+  state_.add_section("runtime_envs", [this] { return environments_json(leases_); });
   state_.add_section("jobs", [this] { return records_.json(); });
 }
 

@@ -37,6 +37,11 @@ const char* name_of(workers::WorkerPool::Shown state) {
   return "";
 }
 
+const char* name_of(shm::WaitsIn what) {
+  if (what == shm::WaitsIn::kGet) return "get";
+  return what == shm::WaitsIn::kWait ? "wait" : "";
+}
+
 json running_json(const Session& session) {
   const auto running = shm::home_header(session.home.data()).running.load();
   if (!running || running->task == 0) return nullptr;
@@ -108,7 +113,11 @@ std::string processes_json(Sessions& sessions, const scheduler::NodeScheduler& s
     if (session->home.valid()) {
       const shm::LiveTasks& live = shm::home_header(session->home.data()).live;
       entry["unfinished"] = live.unfinished.load(std::memory_order_relaxed);
-      if (!session->is_driver) entry["running"] = running_json(*session);
+      if (!session->is_driver) {
+        entry["running"] = running_json(*session);
+        const auto& waits_in = shm::home_header(session->home.data()).waits_in;
+        entry["waits_in"] = name_of(waits_in.load(std::memory_order_relaxed));
+      }
     }
     list.push_back(std::move(entry));
   }
@@ -140,6 +149,7 @@ std::string demands_json(const scheduler::NodeScheduler& scheduler) {
       json entry = {{"owner", number(id)},
                     {"job", number(owner.job)},
                     {"shape", number(shape)},
+                    {"environment", number(demand.environment)},
                     {"depth", demand.depth},
                     {"resources", amounts(demand.resources)},
                     {"target", demand.target},
@@ -151,6 +161,27 @@ std::string demands_json(const scheduler::NodeScheduler& scheduler) {
       }
       list.push_back(std::move(entry));
     }
+  }
+  return dump(list);
+}
+
+std::string environments_json(const LeaseShell& leases) {
+  std::map<workers::EnvironmentKey, uint64_t> workers;
+  const scheduler::NodeScheduler& scheduler = leases.scheduler();
+  for (const auto& worker : scheduler.pool().describe()) {
+    ++workers[scheduler.pool().environment_of(worker.worker)];
+  }
+  json list = json::array();
+  for (const auto& environment : scheduler.environments().describe()) {
+    const auto found = workers.find(environment.environment);
+    list.push_back({{"job", number(environment.environment.job)},
+                    {"environment", number(environment.environment.id)},
+                    {"spec", leases.environment_spec(environment.environment)},
+                    {"state", environment.state},
+                    {"since_ns", environment.since.count()},
+                    {"took_ns", environment.took.count()},
+                    {"failure", environment.failure},
+                    {"workers", found == workers.end() ? 0 : found->second}});
   }
   return dump(list);
 }

@@ -7,6 +7,7 @@
 
 #include "core/actors/actor_registry.h"
 #include "core/scheduler/scheduler.h"
+#include "node/lease_shell.h"
 #include "node/queries.h"
 #include "node/sessions.h"
 #include "node/store_shell.h"
@@ -20,6 +21,8 @@ std::string processes_json(Sessions& sessions, const scheduler::NodeScheduler& s
 std::string leases_json(const scheduler::NodeScheduler& scheduler);
 // Of each owner and shape that wants leases.
 std::string demands_json(const scheduler::NodeScheduler& scheduler);
+// [{"job": 1, "spec": "...", "state": "preparing", "since_ns": ..., "workers": 2, ...}, ...]
+std::string environments_json(const LeaseShell& leases);
 std::string store_json(const StoreShell& store);
 // [{"actor": "<32 digits>", "class_name": ..., "state": "ALIVE", "worker": 5, ...}, ...]
 std::string actors_json(const actors::ActorRegistry& registry);

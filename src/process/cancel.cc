@@ -13,6 +13,21 @@
 
 namespace mobula::process {
 
+namespace {
+
+// The task that makes it, of these that live. Items of generators are there before it has ended.
+Task* maker_of(const Object& object, Task* live_tasks) {
+  if (object.sharing == Sharing::kForeign) return nullptr;
+  if (!object.is_ready() && object.producer != nullptr) return object.producer;
+  if (object.rebuild != objects::Rebuild::kItem) return nullptr;
+  for (Task* task = live_tasks; task != nullptr; task = task->live_next) {
+    if (task->stream && task->stream->has_made(object.id.index)) return task;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
 std::string cancelled_text(std::string_view function, ObjectId first_return) {
   char id[64];
   std::snprintf(id, sizeof id, "%08x%08x%016llx%016x", number(first_return.node),
@@ -34,9 +49,9 @@ std::vector<std::byte> RuntimeImpl::cancelled_error(Task& task) {
 void RuntimeImpl::cancel(Object* object, bool force, bool recursive) {
   Locked lock(*this);
   pump();
-  if (object->is_ready() || !disconnected_.empty()) return;
-  if (object->producer != nullptr) {
-    cancel_task(*object->producer, force, recursive);
+  if (!disconnected_.empty()) return;
+  if (Task* task = maker_of(*object, live_tasks_)) {
+    cancel_task(*task, force, recursive);
     settle();
   } else if (object->sharing == Sharing::kForeign) {
     uplink_->send([&](wire::Builder& builder) {
@@ -132,9 +147,11 @@ void RuntimeImpl::on_cancel_task(const wire::fb::CancelTask& message) {
 
 void RuntimeImpl::on_cancel_object(const wire::fb::CancelObject& message) {
   const auto found = known_.find(wire::from_wire(*message.object()));
-  if (found == known_.end() || found->second->producer == nullptr) return;
-  cancel_task(*found->second->producer, message.force(), message.recursive());
-  settle();
+  if (found == known_.end()) return;
+  if (Task* task = maker_of(*found->second, live_tasks_)) {
+    cancel_task(*task, message.force(), message.recursive());
+    settle();
+  }
 }
 
 Interrupt RuntimeImpl::take_interrupt() {

@@ -132,8 +132,9 @@ class Runtime {
   // Drops one count. Lock-free; any thread, garbage collectors included.
   virtual void drop(Object* object) = 0;
 
-  // Waits until `needed` of `objects` are ready; kAllOrAnError: all, or one with an error. Called with the interpreter's lock; for the first
-  // 20 us it is kept, then released by the gate. No deadline: for ever.
+  // Waits until `needed` of `objects` are ready; kAllOrAnError: all, or one with an error. Called
+  // with the interpreter's lock; for the first 20 us it is kept, then released by the gate. No
+  // deadline: for ever.
   // An object becomes ready with an error when its value can never come.
   virtual Waited wait(std::span<Object* const> objects, size_t needed,
                       std::optional<Instant> deadline, Gate& gate) = 0;

@@ -242,7 +242,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
                      SpinCredit& credit);
   Duration sleep_limit(std::optional<Instant> deadline, Instant now) const;
   void leave_reading(const Waiter& waiter);
-  void enter_blocked();
+  void enter_blocked(const Waiter& waiter);
   void leave_blocked();
   void satisfy(Waiter& waiter);
 

@@ -40,6 +40,8 @@ class Gate {
 enum class Waited { kEnough, kTimeout, kInterrupted };
 // How many of the objects to wait for: all, or fewer if one of them is an error.
 constexpr size_t kAllOrAnError = SIZE_MAX;
+// Added to their number by `wait`: those who look on are told that it is not `get`.
+constexpr size_t kOfWait = size_t{1} << 62;
 
 // The items of a generator task (process/stream.h).
 struct Stream;

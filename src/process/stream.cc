@@ -49,6 +49,7 @@ Object* RuntimeImpl::next_item(Stream& stream) {
   Locked lock(*this);
   if (stream.items.empty()) {
     stream.items.push_back(new_object());
+    stream.note_made(stream.items.back()->id.index);
     if (stream.task == nullptr) {
       complete(*stream.items.back(), system_error(wire::SystemErrorCode::kEndOfStream, ""), {});
     }
@@ -87,7 +88,10 @@ void RuntimeImpl::tell_consumed(const Stream& stream) {
 
 // The object of the item that comes now, which counts as arrived.
 Object& RuntimeImpl::arriving_item(Stream& stream) {
-  if (!stream.has_pending()) stream.items.push_back(new_object());
+  if (!stream.has_pending()) {
+    stream.items.push_back(new_object());
+    stream.note_made(stream.items.back()->id.index);
+  }
   ++stream.arrived;
   return *stream.items.back();
 }

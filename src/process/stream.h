@@ -10,8 +10,10 @@
 //
 // Threads: guarded by the runtime's lock.
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <utility>
 
 #include "process/object.h"
 
@@ -27,6 +29,24 @@ struct Stream {
   Task* task = nullptr;    // While it is not finished.
   bool abandoned = false;  // Nobody takes items any more.
 
+  // Which objects are its items, by the indices of their ids: runs of them, from and to, ascending. The
+  // oldest are forgotten.
+  std::deque<std::pair<uint64_t, uint64_t>> made;
+  static constexpr size_t kMadeMax = 4096;
+
+  void note_made(uint64_t index) {
+    if (!made.empty() && made.back().second + 1 == index) {
+      made.back().second = index;
+      return;
+    }
+    made.emplace_back(index, index);
+    if (made.size() > kMadeMax) made.pop_front();
+  }
+  bool has_made(uint64_t index) const {
+    const auto after =
+        std::ranges::upper_bound(made, index, {}, &std::pair<uint64_t, uint64_t>::first);
+    return after != made.begin() && index <= std::prev(after)->second;
+  }
   bool has_pending() const { return taken + items.size() > arrived; }
 };
 

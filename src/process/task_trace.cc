@@ -30,6 +30,10 @@ void TaskTrace::open(std::byte* home) {
   metrics_ = std::make_unique<shm::MetricsWriter>(home + shm::kMetricsOffset);
 }
 
+void TaskTrace::note_waiting(shm::WaitsIn what) {
+  if (home_ != nullptr) home_->waits_in.store(what, std::memory_order_relaxed);
+}
+
 uint32_t TaskTrace::name_index(std::string_view name, std::string_view resources) {
   std::string key(name);
   key += '\0';

@@ -40,6 +40,8 @@ class TaskTrace {
     uint64_t calls;
   };
   void publish(const LiveCounts& counts);
+  // The thread that executes tasks waits, or waits no more.
+  void note_waiting(shm::WaitsIn what);
   // A function that was received may go, and another be found in its place.
   void forget_functions() { last_ = {}; }
 

@@ -62,6 +62,8 @@ Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
                          std::optional<Instant> deadline, Gate& gate) {
   const bool ends_at_error = needed == kAllOrAnError;
   if (ends_at_error) needed = objects.size();
+  const bool is_wait = (needed & kOfWait) != 0;
+  needed &= ~kOfWait;
   size_t ready = 0;
   for (const Object* object : objects) {
     if (!object->is_ready()) continue;
@@ -88,6 +90,7 @@ Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
     object->waiters = &node;
   }
   waiter.ends_at_error = ends_at_error;
+  waiter.is_wait = is_wait;
   waiter.remaining = static_cast<int64_t>(needed) - static_cast<int64_t>(ready);
   waiter.wants_first = static_cast<size_t>(std::max<int64_t>(waiter.remaining, 0)) < pending;
   const Waited waited = wait_for(waiter, deadline, gate, lock, get_credit_);
@@ -150,7 +153,7 @@ Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Ga
         std::this_thread::get_id() == execution_.thread &&
         monotonic_now() - begun >= kBlockedAfter && !satisfied(waiter)) {
       gave_up_cpus = true;
-      enter_blocked();
+      enter_blocked(waiter);
     }
     if (!slept) continue;
     lock.unlock();
@@ -308,8 +311,9 @@ bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> dea
 }
 
 // This worker waits inside a task: its CPUs can be used, and what is queued behind it is taken back.
-void RuntimeImpl::enter_blocked() {
+void RuntimeImpl::enter_blocked(const Waiter& waiter) {
   execution_.blocked = true;
+  trace_.note_waiting(waiter.is_wait ? shm::WaitsIn::kWait : shm::WaitsIn::kGet);
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateBlocked(builder); });
   ring_daemon_later();
   if (role_ != nullptr) return;  // What is queued behind this call can run nowhere else.
@@ -324,6 +328,7 @@ void RuntimeImpl::enter_blocked() {
 
 void RuntimeImpl::leave_blocked() {
   execution_.blocked = false;
+  trace_.note_waiting(shm::WaitsIn::kNothing);
   uplink_->send([](wire::Builder& builder) { return wire::fb::CreateUnblocked(builder); });
   ring_daemon_later();
   if (role_ != nullptr) return;

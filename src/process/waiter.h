@@ -18,6 +18,7 @@ struct Waiter {
   bool for_task = false;       // next_task(): satisfied by a task to start.
   uint32_t group = 0;          // next_call(): of this concurrency group.
   bool wants_first = false;    // Fewer are needed than are waited for: any result counts.
+  bool is_wait = false;        // Of `wait`, not `get`.
   bool ends_at_error = false;  // One object that is an error satisfies it, too.
   bool for_notified = false;   // next_notified(): satisfied by a token to tell.
   const ClaimedTask* for_room = nullptr;  // yield_item(): satisfied when it may yield again.

@@ -52,6 +52,7 @@ PyObject* decode_method(PyObject*, PyObject* arguments) {
 PyMethodDef methods[] = {
     {"get", reinterpret_cast<PyCFunction>(get), METH_FASTCALL | METH_KEYWORDS, nullptr},
     {"put", put, METH_O, nullptr},
+    {"put_error", put_error, METH_VARARGS, nullptr},
     {"wait", reinterpret_cast<PyCFunction>(wait), METH_FASTCALL | METH_KEYWORDS, nullptr},
     {"run_worker", run_worker, METH_O, nullptr},
     {"cancel", cancel, METH_VARARGS, nullptr},

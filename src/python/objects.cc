@@ -313,6 +313,25 @@ PyObject* put(PyObject*, PyObject* value) {
   return nullptr;
 }
 
+PyObject* put_error(PyObject*, PyObject* arguments) {
+  PyObject* error;
+  PyObject* name;
+  if (!PyArg_ParseTuple(arguments, "OU", &error, &name)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr || !load_serialization_module()) return nullptr;
+  const SessionUse use(open);
+  for (PyObject* with_cause : {Py_True, Py_False}) {
+    Encoder encoder(*open);
+    const Owned description(PyObject_CallFunction(serialization_module().encode_failure, "OOO",
+                                                  error, name, with_cause));
+    if (description && encoder.add_task_error(description.get())) {
+      return make_ref(*open, open->runtime->put(encoder.take()));
+    }
+    if (with_cause == Py_True) PyErr_Clear();
+  }
+  return nullptr;
+}
+
 PyObject* wait(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
   WaitCall call;
   if (!read_wait_call(arguments, count, names, call)) return nullptr;
@@ -344,8 +363,8 @@ PyObject* wait(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject
     return nullptr;
   }
   PythonGate gate;
-  const Waited waited =
-      use.runtime().wait(objects, static_cast<size_t>(call.num_returns), call.deadline, gate);
+  const Waited waited = use.runtime().wait(
+      objects, static_cast<size_t>(call.num_returns) | process::kOfWait, call.deadline, gate);
   if (waited == Waited::kInterrupted) return nullptr;
   return split_ready(tuple.get(), objects, call.num_returns);
 }

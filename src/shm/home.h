@@ -69,9 +69,13 @@ struct LiveTasks {
   std::atomic<uint64_t> calls;       // Of actors, in any state; in no other figure but the first.
 };
 
+// What the main thread of a worker waits in, so long that its CPUs were given back.
+enum class WaitsIn : uint32_t { kNothing, kGet, kWait };
+
 struct HomeHeader {
   uint32_t pid;
   uint32_t process;
+  std::atomic<WaitsIn> waits_in;
   alignas(64) RunningCell running;
   alignas(64) LiveTasks live;
 };

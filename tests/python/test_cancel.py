@@ -189,6 +189,28 @@ def test_a_borrowed_ref_can_be_cancelled(tmp_path: Path) -> None:
     expect_cancelled(ref)
 
 
+def test_the_ref_of_an_item_stands_for_its_generator() -> None:
+    @ray.remote
+    def endless() -> Any:
+        while True:
+            yield 1
+
+    @ray.remote
+    def cancel_in_a_task(refs: list[Any]) -> None:
+        ray.cancel(refs[0])
+
+    for cancel in (ray.cancel, lambda ref: ray.get(cancel_in_a_task.remote([ref]))):
+        items = endless.remote()
+        first = next(items)
+        assert ray.get(first) == 1
+        cancel(first)
+        with pytest.raises(ray.exceptions.TaskCancelledError):
+            for ref in items:
+                ray.get(ref)
+        assert ray.get(first) == 1
+        cancel(first)  # Nothing happens to it any more.
+
+
 def test_a_generator_is_cancelled_between_its_items(tmp_path: Path) -> None:
     @ray.remote
     def endless(path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,24 @@ def expect(task: Any, *words: str) -> str:
     except AssertionError:
         raise AssertionError(f"it does not say {words}, but:\n{said}") from None
     return said
+
+
+def test_an_environment_that_is_set_up_is_what_a_task_waits_for(
+    session: None, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    script = tmp_path / "python.sh"
+    script.write_text(f"""#!/bin/sh
+while [ ! -e {gate} ]; do sleep 0.01; done
+exec "{sys.executable}" "$@"
+""")
+    script.chmod(0o755)
+    slow = quick.options(name="slow", runtime_env={"py_executable": str(script)}).remote()
+    expect("slow", "its runtime environment is being set up", "python.sh")
+    listed = state.list_runtime_envs()
+    assert [row.success for row in listed] == [None]
+    gate.touch()
+    ray.get(slow)
 
 
 def wait_until_running(name: str, count: int) -> None:

@@ -211,6 +211,18 @@ def test_num_returns_splits_a_generator() -> None:
     assert ray.get([first, second]) == [0, 1]
 
 
+def test_dynamic_gives_what_came_before_an_error_then_the_error() -> None:
+    @ray.remote(num_returns="dynamic")
+    def breaks_off() -> Any:
+        yield 1
+        raise KeyError("k")
+
+    first, last = ray.get(breaks_off.remote())
+    assert ray.get(first) == 1
+    with pytest.raises(KeyError):
+        ray.get(last)
+
+
 def test_dynamic_returns_its_refs_together() -> None:
     ref = count.options(num_returns="dynamic").remote(4)
     refs = ray.get(ref)

@@ -64,12 +64,19 @@ def test_every_state_of_a_task_is_told(session: None, tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         ray.get(failing.remote())
     ray.get(quick.remote())
+
+    @ray.remote
+    def watching(refs: list[Any]) -> Any:
+        return ray.wait(refs)
+
     runs = until.remote(gate)
+    watches = watching.remote([runs])
     depends = quick.options(name="depends").remote(runs)
     waits = waiting.remote([runs])
     never = infeasible.remote()
     wait_for_state("until", "RUNNING")
     wait_for_state("waiting", "RUNNING_IN_RAY_GET")
+    wait_for_state("watching", "RUNNING_IN_RAY_WAIT")
     assert states_of("depends") == ["PENDING_ARGS_AVAIL"]
     assert states_of("infeasible") == ["PENDING_NODE_ASSIGNMENT"]
     assert states_of("failing") == ["FAILED"]
@@ -77,10 +84,40 @@ def test_every_state_of_a_task_is_told(session: None, tmp_path: Path) -> None:
     Path(gate).touch()
     assert ray.get(depends) == ray.get(waits)[0]
     assert states_of("until") == ["FINISHED"]
+    assert len(ray.get(watches)[0]) == 1
     ray.cancel(never)
     assert states_of("infeasible") == ["FAILED"]
     (cancelled,) = state.list_tasks(filters=[("name", "=", "infeasible")], detail=True)
     assert cancelled.error_type == "TASK_CANCELLED"
+
+
+def test_runtime_environments_are_listed_with_how_they_came(session: None) -> None:
+    good = quick.options(runtime_env={"env_vars": {"A": "1"}})
+    bad = quick.options(runtime_env={"py_executable": "/no/such/interpreter"})
+    ray.get(good.remote())
+    with pytest.raises(exceptions.RuntimeEnvSetupError):
+        ray.get(bad.remote())
+    rows = {row.success: row for row in state.list_runtime_envs(detail=True)}
+    assert rows[True].runtime_env == {"env_vars": {"A": "1"}}
+    assert rows[True].creation_time_ms > 0
+    assert rows[True].ref_cnt >= 0
+    assert rows[False].runtime_env == {"py_executable": "/no/such/interpreter"}
+    assert "/no/such/interpreter" in rows[False].error
+    assert [row.success for row in state.list_runtime_envs(filters=[("success", "=", True)])] == [
+        True
+    ]
+
+
+def test_no_more_ended_tasks_are_fetched_than_are_listed(session: None) -> None:
+    ray.get([quick.options(name="ended").remote() for _ in range(300)])
+    newest = quick.options(name="newest").remote()
+    ray.get(newest)
+    listed = state.list_tasks(limit=3)
+    assert [task.name for task in listed] == ["newest", "ended", "ended"]
+    assert len(state.list_tasks(filters=[("name", "=", "ended")], limit=250)) == 250
+    # Others than name, state and id are applied to all of them.
+    job = [("job_id", "=", ray.get_runtime_context().get_job_id()), ("name", "!=", "ended")]
+    assert [task.name for task in state.list_tasks(filters=job, limit=3)] == ["newest"]
 
 
 def test_the_fields_of_a_task(session: None) -> None:

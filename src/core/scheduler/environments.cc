@@ -43,6 +43,7 @@ void NodeScheduler::give_up(EnvironmentKey environment, const std::string& text,
   }
   if (environment.id == kJobEnvironment) prestart_wanted_.erase(environment.job);
   pool_.forget_failures(environment);
+  environments_.note_failure(environment, text);
   ++changes_;
   failed_environments_.push_back(std::move(failed));
 }

@@ -131,9 +131,9 @@ class NodeScheduler {
   void add_driver(ProcessId driver, JobId job, const Environments::Needs& own = {});
   // Another environment of the job. kNotFound: no such job.
   Result<EnvironmentId> add_environment(JobId job, const Environments::Needs& needs);
-  // In which this process runs, and what that needs.
+  // In which this process runs.
   EnvironmentId environment_of(ProcessId process) const;
-  Environments::Needs needs_of(EnvironmentKey key) const { return environments_.needs(key); }
+  const Environments& environments() const { return environments_; }
   // What PrepareEnvironment asked for is there, or cannot be.
   void environment_ready(EnvironmentKey environment, Instant now);
   void environment_failed(EnvironmentKey environment, const std::string& text);

@@ -105,6 +105,8 @@ bool Environments::prepared(EnvironmentKey key, Instant now) {
   const auto found = environments_.find(key);
   if (found == environments_.end() || found->second.state != State::kPreparing) return false;
   found->second.state = State::kReady;
+  found->second.took = now - found->second.since;
+  found->second.failure.clear();
   found->second.since = now;
   return true;
 }
@@ -115,6 +117,24 @@ bool Environments::failed(EnvironmentKey key, EnvironmentEffects& effects) {
   if (found->second.state == State::kIdle) return false;
   make_idle(key, found->second, effects);
   return true;
+}
+
+void Environments::note_failure(EnvironmentKey key, const std::string& text) {
+  const auto found = environments_.find(key);
+  if (found != environments_.end()) found->second.failure = text.substr(0, kFailureBytesMax);
+}
+
+std::vector<Environments::Description> Environments::describe() const {
+  std::vector<Description> list;
+  for (const auto& [key, environment] : environments_) {
+    if (!environment.needs.preparation) continue;
+    const char* state = environment.failure.empty() ? "idle" : "failed";
+    if (environment.turn != 0) state = "waits";
+    if (environment.state == State::kPreparing) state = "preparing";
+    if (environment.state == State::kReady) state = "ready";
+    list.push_back({key, state, environment.since, environment.took, environment.failure});
+  }
+  return list;
 }
 
 void Environments::make_idle(EnvironmentKey key, Environment& environment,

@@ -62,6 +62,14 @@ class Environments {
     bool early = false;  // Of a job's own: prepared when the job begins, without being wanted.
     std::optional<Duration> time_limit{};  // Of its preparation.
   };
+  // For those who look on.
+  struct Description {
+    EnvironmentKey environment;
+    const char* state;  // "waits" for its turn, "preparing", "ready", "failed", "idle".
+    Instant since{0};   // Of "preparing" and "ready".
+    Duration took{0};   // Its last preparation.
+    std::string failure;
+  };
   struct Failure {
     EnvironmentKey environment;
     std::string text;
@@ -86,10 +94,15 @@ class Environments {
   void finish_look(Instant now, EnvironmentEffects& effects, std::vector<Failure>& failures);
   std::optional<Instant> next_deadline() const;
 
+  // All that need preparation.
+  std::vector<Description> describe() const;
+
   // False: it was given up meanwhile.
   bool prepared(EnvironmentKey key, Instant now);
   // Its preparation failed, or workers do not start in it. False: it is not known, or idle.
   bool failed(EnvironmentKey key, EnvironmentEffects& effects);
+  // Why it could not be prepared, until it is prepared again. Of the text the first part is kept.
+  void note_failure(EnvironmentKey key, const std::string& text);
 
   void check_invariants() const;
 
@@ -101,7 +114,10 @@ class Environments {
     bool wanted = false;  // In this look.
     uint64_t turn = 0;    // When it began to wait for being prepared; 0: it does not.
     Instant since{0};     // Preparing; or ready and last wanted.
+    Duration took{0};     // Its last preparation.
+    std::string failure;  // Why there is none; at most kFailureBytesMax.
   };
+  static constexpr size_t kFailureBytesMax = 2048;
 
   void make_idle(EnvironmentKey key, Environment& environment, EnvironmentEffects& effects);
   void prepare_next(Instant now, EnvironmentEffects& effects);

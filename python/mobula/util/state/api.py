@@ -120,8 +120,14 @@ def _parse_task_id(text: str) -> _state.TaskKey | None:
     return (number >> 128) & 0xFFFFFFFF, (number >> 64) & (2**64 - 1)
 
 
-def _gather(kind: _state.Kind, filters: list[Filter], timeout: float) -> _state.Snapshot:
-    """Asks for what can match, as far as the node can tell."""
+# Of tasks: filters that the node itself can apply.
+_NODE_FILTERS = ("state", "name", "task_id")
+
+
+def _gather(
+    kind: _state.Kind, filters: list[Filter], limit: int, timeout: float
+) -> _state.Snapshot:
+    """Asks for what can match, as far as the node can tell, and for no more than is listed."""
     wanted: dict[str, Any] = {"timeout": timeout}
     if kind.name != "tasks":
         return _state.gather(**wanted, tasks_max=0, ended_max=0)
@@ -129,6 +135,9 @@ def _gather(kind: _state.Kind, filters: list[Filter], timeout: float) -> _state.
     wanted["state"] = equal.get("state", "FAILED" if "error_type" in equal else "").upper()
     wanted["name"] = equal.get("name", "")
     key = _parse_task_id(equal["task_id"]) if "task_id" in equal else None
+    if all(key in _NODE_FILTERS and predicate == "=" for key, predicate, _ in filters):
+        # Of one that failed there may be two records. And one more, to see that there are more.
+        wanted["ended_max"] = wanted["tasks_max"] = min(2 * limit + 1, schema.MAX_LIMIT)
     return _state.gather(**wanted, key=key)
 
 
@@ -155,10 +164,29 @@ class Listing:
 def take_listing(kind: _state.Kind, filters: list[Filter], limit: int, timeout: float) -> Listing:
     """`filters` must have been checked. RayStateApiException: a limit that is not supported."""
     _check_limit(limit)
-    snapshot = _gather(kind, filters, timeout)
+    snapshot = _gather(kind, filters, limit, timeout)
     rows = [row for row in kind.rows(snapshot) if _matches(row, filters)]
     missing = missing_output(snapshot) if kind.name == "tasks" else ""
-    return Listing(rows[:limit], len(rows), missing)
+    found = len(rows)
+    if kind.name == "tasks" and found > limit:
+        found = max(found, _count_tasks(snapshot, filters))
+    return Listing(rows[:limit], found, missing)
+
+
+def _count_tasks(snapshot: _state.Snapshot, filters: list[Filter]) -> int:
+    """How many match, by the node's own counts; 0: these filters need every task to be looked at."""
+    if any(key not in ("state", "name") for key, _, _ in filters):
+        return 0
+    return sum(
+        number
+        for name, states in snapshot.task_counts().items()
+        for state, number in states.items()
+        if all(
+            (str(wanted).lower() == {"state": state, "name": name}[key].lower())
+            == (predicate == "=")
+            for key, predicate, wanted in filters
+        )
+    )
 
 
 def _list(

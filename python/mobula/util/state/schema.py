@@ -189,7 +189,8 @@ class JobState(StateSchema):
 @dataclass
 class RuntimeEnvState(StateSchema):
     runtime_env: dict[str, Any] = column()
-    success: bool = column()
+    success: bool | None = column()
+    """None: it is being set up."""
     creation_time_ms: float | None = column(filterable=False)
     node_id: str = column()
     ref_cnt: int | None = column(detail=True, filterable=False)
