@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from mobula import _placement
+    from mobula.dag import FunctionNode
     from mobula.runtime_env import RuntimeEnv
 
 P = ParamSpec("P")
@@ -69,6 +70,12 @@ class RemoteFunction(Generic[P, R]):
         """`f.options(**task_options).remote(*args, **kwargs)`."""
         submit = self.options(**task_options).remote if task_options else self.remote
         return submit(*(args or ()), **(kwargs or {}))
+
+    def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
+        """A call in a graph (see `mobula.dag`), which runs when the graph is executed."""
+        from mobula.dag import FunctionNode
+
+        return FunctionNode(self, args, kwargs)
 
     def _submitter(self, options: _options.TaskOptions) -> Any:
         if options.runtime_env is None:
@@ -164,6 +171,12 @@ class RemoteFunctionWithOptions(Generic[P, R]):
         self._base = base
         self._options = options
         self.remote = submitter
+
+    def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
+        """A call in a graph, as `RemoteFunction.bind`."""
+        from mobula.dag import FunctionNode
+
+        return FunctionNode(self, args, kwargs, self._options)
 
     def _remote(self, args: Any = None, kwargs: dict[str, Any] | None = None, **more: Any) -> Any:
         """The same with more options, which win over those before."""

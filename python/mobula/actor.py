@@ -21,6 +21,8 @@ from mobula import _actor_options, _core, _environments, _generator, _options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mobula.dag import ClassMethodNode, ClassNode
+
 _STREAMING = _options.STREAMING
 _SPECIAL_METHODS = {
     "__ray_ready__": "",
@@ -294,6 +296,12 @@ class ActorClass:
             self._creation = _Creation(self._class, self._options)
         return self._create(self._creation, args, kwargs)
 
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        """An actor in a graph (see `mobula.dag`), which is made when the graph is executed."""
+        from mobula.dag import ClassNode
+
+        return ClassNode(self, self._class, args, kwargs, self._options)
+
     def options(self, **actor_options: Any) -> ActorClassWithOptions:
         """The same class with other options, for one or more creations."""
         _actor_options.check(actor_options, in_options=True)
@@ -401,6 +409,11 @@ class ActorClassWithOptions:
             merged = {**self._base._options, **self._options}
             self._creation = _Creation(self._base._class, merged)
         return self._base._create(self._creation, args, kwargs)
+
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        from mobula.dag import ClassNode
+
+        return ClassNode(self, self._base._class, args, kwargs, self._options)
 
     def options(self, **more: Any) -> ActorClassWithOptions:
         return self._base.options(**{**self._options, **more})
@@ -525,6 +538,12 @@ class ActorMethod:
         self._method = method
         self._options = options or {}
         self.remote = _submitter(ref, info, method, self._options)
+
+    def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
+        """A call in a graph (see `mobula.dag`), which runs when the graph is executed."""
+        from mobula.dag import ClassMethodNode
+
+        return ClassMethodNode(self, self._method.name, args, kwargs, self._options)
 
     def options(self, **options: Any) -> ActorMethod:
         """The same method with other options: num_returns, name, concurrency_group,
