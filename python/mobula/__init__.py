@@ -16,10 +16,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mobula import _core, _hooks, _timeline, actor, exceptions, job_config, util
+from mobula import _core, _hooks, _timeline, actor, exceptions, job_config, remote_function, util
 from mobula._core import ObjectRef, get, put, wait
 from mobula._executor import Executor
 from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
+from mobula._ids import ActorID, JobID, NodeID, TaskID, UniqueID, WorkerID
 from mobula._logging_config import LoggingConfig
 from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
@@ -89,13 +90,19 @@ def get_gpu_ids() -> list[int | str]:
 
 
 __all__ = [
+    "ActorID",
     "DynamicObjectRefGenerator",
     "Executor",
+    "JobID",
     "LoggingConfig",
+    "NodeID",
     "ObjectID",
     "ObjectRef",
     "ObjectRefGenerator",
     "RemoteFunction",
+    "TaskID",
+    "UniqueID",
+    "WorkerID",
     "__version__",
     "actor",
     "available_resources",
@@ -114,6 +121,7 @@ __all__ = [
     "nodes",
     "put",
     "remote",
+    "remote_function",
     "shutdown",
     "timeline",
     "util",

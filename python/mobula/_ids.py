@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import builtins
+import os
+from typing import ClassVar, Self
+
 
 class _Id(str):
     """Compares, hashes and prints like its hexadecimal text."""
 
     __slots__ = ()
+    _bytes: ClassVar[builtins.int] = 0
+
+    @classmethod
+    def size(cls) -> builtins.int:
+        """The number of bytes that the digits stand for."""
+        return cls._bytes
+
+    @classmethod
+    def nil(cls) -> Self:
+        """The id of nothing."""
+        return cls("f" * 2 * cls._bytes)
+
+    @classmethod
+    def from_hex(cls, text: str) -> Self:
+        """ValueError: these are no digits, or not as many as there must be."""
+        if len(bytes.fromhex(text)) != cls._bytes:
+            raise ValueError(f"A {cls.__name__} has {2 * cls._bytes} digits, not {len(text)}")
+        return cls(text.lower())
+
+    @classmethod
+    def from_binary(cls, data: bytes) -> Self:
+        """ValueError: not as many bytes as there must be."""
+        return cls.from_hex(data.hex())
+
+    @classmethod
+    def from_random(cls) -> Self:
+        """One that names nothing that there is."""
+        return cls(os.urandom(cls._bytes).hex())
 
     def hex(self) -> str:
         """The hexadecimal digits as a plain text."""
@@ -28,21 +60,48 @@ class TaskID(_Id):
     """48 digits."""
 
     __slots__ = ()
+    _bytes = 24
 
 
 class JobID(_Id):
     """8 digits."""
 
     __slots__ = ()
+    _bytes = 4
+
+    @classmethod
+    def from_int(cls, number: builtins.int) -> JobID:
+        """Of the job with this number."""
+        return cls(f"{number:08x}")
+
+    def int(self) -> builtins.int:
+        """The job's number."""
+        return builtins.int(self, 16)
 
 
 class ActorID(_Id):
     """32 digits."""
 
     __slots__ = ()
+    _bytes = 16
 
 
 class NodeID(_Id):
     """As `nodes()` shows it."""
 
     __slots__ = ()
+    _bytes = 4
+
+
+class WorkerID(_Id):
+    """A driver or worker: 16 digits, the node's first."""
+
+    __slots__ = ()
+    _bytes = 8
+
+
+class UniqueID(_Id):
+    """Names anything: 56 digits."""
+
+    __slots__ = ()
+    _bytes = 28

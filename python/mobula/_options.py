@@ -157,14 +157,14 @@ def check_types(options: Mapping[str, Any], *, in_options: bool) -> None:
                 f"Invalid option keyword {keyword} for remote functions. "
                 f"Valid ones are {list(_TASK_OPTIONS)}."
             )
-        if in_options and keyword == "max_calls":
-            raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
         if not isinstance(value, types):
             names = ", ".join("None" if t is type(None) else t.__name__ for t in types)
             raise TypeError(
                 f"The type of keyword '{keyword}' must be one of ({names}), "
                 f"but it is {type(value).__name__}: {value!r}"
             )
+        if in_options and keyword == "max_calls":
+            raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
 
 
 def _amount(name: str, value: Any) -> float:
@@ -213,8 +213,11 @@ def _resources(options: Mapping[str, Any]) -> dict[str, float]:
         raise ValueError(
             "Use the keywords 'num_cpus' and 'num_gpus' instead of 'CPU' and 'GPU' in 'resources'"
         )
-    if memory is not None and "memory" in custom:
-        raise ValueError("Give 'memory' either as a keyword or in 'resources', not twice")
+    if "memory" in custom or "object_store_memory" in custom:
+        raise ValueError(
+            "The resources dictionary must not contain the key 'memory' or 'object_store_memory': use "
+            "the keyword 'memory'"
+        )
     for name, value in custom.items():
         if not isinstance(name, str) or not name:
             raise TypeError(f"Names of resources are non-empty strings, but one is {name!r}")

@@ -81,6 +81,17 @@ def rows(text: str) -> list[dict[str, Any]]:
     return parsed
 
 
+def test_status_shows_jobs_workers_and_tasks(mobula: Command) -> None:
+    told = json.loads(mobula("status", "--json", "--address", "auto").stdout)[0]
+    (job,) = told["jobs"]
+    assert job["job_id"] == "00000001"
+    assert job["workers"] == sum(told["workers"].values()) > 0
+    assert told["tasks"]["RUNNING"] == 1
+    shown = mobula("status").stdout
+    assert "PROGRAM" in shown
+    assert "1 RUNNING" in shown
+
+
 def test_tasks_of_another_process_are_listed(mobula: Command) -> None:
     table = mobula("list", "tasks").stdout.splitlines()
     assert table[0].split()[:3] == ["TASK_ID", "NAME", "STATE"]

@@ -21,6 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="store_true", help="taken and not needed")
 
 
+_ENTRYPOINT_CHARS_MAX = 60
+# The words of the pool, and those for people.
+_WORKER_STATES = {
+    "starting": "starting",
+    "idle": "idle",
+    "leased": "at work",
+    "stopping": "ending",
+}
+
+
 def run(arguments: argparse.Namespace) -> int:
     import json
 
@@ -57,9 +67,64 @@ def _ask(record: SessionRecord) -> dict[str, Any]:
         with _cli.observing_session(record):
             state["total"] = _core.cluster_resources()
             state["available"] = _core.available_resources()
+            state.update(_what_goes_on())
     except ConnectionError as error:
         state["error"] = str(error)
     return state
+
+
+def _what_goes_on() -> dict[str, Any]:
+    """Jobs, workers and tasks that live."""
+    from collections import Counter
+
+    from mobula import _state
+
+    snapshot = _state.gather(tasks_max=0, ended_max=0)
+    workers = {
+        process["process"]: process
+        for process in snapshot.daemon["processes"]
+        if not process["is_driver"] and "state" in process
+    }
+    of_job = Counter(process["job"] for process in workers.values())
+    tasks: Counter[str] = Counter()
+    for states in snapshot.task_counts().values():
+        tasks.update({s: n for s, n in states.items() if s not in ("FINISHED", "FAILED")})
+    return {
+        "jobs": [
+            {
+                "job_id": job.job_id,
+                "pid": int(job.driver_info.pid or 0) if job.driver_info else None,
+                "workers": of_job[int(job.job_id or "0", 16)],
+                "started": job.start_time / 1000 if job.start_time else None,
+                "entrypoint": job.entrypoint,
+            }
+            for job in snapshot.jobs()
+            if job.status == "RUNNING"
+        ],
+        "workers": dict(Counter(_WORKER_STATES[process["state"]] for process in workers.values())),
+        "tasks": dict(tasks),
+    }
+
+
+def _describe_jobs(state: dict[str, Any]) -> str:
+    from mobula import _tables
+
+    def counts(name: str) -> str:
+        found = state[name].items()
+        return ", ".join(f"{n} {kind}" for kind, n in sorted(found)) or "none"
+
+    rows = []
+    for job in state["jobs"]:
+        age = _tables.duration(time.time() - job["started"]) if job["started"] else "-"
+        what = job["entrypoint"]
+        if len(what) > _ENTRYPOINT_CHARS_MAX:
+            what = what[: _ENTRYPOINT_CHARS_MAX - 3] + "..."
+        rows.append((job["job_id"], job["pid"], age, job["workers"], what))
+    text = f"  workers  {counts('workers')}\n  tasks    {counts('tasks')}\n"
+    if not rows:
+        return text
+    table = _tables.table(("JOB", "PID", "FOR", "WORKERS", "PROGRAM"), rows)
+    return text + "\n" + "".join(f"  {line}\n" for line in table.splitlines())
 
 
 def _describe(state: dict[str, Any]) -> str:
@@ -76,13 +141,14 @@ def _describe(state: dict[str, Any]) -> str:
         text += "  labels   " + ", ".join(f"{k}={v}" for k, v in state["labels"].items()) + "\n"
     if "error" in state:
         return text + f"  It does not answer: {state['error']}\n"
+    text += _describe_jobs(state)
     rows = []
     for name, total in sorted(state["total"].items(), key=_resource_order):
         used = total - state["available"].get(name, 0.0)
         shown = _tables.size if name.endswith("memory") else _tables.amount
         rows.append((name, shown(used), shown(total)))
     table = _tables.table(("RESOURCE", "USED", "OF"), rows)
-    return text + "".join(f"  {line}\n" for line in ["", *table.splitlines()])
+    return text + "\n" + "".join(f"  {line}\n" for line in table.splitlines())
 
 
 def _resource_order(entry: tuple[str, float]) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mobula.util import scheduling_strategies
+from mobula.util import accelerators, scheduling_strategies
 from mobula.util._logging import disable_log_once_globally, enable_periodic_logging, log_once
 from mobula.util._named_actors import list_named_actors
 from mobula.util._waiting import as_completed, map_unordered
@@ -21,6 +21,7 @@ def get_node_ip_address(address: str | None = None) -> str:
 
 __all__ = [
     "ActorPool",
+    "accelerators",
     "as_completed",
     "deregister_serializer",
     "disable_log_once_globally",
