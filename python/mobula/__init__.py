@@ -73,6 +73,11 @@ def cancel(
     ref = ray_waitable
     if isinstance(ref, ObjectRefGenerator):
         ref = ref.completed()
+    if isinstance(ref, actor.ActorHandle):
+        raise TypeError(
+            "ray.cancel() only supported for object refs. For actors, try ray.kill(). "
+            f"Got: {type(ref)}."
+        )
     if not isinstance(ref, ObjectRef):
         raise TypeError(
             "ray.cancel() is only supported for object refs and generators. "

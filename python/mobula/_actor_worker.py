@@ -52,6 +52,7 @@ class _Actor:
         self.instance: Any = None
         self.group_count = 1
         self.is_async = False
+        self.is_concurrent = False
 
 
 _actor: _Actor | None = None
@@ -87,6 +88,7 @@ def become() -> bool:
     groups = [("_default", settings["max_concurrency"]), *settings["groups"].items()]
     _actor.group_count = len(groups)
     _actor.is_async = settings["is_async"]
+    _actor.is_concurrent = _actor.is_async or groups != [("_default", 1)]
     _core.actor_made(len(groups))
     if settings["is_async"]:
         _run_loops([limit for _, limit in groups])
@@ -174,6 +176,21 @@ def finish() -> None:
     except Exception:
         traceback.print_exc()
     atexit._run_exitfuncs()
+    _let_go(_actor)
+
+
+def _let_go(actor: _Actor) -> None:
+    """What happens to an object that nobody refers to any more; this process ends without that."""
+    instance = actor.instance
+    finalize = getattr(type(instance), "__del__", None)
+    try:
+        if finalize is not None:
+            finalize(instance)
+        if not actor.is_concurrent:  # Else calls may still use them.
+            vars(instance).clear()
+    except Exception:  # It has no attributes of its own, or its own code fails.
+        if finalize is not None:
+            traceback.print_exc()
 
 
 def leave(error: SystemExit) -> NoReturn:

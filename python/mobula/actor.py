@@ -290,6 +290,15 @@ class ActorClass:
             "the plain class, and make the derived one remote."
         )
 
+    def __getattr__(self, name: str) -> Any:
+        """What the plain class has: constants, static and class methods."""
+        if name.startswith("__") or "_class" not in self.__dict__:
+            raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        return getattr(self._class, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *dir(self._class)})
+
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Makes an actor. Returns at once; with a name, when it is clear that the name is free."""
         if self._creation is None:
@@ -503,6 +512,24 @@ class ActorHandle:
             _pickled.setdefault(number, set()).add(self)
             return _load_handle, (_core.actor_id(self._mobula_ref),)
         return ActorHandle, (self._mobula_ref, self._mobula_state)
+
+
+class OwnHandle(ActorHandle):
+    """A handle that an actor has of itself. It does not keep the actor: else one that remembers it
+    would never end. What is pickled of it is a handle like any other."""
+
+    def __init__(self, state: bytes) -> None:
+        self._mobula_state = state
+        self._mobula_info = _info(state)
+
+    @property
+    def _mobula_ref(self) -> Any:
+        return _core.actor_ref(False)
+
+    def __getattr__(self, name: str) -> Any:
+        found = super().__getattr__(name)
+        del self.__dict__[name]  # It holds a ref.
+        return found
 
 
 # By the number of the session.

@@ -167,13 +167,13 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> Any:
-        """A handle to the actor that the caller is. RuntimeError if it is none."""
+        """A handle to the actor that the caller is, which does not keep it. RuntimeError if it is
+        none."""
         if _this_actor() is None:
             raise RuntimeError(_ONLY_IN_ACTORS)
-        from mobula.actor import ActorHandle
+        from mobula.actor import OwnHandle
 
-        ref = _core.actor_ref(False)
-        return ActorHandle(ref, _core.get(ref))
+        return OwnHandle(_core.get(_core.actor_ref(False)))
 
     @property
     def was_current_actor_reconstructed(self) -> bool:

@@ -11,6 +11,8 @@ import mobula as ray
 import pytest
 from actor_helpers import wait_until
 
+pytestmark = pytest.mark.usefixtures("shared_session")
+
 
 @ray.remote
 def until_told(folder: str) -> str:

@@ -13,6 +13,8 @@ import pytest
 from actor_helpers import wait_until
 from mobula.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+pytestmark = pytest.mark.usefixtures("shared_session")
+
 
 @ray.remote
 class Counter:

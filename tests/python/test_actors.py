@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import mobula as ray
@@ -287,6 +288,68 @@ def test_an_actor_calls_itself_without_waiting() -> None:
             return "done"
 
     assert ray.get(ray.get(Recursive.remote().start.remote())) == "done"
+
+
+class Remembering:
+    """Keeps a handle of itself."""
+
+    def __init__(self) -> None:
+        self.own: Any = ray.get_runtime_context().current_actor
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def ask_itself(self) -> Any:
+        return [self.own.pid.remote(), self.own]
+
+
+def test_a_handle_that_an_actor_has_of_itself_works_and_does_not_keep_it() -> None:
+    actor = ray.remote(Remembering).remote()
+    pid = ray.get(actor.pid.remote())
+    ref, own = ray.get(actor.ask_itself.remote())
+    assert own == actor
+    assert hash(own) == hash(actor)
+    assert ray.get(ref) == pid == ray.get(own.pid.remote())
+    del own, ref
+    del actor
+    gc.collect()
+    wait_until(lambda: not is_alive(pid))
+
+
+class Finalized:
+    limit = 7
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def twice(value: int) -> int:
+        return 2 * value
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def __del__(self) -> None:
+        Path(self.folder, "finalized").touch()
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_the_object_is_finalized_when_its_actor_ends_in_order(
+    tmp_path: Path, concurrency: int
+) -> None:
+    actor = ray.remote(Finalized).options(max_concurrency=concurrency).remote(str(tmp_path))
+    ray.get(actor.pid.remote())
+    del actor
+    gc.collect()
+    wait_until((tmp_path / "finalized").exists)
+
+
+def test_an_actor_class_has_what_its_class_has() -> None:
+    made: Any = ray.remote(Finalized)
+    assert (made.limit, made.twice(4)) == (7, 8)
+    assert {"limit", "twice", "pid", "options", "remote"} <= set(dir(made))
+    with pytest.raises(AttributeError):
+        _ = made.nothing
 
 
 def test_the_context_tells_an_actor_who_it_is() -> None:
