@@ -377,7 +377,8 @@ class _LoopGroup:
                 call.finish(value)
         except SystemExit as error:
             leave(error)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            _without_our_frames(error)
             self._end(call, _cancellation())
         except BaseException as error:
             self._end(call, _without_our_frames(error))

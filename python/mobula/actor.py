@@ -238,6 +238,8 @@ class _Creation:
         self.options = _actor_options.ActorOptions(options, self.is_async)
         self.class_name = cls.__name__
         groups = self.options.groups
+        methods = _methods_of(cls)
+        _check_groups(cls, methods, groups)
         self.settings = {
             "is_async": self.is_async,
             "max_concurrency": self.options.max_concurrency,
@@ -247,7 +249,7 @@ class _Creation:
         self.state = cloudpickle.dumps(
             {
                 "class_name": self.class_name,
-                "methods": _methods_of(cls),
+                "methods": methods,
                 "groups": list(groups),
                 "max_task_retries": self.options.max_task_retries,
                 "max_pending_calls": self.options.max_pending_calls,
@@ -255,6 +257,18 @@ class _Creation:
                 "concurrent": self.is_async or self.options.max_concurrency > 1 or bool(groups),
             }
         )
+
+
+def _check_groups(cls: type, methods: Mapping[str, Any], groups: Mapping[str, int]) -> None:
+    """ValueError: a method belongs to a group that is not declared."""
+    known = (None, _actor_options.DEFAULT_GROUP, *groups)
+    for name, description in methods.items():
+        group = _Method(name, *description).group
+        if group not in known:
+            raise ValueError(
+                f"Method {cls.__name__}.{name} belongs to the concurrency group {group!r}, which "
+                f"concurrency_groups does not have; it has {list(groups)}"
+            )
 
 
 class ActorClass:

@@ -62,8 +62,13 @@ void RuntimeImpl::drop(Object* object) {
   Object* head = dropped_.load(std::memory_order_relaxed);
   do {
     object->next_dropped = head;
-  } while (!dropped_.compare_exchange_weak(head, object, std::memory_order_release,
+  } while (!dropped_.compare_exchange_weak(head, object, std::memory_order_seq_cst,
                                            std::memory_order_relaxed));
+  // If nothing happens here any more, who drains the list must be woken. It looks at the list once
+  // more after it has said that it sleeps.
+  if (head != nullptr || !reader_asleep_.load() || !reader_asleep_.exchange(false)) return;
+  reader_word_.fetch_add(1);
+  shm::futex_wake(reader_word_);
 }
 
 void RuntimeImpl::drain_dropped() {

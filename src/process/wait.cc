@@ -369,7 +369,8 @@ void RuntimeImpl::run_reader() {
       lock.unlock();
       const bool has_segments = store_->own_segments() > 0;
       const Duration rest = has_segments ? Duration(kKeepSegments) : std::chrono::hours(1);
-      if (!stop_.load()) shm::futex_sleep(reader_word_, word, rest);
+      const bool idle = !stop_.load() && dropped_.load() == nullptr;
+      if (idle) shm::futex_sleep(reader_word_, word, rest);
       reader_asleep_.store(false);
       if (has_segments) return_segments(false);
       idle_ticks = 0;

@@ -220,6 +220,29 @@ def test_the_process_ends_when_the_last_handle_goes_but_not_before_its_calls_are
     wait_until(lambda: not is_alive(pid))
 
 
+def reader_rests() -> bool:
+    """Does the thread that keeps this process's queues moving sleep for good?"""
+
+    def switches() -> str:
+        for task in Path("/proc/self/task").iterdir():
+            if (task / "comm").read_text().startswith("mobula-reader"):
+                return (task / "status").read_text().split("\nvoluntary_ctxt_switches:")[1]
+        return ""
+
+    before = switches()
+    time.sleep(0.02)
+    return switches() == before
+
+
+@pytest.mark.mobula_only
+def test_a_handle_that_goes_while_nothing_happens_ends_its_actor() -> None:
+    actor = Counter.remote()
+    pid = ray.get(actor.pid.remote())
+    wait_until(reader_rests)
+    del actor
+    wait_until(lambda: not is_alive(pid))
+
+
 def test_a_temporary_handle_is_enough_for_a_call() -> None:
     assert ray.get(Counter.remote(1).add.remote()) == 2
 
