@@ -240,6 +240,24 @@ def an_error_class_defined_in_the_task():
     return lineage(caught(inner.remote()))
 
 
+@case(differs="class and fields stay; in Ray it is an UnserializableException")
+def an_error_whose_init_takes_something_else():
+    class NeedyError(Exception):
+        def __init__(self, a, b):
+            super().__init__(f"{a} and {b}")
+
+    @ray.remote(max_retries=0)
+    def inner():
+        raise NeedyError(1, 2)
+
+    return lineage(caught(inner.remote()))
+
+
+@case
+def an_error_with_a_long_text():
+    return lineage(error_of(ValueError("x" * 1_000_000)))
+
+
 @case(differs="Ray's worker dies of it; Mobula shows the remote traceback")
 def an_error_that_cannot_be_pickled():
     @ray.remote(max_retries=0)

@@ -40,7 +40,15 @@ def of(packed: dict[str, Any]) -> Installed | None:
 
 def _virtual_environment(field: str, wanted: dict[str, Any]) -> Installed:
     identity = json.dumps(
-        [field, wanted, _local_files(wanted["packages"]), sys.executable, sys.version, _parents()]
+        [
+            field,
+            wanted,
+            _local_files(wanted["packages"]),
+            sys.executable,
+            sys.version,
+            _parents(),
+            _sees_system_packages(),
+        ]
     )
     key = hashlib.sha256(identity.encode()).hexdigest()[:32]
 
@@ -78,6 +86,15 @@ def _parents() -> list[str]:
     return [
         entry for entry in sys.path if os.path.basename(entry) in ("site-packages", "dist-packages")
     ]
+
+
+def _sees_system_packages() -> bool:
+    """Not in a virtual environment that is closed to those of the interpreter below: workers do not
+    see them then, so they must not count as installed."""
+    if sys.prefix == sys.base_prefix:
+        return True
+    scheme = {"base": sys.base_prefix, "platbase": sys.base_prefix}
+    return sysconfig.get_path("purelib", "posix_prefix", vars=scheme) in sys.path
 
 
 def _local_files(packages: list[str]) -> list[list[Any]]:
@@ -127,8 +144,9 @@ def _make(folder: Path, field: str, wanted: dict[str, Any]) -> None:
     tool = [] if own_pip or field == "uv" else _pip_of_driver()
     options = [] if tool or field == "uv" else ["--clear"]
     without = ["--without-pip"] if tool or field == "uv" else []
+    system = ["--system-site-packages"] if _sees_system_packages() else []
     _run(
-        [sys.executable, "-m", "venv", "--system-site-packages", *without, *options, str(folder)],
+        [sys.executable, "-m", "venv", *system, *without, *options, str(folder)],
         "Making a virtual environment",
     )
     python = str(folder / "bin" / "python")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
-from mobula import _core
+from mobula import _core, _exceptions_pickled
 from mobula._titles import title_prefix
 
 if TYPE_CHECKING:
@@ -371,6 +371,10 @@ def _cancellation(interrupt: KeyboardInterrupt) -> BaseException:
     return error.with_traceback(interrupt.__traceback__)
 
 
+# Larger ones are put beside the failure.
+_CAUSE_BYTES_MAX = 32 * 1024
+
+
 class _Cause:
     """Pickles an exception as bytes of its own, so that the rest of the message is readable where
     the exception cannot be loaded."""
@@ -379,7 +383,10 @@ class _Cause:
         self._error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return bytes, (_core.dumps(self._error),)
+        pickled = _core.dumps(_exceptions_pickled.Portable(self._error))
+        if len(pickled) > _CAUSE_BYTES_MAX:
+            return _exceptions_pickled.itself, (_core.put(pickled),)
+        return bytes, (pickled,)
 
 
 def decode_failure(described: tuple[Any, ...]) -> TaskFailure:
@@ -388,6 +395,8 @@ def decode_failure(described: tuple[Any, ...]) -> TaskFailure:
     cause = None
     if pickled is not None:
         try:
+            if isinstance(pickled, _core.ObjectRef):
+                pickled = _core.get(pickled)
             cause = pickle.loads(pickled)
         except (
             Exception

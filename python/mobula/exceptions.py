@@ -15,6 +15,7 @@ from __future__ import annotations
 import types
 from typing import Any
 
+from mobula._exceptions_pickled import Portable
 from mobula._titles import title_prefix
 
 
@@ -108,8 +109,11 @@ class RayTaskError(RayError):
         return f"{type(self).__name__}({self._task_error['cause']!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        _text(self._task_error)
-        return _rebuild, (self._is_also_the_cause(), dict(self._task_error))
+        own = dict(self._task_error)
+        own["traceback_str"] = _text(self._task_error)
+        if isinstance(own["cause"], BaseException):
+            own["cause"] = Portable(own["cause"])
+        return _rebuild, (self._is_also_the_cause(), own)
 
 
 def _text(own: dict[str, Any]) -> str:

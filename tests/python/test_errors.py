@@ -211,18 +211,76 @@ def test_an_exception_that_cannot_be_pickled_still_tells_its_story() -> None:
 @pytest.mark.mobula_only
 def test_an_exception_that_cannot_be_unpickled_still_tells_its_story() -> None:
     class Needy(Exception):
-        def __init__(self, a: int, b: int) -> None:
-            super().__init__(f"{a} and {b}")
+        def __reduce__(self) -> Any:
+            return int, ("no number",)
 
     @ray.remote
     def boom() -> None:
-        raise Needy(1, 2)
+        raise Needy("1 and 2")
 
     caught = get_error(boom.remote())
     assert isinstance(caught, exceptions.RayTaskError)
     assert isinstance(caught.cause, exceptions.UnserializableException)
     assert "1 and 2" in str(caught)
     assert ray.get(one.remote()) == 1
+
+
+class Needy(Exception):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__(f"{a} and {b}")
+        self.a = a
+
+
+class ByName(OSError):
+    def __init__(self, *, name: str) -> None:
+        super().__init__(2, "not there", name)
+
+
+class New(ValueError):
+    def __new__(cls, a: int) -> New:
+        return super().__new__(cls)
+
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+
+@pytest.mark.mobula_only
+def test_exceptions_keep_class_and_fields_whatever_their_init_takes() -> None:
+    @ray.remote
+    def boom(kind: str) -> None:
+        if kind == "by name":
+            raise ByName(name="f")
+        raise Needy(1, 2) if kind == "needy" else New(3)
+
+    @ray.remote
+    def nested(kind: str) -> None:
+        ray.get(boom.remote(kind))
+
+    for task in (boom, nested):
+        needy: Any = get_error(task.remote("needy"))
+        assert isinstance(needy, Needy)
+        assert (needy.cause.a, needy.cause.args) == (1, ("1 and 2",))
+        by_name: Any = get_error(task.remote("by name"))
+        assert isinstance(by_name, ByName)
+        assert (by_name.cause.errno, by_name.cause.filename) == (2, "f")
+        new: Any = get_error(task.remote("new"))
+        assert isinstance(new, New)
+        assert new.cause.a == 3
+
+
+def test_large_exceptions_arrive_whole() -> None:
+    @ray.remote
+    def boom() -> None:
+        raise ValueError("x" * 1_000_000)
+
+    @ray.remote
+    def nested() -> None:
+        ray.get(boom.remote())
+
+    for task in (boom, nested):
+        caught: Any = get_error(task.remote())
+        assert isinstance(caught, ValueError)
+        assert len(caught.cause.args[0]) == 1_000_000
 
 
 def test_a_result_that_cannot_be_pickled_is_named() -> None:
