@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Repeats:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         # By stream and text. In the order in which their windows end, as all are equally long.
-        self._known: dict[tuple[bool, str], _Known] = {}
+        # Of a plain dict, finding the first gets slow when many before it are gone.
+        self._known: OrderedDict[tuple[bool, str], _Known] = OrderedDict()
         self._counting = 0
         self._hinted = False
 
@@ -154,7 +156,7 @@ class Repeats:
         return allowed is not None and allowed.search(line.text) is not None
 
     def _forget_first(self) -> list[Line]:
-        known = self._known.pop(next(iter(self._known)))
+        _, known = self._known.popitem(last=False)
         if known.last is None:
             return []
         self._counting -= 1

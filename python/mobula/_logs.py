@@ -91,7 +91,8 @@ def _print(lines: Iterable[Line], labels: bool) -> None:
             continue
         try:
             if labels:
-                stream.write("".join(_labelled(line, _wants_colour(stream)) for line in run))
+                colour = _wants_colour(stream)
+                stream.write("".join([_labelled(line, colour) for line in run]))
             else:
                 stream.write("".join(f"{line.text}\n" for line in run))
             stream.flush()
