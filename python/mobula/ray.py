@@ -4,8 +4,9 @@
     python -m mobula.ray -m module [arguments]
     python -m mobula.ray -c "code" [arguments]
 
-`ray` and `ray.x` are the modules `mobula` and `mobula.x` then, here and in workers, whether a real Ray
-is installed or not. What Mobula does not have raises ModuleNotFoundError or AttributeError.
+`ray` and `ray.x` are the modules `mobula` and `mobula.x` then, here, in workers and in Python programs
+that it starts, whether a real Ray is installed or not. What Mobula does not have raises
+ModuleNotFoundError or AttributeError.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ def main(arguments: list[str]) -> None:
         print(__doc__)
         sys.exit(0 if arguments else 2)
     os.environ[VARIABLE] = "1"
+    _reach_children()
     install()
     kind, rest = arguments[0], arguments[1:]
     if kind == "-c":
@@ -101,6 +103,14 @@ def main(arguments: list[str]) -> None:
         _refuse(f"unknown option {kind}")
     else:
         _run_script(kind, rest)
+
+
+def _reach_children() -> None:
+    """Interpreters that the program starts find the alias, too."""
+    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_as_ray")
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = folder + os.pathsep + path if path else folder
+    sys.path.insert(1, folder)  # What multiprocessing tells its children.
 
 
 def _refuse(why: str) -> NoReturn:

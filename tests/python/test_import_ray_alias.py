@@ -10,6 +10,22 @@ import pytest
 
 pytestmark = pytest.mark.mobula_only
 
+STARTS_OTHERS = """
+import multiprocessing, subprocess, sys
+import ray
+
+if __name__ == "__main__":
+    ray.init(num_cpus=1)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(abs, [-1]))
+    code = "import ray, ray.util.state; from ray.exceptions import RayError; print(ray.__name__)"
+    for start in (subprocess.check_output, lambda command: ray.get(look_at.remote(command))):
+        @ray.remote
+        def look_at(command):
+            return subprocess.check_output(command)
+        print(start([sys.executable, "-c", code]).decode().strip())
+"""
+
 PROGRAM = """
 import sys
 import ray
@@ -93,3 +109,16 @@ def test_wrong_usage_is_told(wrong: list[str], tmp_path: Path) -> None:
 def test_help(tmp_path: Path) -> None:
     done = run("--help", cwd=tmp_path)
     assert done.returncode == 0 and "script.py" in done.stdout
+
+
+def test_programs_that_it_starts_find_it_too(tmp_path: Path) -> None:
+    script = tmp_path / "starts_others.py"
+    script.write_text(STARTS_OTHERS)
+    result = subprocess.run(
+        [sys.executable, "-m", "mobula.ray", str(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["[1]", "mobula", "mobula"]
