@@ -70,6 +70,10 @@ oracle: build ## Compare with the real Ray: the same programs under both, ORACLE
 random: build ## Run the seeded random tests for RANDOM_SECONDS with fresh seeds
 	@$(PYTHON_BIN) tools/random_runs.py --build $(BUILD) --seconds $(RANDOM_SECONDS)
 
+.PHONY: planted-bugs
+planted-bugs: build ## Plant mistakes in the actors' state machines and see that the random test finds each
+	@$(PYTHON_BIN) tools/planted_bugs.py --build $(BUILD)
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZ_SECONDS (60) each; what is found is left in build/fuzz
 	@tools/setup build test fuzz

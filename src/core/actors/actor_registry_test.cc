@@ -86,6 +86,29 @@ TEST_F(ActorRegistryTest, a_name_has_one_owner_until_that_is_dead) {
   EXPECT_TRUE(registry_.create(kSecond, named("s", "n"), effects_));
 }
 
+TEST_F(ActorRegistryTest, an_actor_is_found_by_its_id_while_somebody_has_a_handle) {
+  make(kActor, {}, kWorker);
+  EXPECT_EQ(registry_.find_id(actor_hex(kActor)), kActor);
+  EXPECT_TRUE(registry_.find_id(actor_hex(kSecond)).is_nil());
+  for (const char* nonsense : {"", "12", "zz000000000000000000000000000000"}) {
+    EXPECT_TRUE(registry_.find_id(nonsense).is_nil());
+  }
+  registry_.on_unreachable(kActor, effects_);
+  EXPECT_TRUE(registry_.find_id(actor_hex(kActor)).is_nil());
+}
+
+TEST_F(ActorRegistryTest, the_error_of_a_dead_actor_says_where_it_was) {
+  ASSERT_TRUE(registry_.create(kActor, named("s", "n"), effects_));
+  registry_.connect(kActor, kCaller, effects_);
+  registry_.on_placed(kActor, kWorker, 4711);
+  registry_.on_created(kWorker, effects_);
+  registry_.on_worker_died(kWorker, "killed by SIGKILL", effects_);
+  const std::string text = only<TellDead>(effects_).death->text;
+  for (const char* part : {"pid: 4711", "name: n", "namespace: s", "killed by SIGKILL"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part;
+  }
+}
+
 TEST_F(ActorRegistryTest, an_actor_comes_back_as_often_as_allowed_and_then_is_dead) {
   make(kActor, restarting(1), kWorker);
   registry_.connect(kActor, kCaller, effects_);

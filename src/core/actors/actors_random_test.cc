@@ -2,7 +2,8 @@
 // rings and the daemon's messages played by the test. MOBULA_SEED=n replays one.
 //
 // What must hold: every call ends; none is run more often than its retries allow; a caller's calls of one
-// actor start in the order of their submission; when all handles are gone every table is empty.
+// actor start in the order of their submission; a name has one owner; when all handles are gone every
+// table is empty. tools/planted_bugs.py shows that mistakes are found.
 
 #include <gtest/gtest.h>
 
@@ -78,7 +79,7 @@ class World {
   Caller& any_caller() { return callers_[below(callers_.size())]; }
 
   void random_step() {
-    switch (below(12)) {
+    switch (below(13)) {
       case 0:
         return create();
       case 1:
@@ -93,12 +94,15 @@ class World {
         return construct(below(20) == 0);
       case 7:
       case 8:
-        return execute(below(6) == 0);
+        return execute(true);
       case 9:
         if (below(4) == 0) return kill();
         return;
       case 10:
         return drop_handle();
+      case 11:
+        if (below(12) == 0) return caller_dies(any_caller());
+        return;
       default:
         return read_something(any_caller());
     }
@@ -109,7 +113,11 @@ class World {
     const ObjectId id{NodeId{1}, ProcessId{1}, ++last_id_};
     ActorOptions options;
     options.restarts_max = static_cast<int32_t>(below(4)) - 1;
-    ASSERT_TRUE(registry_.create(id, std::move(options), effects_));
+    if (below(2) == 0) options.name = std::string(1, static_cast<char>('a' + below(2)));
+    const ObjectId owner = registry_.find_name("", options.name);
+    const bool created = registry_.create(id, std::move(options), effects_).has_value();
+    ASSERT_EQ(created, owner.is_nil());
+    if (!created) return;
     ids_.push_back(id);
     carry_out();
     const bool in_order = below(3) != 0;
@@ -158,6 +166,7 @@ class World {
       view->queue.on_ready(*call);
     }
     push(*caller, *view);
+    fail_unavailable(*view);
   }
 
   void push(Caller& caller, View& view) {
@@ -192,7 +201,7 @@ class World {
   }
 
   // Some actor starts the next call of somebody, and finishes it or dies.
-  void execute(bool dies) {
+  void execute(bool may_die) {
     for (auto& [key, ring] : rings_) {
       const auto& [caller, worker] = key;
       const ObjectId id = registry_.actor_of(worker);
@@ -200,6 +209,8 @@ class World {
       Call& call = *ring.calls.front();
       ring.calls.pop_front();
       call.started = true;
+      // What killed one worker kills the next one, too, as often as not.
+      const bool dies = may_die && below(call.runs == 0 ? 6 : 2) == 0;
       ++call.runs;
       View& view = callers_[number(caller) - 1].views.at(id);
       EXPECT_TRUE(call.infinite || call.runs <= call.runs_allowed);
@@ -243,11 +254,43 @@ class World {
       if (!view.holds || view.queue.pending() > 0 || below(3) != 0) continue;
       view.holds = false;
       if (view.connected) registry_.disconnect(id, caller.id);
-      const bool held = std::ranges::any_of(
-          callers_, [&, actor = id](const Caller& one) { return one.views.at(actor).holds; });
-      if (!held) registry_.on_unreachable(id, effects_);
+      if (!is_held(id)) registry_.on_unreachable(id, effects_);
       return carry_out();
     }
+  }
+
+  // Its calls end with it, and another takes its place.
+  void caller_dies(Caller& caller) {
+    for (auto& [id, view] : caller.views) {
+      for (const auto* list :
+           {&view.queue.line(), &view.queue.unready(), &view.queue.in_flight()}) {
+        while (!list->empty()) {
+          Call& call = static_cast<Call&>(*list->front());
+          if (list == &view.queue.in_flight()) {
+            view.queue.on_done(call);
+          } else {
+            view.queue.withdraw(call);
+          }
+          call.ended = true;
+        }
+      }
+      view.holds = view.connected = false;
+      view.channel = ProcessId{};
+    }
+    std::erase_if(rings_, [&](const auto& ring) { return ring.first.first == caller.id; });
+    caller.messages.clear();
+    registry_.on_process_gone(caller.id);
+    for (const ObjectId id : ids_) {
+      const auto* actor = registry_.find(id);
+      if (actor != nullptr && !actor->unreachable && !is_held(id)) {
+        registry_.on_unreachable(id, effects_);
+      }
+    }
+    carry_out();
+  }
+
+  bool is_held(ObjectId id) const {
+    return std::ranges::any_of(callers_, [&](const Caller& one) { return one.views.at(id).holds; });
   }
 
   void carry_out() {
@@ -333,6 +376,7 @@ class World {
   }
 
   void on_peer_died(Caller& caller, ProcessId worker) {
+    if (!rings_.contains({caller.id, worker})) return;
     while (!rings_.at({caller.id, worker}).results.empty()) read_result(caller, worker);
     View& view = caller.views.at(homes_.at(worker));
     rings_.erase({caller.id, worker});
@@ -365,7 +409,14 @@ class World {
   void check() {
     registry_.check_invariants();
     for (const Caller& caller : callers_) {
-      for (const auto& [id, view] : caller.views) view.queue.check_invariants();
+      for (const auto& [id, view] : caller.views) {
+        view.queue.check_invariants();
+        if (view.queue.reach() != Reach::kRestarting) continue;
+        for (const auto* node = view.queue.line().front(); node != nullptr; node = node->next) {
+          const auto& call = static_cast<const Call&>(*node);
+          EXPECT_TRUE(!call.ready || call.is_retried) << "nobody wants it to wait";
+        }
+      }
     }
   }
 
