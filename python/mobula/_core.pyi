@@ -61,6 +61,10 @@ class Hooks(Protocol):
     def dependency_error(self, function_name: str, cause: BaseException) -> BaseException:
         """A task did not run because an argument is the error `cause`."""
 
+    def call_site(self, how: str) -> str:
+        """Which lines of the program make an object now; `how` it does. Only asked with
+        `records_call_sites`."""
+
     def system_error(self, code: int, text: str) -> BaseException:
         """`code` is one of the SYSTEM_ERROR_* numbers below."""
 
@@ -109,6 +113,7 @@ class ConnectOptions(TypedDict, total=False):
     runtime_environment: tuple[str, int, bool] | None  # of the job, that is to be prepared
     infeasible_is_error: bool  # default False: such tasks wait
     lineage_bytes_max: int  # of finished tasks that are kept to make lost results again
+    records_call_sites: bool  # default False: which line made an object is not known
 
 def connect(fd: int, options: ConnectOptions) -> None:
     """Takes over `fd`, this process's end of the daemon's socket, also when it fails. Waits for the
@@ -187,6 +192,7 @@ class StateOptions(TypedDict, total=False):
     phases: int  # of those that live: bits by the order of LiveTask.phase; 0: all
     failed_only: bool  # of those that have ended
     finished_only: bool
+    objects_max: int  # of each process, and of the daemon: the largest; default 0
 
 class LiveFunction(TypedDict):
     name: str
@@ -221,6 +227,24 @@ class LiveTask(TypedDict):
     waits_for: list[tuple[int, int]]
     streaming: bool
 
+class LiveObject(TypedDict):
+    """An object that a process refers to."""
+
+    object: tuple[int, int]  # creator and index of its id
+    size: int  # 0: not known there
+    place: str  # pending, unfetched, here, store, error
+    name: tuple[int, int, int] | None  # in the store
+    is_shared: bool
+    refs: int
+    pending_tasks: int
+    containers: int
+    is_viewed: bool
+    call_site: str
+    made_ns: int  # 0: not known
+    is_task: bool  # a task of that process made it, or is to:
+    phase: str  # of one that is pending
+    attempt: int
+
 class LiveProcess(TypedDict, total=False):
     """What a process says of the tasks that it has submitted; or only why it does not."""
 
@@ -232,6 +256,11 @@ class LiveProcess(TypedDict, total=False):
     tasks: list[LiveTask]
     unfinished: int
     looked_at: int
+    objects: list[LiveObject]
+    object_count: int  # all there are
+    object_bytes: int  # of values in the memory of the process
+    private_bytes: int  # in the store, and known to nobody else
+    records_call_sites: bool
 
 class State(TypedDict):
     daemon: str  # JSON

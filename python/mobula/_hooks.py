@@ -98,6 +98,11 @@ class _Hooks:
 
         return _failures.of_function(name, error)
 
+    def call_site(self, how: str) -> str:
+        from mobula import _call_sites
+
+        return _call_sites.of_caller(how)
+
     def system_error(self, code: int, text: str) -> BaseException:
         from mobula import exceptions
 

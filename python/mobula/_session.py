@@ -286,6 +286,7 @@ def _start(
                 "job_namespace": namespace,
                 "infeasible_is_error": infeasible_is_error(),
                 "lineage_bytes_max": lineage_bytes_max(),
+                "records_call_sites": records_call_sites(),
             },
         )
     except ConnectionError as error:
@@ -309,6 +310,11 @@ def _start(
 def lineage_bytes_max() -> int:
     """Bytes of finished tasks that a process keeps, to make results again that got lost."""
     return int(os.environ.get("MOBULA_MAX_LINEAGE_BYTES", 64 << 20))
+
+
+def records_call_sites() -> bool:
+    """Does this process remember for each object which line of the program made it?"""
+    return os.environ.get("MOBULA_RECORD_CALL_SITE", "0") not in ("", "0", "false")
 
 
 def infeasible_is_error() -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mobula import _core
+from mobula import _core, _objects_state
 from mobula.util.state import schema
 
 _UNIT = 10_000  # Amounts are fixed point.
@@ -70,6 +70,7 @@ def gather(
     timeout: float | None = None,
     ended_max: int = schema.MAX_LIMIT,
     tasks_max: int = schema.MAX_LIMIT,
+    objects_max: int = 0,
 ) -> Snapshot:
     """Asks the node. Processes that do not answer within a second (or `timeout`, if that is less) are
     left out and named in `silent`. With `name`, `key` or `state` others are left out as far as that is
@@ -79,6 +80,7 @@ def gather(
         "patience_ms": int(patience * 1000),
         "tasks_max": tasks_max,
         "ended_max": ended_max,
+        "objects_max": objects_max,
         "failed_only": state == "FAILED",
         "finished_only": state == "FINISHED",
     }
@@ -334,6 +336,10 @@ class Snapshot:
             )
         return rows
 
+    def objects(self) -> list[schema.ObjectState]:
+        """Those that were asked for by `objects_max`, the largest first."""
+        return _objects_state.rows(self, _PHASES)
+
     def _actor_of_worker(self, process: int) -> str | None:
         for actor in self.section("actors"):
             if actor["worker"] == process:
@@ -501,6 +507,21 @@ KINDS: dict[str, Kind] = {
             "actor_id",
             Snapshot.actors,
             ("actor_id", "class_name", "state", "job_id", "name", "pid"),
+        ),
+        Kind(
+            "objects",
+            schema.ObjectState,
+            "object_id",
+            Snapshot.objects,
+            (
+                "object_id",
+                "object_size",
+                "task_status",
+                "reference_type",
+                "type",
+                "pid",
+                "call_site",
+            ),
         ),
     )
 }

@@ -167,6 +167,7 @@ def main(socket_fd: int) -> NoReturn:
                 "is_driver": False,
                 "infeasible_is_error": _session.infeasible_is_error(),
                 "lineage_bytes_max": _session.lineage_bytes_max(),
+                "records_call_sites": _session.records_call_sites(),
             },
         )
         signal.signal(_INTERRUPT_SIGNAL, _on_interrupt)

@@ -225,13 +225,46 @@ void MetricsPage::add_resources(Families& families) const {
                                 {"", {{"State", "blocked"}}, to_double(blocked)}}};
 }
 
+void MetricsPage::add_store(Families& families) const {
+  const StoreShell& store = from_.store;
+  const store::Spiller::Totals totals = store.spiller().totals();
+  const auto add = [&families](const char* name, const char* type, const char* help,
+                               uint64_t value) {
+    families[name] = {type, help, {{"", {}, to_double(value)}}};
+  };
+  add("mobula_object_store_capacity_bytes", "gauge", "Size of the object store.",
+      store.capacity_bytes());
+  add("mobula_object_store_used_bytes", "gauge",
+      "What of it was handed out to processes, as segments.", store.granted_bytes());
+  add("mobula_object_store_values", "gauge",
+      "Values in the store, or spilled, that the node knows; not those that are private to a "
+      "process.",
+      totals.values);
+  add("mobula_object_store_values_bytes", "gauge", "Of those, bytes in memory.",
+      totals.memory_bytes);
+  add("mobula_object_store_pinned_bytes", "gauge",
+      "Of those, bytes that processes look at: they can neither move nor leave memory.",
+      store.pinned_bytes());
+  add("mobula_object_store_disk_bytes", "gauge", "Bytes of values that are on disk.",
+      totals.disk_bytes);
+  add("mobula_object_store_disk_only_values", "gauge", "Values that are nowhere but on disk.",
+      totals.disk_values);
+  add("mobula_object_store_disk_files", "gauge", "Files that values were spilled to.",
+      totals.files);
+  add("mobula_object_store_spilled_bytes_total", "counter", "Bytes that were spilled to disk.",
+      totals.spilled_bytes);
+  add("mobula_object_store_restored_bytes_total", "counter", "Bytes that were read back from disk.",
+      totals.restored_bytes);
+  add("mobula_object_store_lost_values_total", "counter",
+      "Values of which the only copy was lost: the disk did not give back what was written.",
+      totals.lost_values);
+  add("mobula_object_store_cannot_spill", "gauge",
+      "1 while values cannot be spilled; `mobula memory` says why.",
+      store.spiller().trouble().empty() ? 0 : 1);
+}
+
 void MetricsPage::add_own(Families& families) const {
-  families["mobula_object_store_capacity_bytes"] = {
-      "gauge", "Size of the object store.", {{"", {}, to_double(from_.store.capacity_bytes())}}};
-  families["mobula_object_store_used_bytes"] = {
-      "gauge",
-      "What of it was handed out to processes, as segments.",
-      {{"", {}, to_double(from_.store.granted_bytes())}}};
+  add_store(families);
   families["mobula_uplink_records_total"] = {
       "counter",
       "Control records that processes have sent to the daemon.",

@@ -73,6 +73,7 @@ class MetricsPage {
   void add_tasks(Families& families) const;
   void add_processes(Families& families, const std::vector<ProcessUse>& uses) const;
   void add_resources(Families& families) const;
+  void add_store(Families& families) const;
   void add_own(Families& families) const;
   void add_series(Families& families, const shm::SeriesValue& series, const Labels& labels) const;
   Labels labels_of(const Session& session) const;

@@ -16,6 +16,7 @@
 
 #include "node/log.h"
 #include "node/machine.h"
+#include "node/object_sections.h"
 #include "node/state_sections.h"
 
 namespace mobula::node {
@@ -174,6 +175,7 @@ void Node::add_state_sections() {
   state_.add_section("leases", [&scheduler] { return leases_json(scheduler); });
   state_.add_section("demands", [&scheduler] { return demands_json(scheduler); });
   state_.add_section("store", [this] { return store_json(store_); });
+  state_.set_objects([this](size_t max) { return objects_json(objects_, store_, max); });
   state_.add_section("actors", [this] { return actors_json(actors_.registry()); });
   state_.add_section("runtime_envs", [this] { return environments_json(leases_); });
   state_.add_section("jobs", [this] { return records_.json(); });

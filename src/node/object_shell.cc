@@ -19,6 +19,8 @@ using wire::fb::UplinkBody;
 
 // A list of refs of one value may be so long.
 constexpr size_t kRefsAheadMax = 16'000'000;
+constexpr size_t kOriginsSpare = 1024;
+constexpr size_t kCallSiteBytesMax = 1024;
 
 objects::ObjectDirectory::Options directory_options(NodeId node) {
   objects::ObjectDirectory::Options options;
@@ -167,6 +169,7 @@ Result<void> ObjectShell::on_shares(ProcessId process, const wire::fb::Shares& r
   for (const wire::fb::Share* share : *record.list()) {
     if (share->object() == nullptr) return fail(ErrorCode::kInvalidArgument, "SHARE of nothing");
     const ObjectId object = wire::from_wire(*share->object());
+    if (share->call_site() != nullptr) remember_origin(object, *share);
     if (share->value() == nullptr) {
       objects::SpecPtr spec;
       if (const auto* bytes = share->spec()) {
@@ -182,6 +185,20 @@ Result<void> ObjectShell::on_shares(ProcessId process, const wire::fb::Shares& r
     MOBULA_TRY(directory_.on_share(process, object, std::move(*value), effects));
   }
   return {};
+}
+
+// Forgotten some time after the object is: only programs that are looked into say this at all.
+void ObjectShell::remember_origin(ObjectId object, const wire::fb::Share& share) {
+  if (origins_.size() > kOriginsSpare + 2 * directory_.entry_count()) {
+    std::erase_if(origins_, [&](const auto& entry) { return !directory_.contains(entry.first); });
+  }
+  origins_[object] = {share.call_site()->str().substr(0, kCallSiteBytesMax),
+                      Instant(static_cast<int64_t>(share.made_ns()))};
+}
+
+const ObjectShell::Origin* ObjectShell::origin_of(ObjectId object) const {
+  const auto found = origins_.find(object);
+  return found == origins_.end() ? nullptr : &found->second;
 }
 
 Result<void> ObjectShell::on_ready(ProcessId process, const wire::fb::Ready& record,

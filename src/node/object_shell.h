@@ -67,6 +67,12 @@ class ObjectShell {
   void on_job_ended(JobId job, const std::string& reason);
 
   const objects::ObjectDirectory& directory() const { return directory_; }
+  // Where and when its maker says that it was made; null: it does not.
+  struct Origin {
+    std::string call_site;
+    Instant made{};
+  };
+  const Origin* origin_of(ObjectId object) const;
 
  private:
   Result<void> on_shares(ProcessId process, const wire::fb::Shares& record,
@@ -75,6 +81,7 @@ class ObjectShell {
                          objects::Effects& effects);
   Result<void> on_drained(ProcessId process, const wire::fb::Drained& record,
                           objects::Effects& effects);
+  void remember_origin(ObjectId object, const wire::fb::Share& share);
   void on_find(ProcessId process, const wire::fb::FindObject& record);
   Result<void> on_lost(ProcessId process, const wire::fb::Lost& record, objects::Effects& effects);
   Result<void> on_refs_ahead(ProcessId process, const wire::fb::RefsAhead& record);
@@ -111,6 +118,7 @@ class ObjectShell {
   const Callbacks callbacks_;
   std::map<ProcessId, std::vector<ObjectId>> refs_ahead_;  // Of a record that is yet to come.
   std::map<ProcessId, Obituary> obituaries_;               // Of the dead that are not buried.
+  std::map<ObjectId, Origin> origins_;   // Of some that do not exist any more, too.
   std::map<ObjectId, ProcessId> heirs_;  // Who is to make these objects of the dead.
   std::map<ProcessId, std::vector<objects::Revived>> revived_;  // To be sent.
   std::map<ProcessId, std::vector<ObjectId>> unwanted_;         // To be sent.

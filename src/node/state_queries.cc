@@ -11,6 +11,7 @@ namespace mobula::node {
 namespace {
 
 constexpr uint32_t kPatienceMaxMs = 30'000;
+constexpr uint32_t kObjectsMax = 100'000;
 // A packet that says why there is nothing.
 constexpr const char* kNoAnswer = "it does not answer: it is stopped, or too busy";
 
@@ -22,7 +23,7 @@ void StateQueries::answer(Session& asker, const wire::fb::Query& query) {
   Gathering& gathering = gatherings_[id];
   gathering.asker = asker.id;
   gathering.request = query.request();
-  send_own_part(asker, query.request());
+  send_own_part(asker, query);
   queries_.send_traces(asker, query.request());
   if (gatherings_.size() > kGatheringsMax) return end(id);  // Without what processes would say.
   for (const auto& [process, session] : sessions_.all()) {
@@ -31,18 +32,20 @@ void StateQueries::answer(Session& asker, const wire::fb::Query& query) {
     sessions_.send(*session, [&](wire::Builder& builder) {
       const auto name = query.name() != nullptr ? builder.CreateString(query.name()->str()) : 0;
       return wire::fb::CreateStateWanted(builder, id, query.tasks_max(), name, query.task(),
-                                         query.phases());
+                                         query.phases(), query.objects_max());
     });
   }
   const auto patience = std::chrono::milliseconds(std::min(query.patience_ms(), kPatienceMaxMs));
   gathering.patience = loop_.at(monotonic_now() + patience, [this, id] { end(id); });
 }
 
-void StateQueries::send_own_part(Session& asker, uint64_t request) {
+void StateQueries::send_own_part(Session& asker, const wire::fb::Query& query) {
   std::string text = "{";
   for (const auto& [name, section] : sections_) {
     text += fmt::format("{}\"{}\":{}", text.size() > 1 ? "," : "", name, section());
   }
+  const uint32_t objects_max = std::min(query.objects_max(), kObjectsMax);
+  if (objects_max > 0 && objects_) text += fmt::format(",\"objects\":{}", objects_(objects_max));
   text += "}";
   const auto memory = shm::create_memory("mobula-state", text.size());
   if (!memory) return;
@@ -54,7 +57,7 @@ void StateQueries::send_own_part(Session& asker, uint64_t request) {
       asker,
       [&](wire::Builder& builder) {
         const auto state = wire::fb::CreateStateText(builder, 0, text.size());
-        return wire::fb::CreateAnswer(builder, request, 0, 0, 0, state, 0, false);
+        return wire::fb::CreateAnswer(builder, query.request(), 0, 0, 0, state, 0, false);
       },
       std::span(&descriptor, 1));
 }

@@ -38,6 +38,8 @@ class StateQueries {
   void add_section(std::string name, Section section) {
     sections_.emplace_back(std::move(name), std::move(section));
   }
+  // Shared objects, if they are asked for: so many of the largest.
+  void set_objects(std::function<std::string(size_t)> section) { objects_ = std::move(section); }
   // Queries of all kinds: those that are not for the state of everything are passed to Queries.
   void answer(Session& asker, const wire::fb::Query& query);
   // True if the packet is one of ours.
@@ -54,7 +56,7 @@ class StateQueries {
     std::unique_ptr<io::Timer> patience;
   };
 
-  void send_own_part(Session& asker, uint64_t request);
+  void send_own_part(Session& asker, const wire::fb::Query& query);
   void pass_on(const Gathering& gathering, const Session& from, const wire::fb::LiveState& answer,
                const std::vector<shm::Fd>& descriptors);
   void end(uint64_t id);
@@ -63,6 +65,7 @@ class StateQueries {
   Sessions& sessions_;
   Queries& queries_;
   std::vector<std::pair<std::string, Section>> sections_;
+  std::function<std::string(size_t)> objects_;
   uint64_t next_gathering_ = 1;
   std::map<uint64_t, Gathering> gatherings_;
 };

@@ -186,10 +186,4 @@ std::string environments_json(const LeaseShell& leases) {
   return dump(list);
 }
 
-std::string store_json(const StoreShell& store) {
-  return dump({{"capacity_bytes", store.capacity_bytes()},
-               {"granted_bytes", store.granted_bytes()},
-               {"segments", store.segment_count()}});
-}
-
 }  // namespace mobula::node

@@ -10,7 +10,6 @@
 #include "node/lease_shell.h"
 #include "node/queries.h"
 #include "node/sessions.h"
-#include "node/store_shell.h"
 
 namespace mobula::node {
 
@@ -23,7 +22,6 @@ std::string leases_json(const scheduler::NodeScheduler& scheduler);
 std::string demands_json(const scheduler::NodeScheduler& scheduler);
 // [{"job": 1, "spec": "...", "state": "preparing", "since_ns": ..., "workers": 2, ...}, ...]
 std::string environments_json(const LeaseShell& leases);
-std::string store_json(const StoreShell& store);
 // [{"actor": "<32 digits>", "class_name": ..., "state": "ALIVE", "worker": 5, ...}, ...]
 std::string actors_json(const actors::ActorRegistry& registry);
 

@@ -60,6 +60,8 @@ class StoreShell {
   uint64_t capacity_bytes() const { return books_.capacity_bytes(); }
   uint64_t granted_bytes() const { return books_.granted_bytes(); }
   uint64_t resident_bytes() const { return measure().store_resident; }
+  // Of shared values in memory that processes look at. Takes time for every one of them.
+  uint64_t pinned_bytes() const;
   const store::Spiller& spiller() const { return spiller_; }
   std::string spill_folder() const { return disk_ ? disk_->folder() : ""; }
   size_t segment_count() const { return segments_.size(); }

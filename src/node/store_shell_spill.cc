@@ -30,6 +30,15 @@ shm::PinScan StoreShell::scan_pins() const {
   return scan;
 }
 
+uint64_t StoreShell::pinned_bytes() const {
+  const shm::PinScan scan = scan_pins();
+  uint64_t bytes = 0;
+  for (const wire::StoreLocation& place : spiller_.places()) {
+    if (scan.pinned(place)) bytes += place.size;
+  }
+  return bytes;
+}
+
 Result<void> StoreShell::look_up(const Session& session, const wire::fb::StoredLookup& record) {
   store::SpillEffects spill;
   Result<void> result;

@@ -11,6 +11,7 @@
 #include <map>
 #include <set>
 
+#include "process/live_objects.h"
 #include "process/runtime_impl.h"
 #include "wire/state_generated.h"
 
@@ -24,6 +25,7 @@ constexpr size_t kSlice = 512;
 constexpr uint64_t kLookedAtMax = 200'000;  // Of tasks that are not in flight.
 constexpr size_t kWaitsForMax = 8;
 constexpr uint32_t kTasksMax = 100'000;
+constexpr uint32_t kObjectsMax = 100'000;
 
 struct Counts {
   uint64_t waiting = 0;
@@ -51,7 +53,15 @@ class Answer {
     return name_.empty() || same_name(task.own_function().name, name_);
   }
   void add(Task& task, fb::TaskPhase phase, const OutboundChannel* channel);
-  std::span<const uint8_t> finish(uint32_t process, uint64_t unfinished, uint64_t looked_at);
+  struct Whole {
+    uint32_t process = 0;
+    uint64_t unfinished = 0;
+    uint64_t looked_at = 0;
+    uint64_t private_bytes = 0;
+    std::vector<std::string> call_sites = {};
+    bool records_call_sites = false;
+  };
+  std::span<const uint8_t> finish(const Whole& whole, LiveObjects& objects);
   void add_shape(const tasks::Dispatcher::ShapeCounts& counts, const ShapeKey& key);
 
  private:
@@ -121,7 +131,7 @@ void Answer::add_shape(const tasks::Dispatcher::ShapeCounts& counts, const Shape
                                         counts.target));
 }
 
-std::span<const uint8_t> Answer::finish(uint32_t process, uint64_t unfinished, uint64_t looked_at) {
+std::span<const uint8_t> Answer::finish(const Whole& whole, LiveObjects& objects) {
   std::vector<flatbuffers::Offset<fb::LiveFunction>> functions(functions_.size());
   for (const auto& [number, entry] : functions_) {
     const Counts& counts = entry.counts;
@@ -132,8 +142,13 @@ std::span<const uint8_t> Answer::finish(uint32_t process, uint64_t unfinished, u
   const auto function_list = builder_.CreateVector(functions);
   const auto shape_list = builder_.CreateVector(shapes_);
   const auto rows = builder_.CreateVector(rows_);
-  builder_.Finish(fb::CreateLiveTasks(builder_, process, function_list, shape_list, rows,
-                                      unfinished, looked_at));
+  const auto object_list = objects.build(builder_);
+  const auto call_sites = builder_.CreateVectorOfStrings(whole.call_sites);
+  const LiveObjects::Sums& sums = objects.sums();
+  builder_.Finish(fb::CreateLiveTasks(builder_, whole.process, function_list, shape_list, rows,
+                                      whole.unfinished, whole.looked_at, object_list, sums.count,
+                                      sums.bytes, whole.private_bytes, call_sites,
+                                      whole.records_call_sites));
   return {builder_.GetBufferPointer(), builder_.GetSize()};
 }
 
@@ -205,6 +220,11 @@ void send_live_state(int socket, uint64_t gathering, std::span<const uint8_t> co
 
 }  // namespace
 
+fb::TaskPhase phase_of(const Task& task, const tasks::Lease* lease) {
+  if (task.state != tasks::TaskState::kInFlight || task.channel == nullptr) return phase_of(task);
+  return phase_of(task, *task.channel, lease != nullptr && lease->blocked);
+}
+
 void RuntimeImpl::answer_state_wanted(const wire::fb::StateWanted& wanted) {
   Answer answer(wanted);
   uint64_t unfinished = 0;
@@ -251,12 +271,21 @@ void RuntimeImpl::answer_state_wanted(const wire::fb::StateWanted& wanted) {
     }
     more = looked_at_ != nullptr;
   }
+  LiveObjects objects(std::min(wanted.objects_max(), kObjectsMax));
+  if (objects.wanted()) look_at_objects(objects);
+  Answer::Whole whole{
+      .process = number(process_), .unfinished = unfinished, .looked_at = looked_at};
   {
     const Locked lock(*this);
     looked_at_ = nullptr;
+    if (objects.wanted()) {
+      whole.private_bytes = store_->private_bytes();
+      whole.call_sites.resize(call_sites_.size());
+      for (const auto& [site, place] : call_sites_) whole.call_sites[place - 1] = site;
+    }
   }
-  send_live_state(socket_.get(), wanted.gathering(),
-                  answer.finish(number(process_), unfinished, looked_at));
+  whole.records_call_sites = options_.records_call_sites;
+  send_live_state(socket_.get(), wanted.gathering(), answer.finish(whole, objects));
 }
 
 }  // namespace mobula::process

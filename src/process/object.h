@@ -82,6 +82,7 @@ struct Object {
   std::vector<Task*> dependents;  // Tasks of ours that wait for the value.
   Object* next_dropped = nullptr;
   ActorCalls* calls = nullptr;  // Of an actor's handle object, once it was called; owned.
+  bool was_put = false;         // By this process: no task made it.
   bool in_ref_table = false;    // The ref table knows it: shared, foreign, or part of a parcel.
   // Lineage (lineage.cc).
   objects::Rebuild rebuild = objects::Rebuild::kNever;  // Of a value in the store.

@@ -15,6 +15,12 @@ ObjectPool::~ObjectPool() {
   }
 }
 
+std::vector<ObjectPool::ChunkName> ObjectPool::chunks() const {
+  std::vector<ChunkName> names;
+  for (Chunk* chunk : chunks_) names.push_back({chunk});
+  return names;
+}
+
 Object* ObjectPool::make() {
   if (roomy_.empty()) {
     void* memory = std::aligned_alloc(kChunkBytes, kChunkBytes);

@@ -29,11 +29,17 @@ class ObjectPool {
 
   template <typename Visit>
   void for_each(Visit visit) const {
-    for (Chunk* chunk : chunks_) {
-      for (uint32_t i = 0; i < kSlots; ++i) {
-        if (chunk->live[i]) visit(*chunk->at(i));
-      }
-    }
+    for (Chunk* chunk : chunks_) visit_chunk(*chunk, visit);
+  }
+  // The same in pieces, between which objects may come and go: those of a chunk that is there still.
+  struct ChunkName {
+    void* chunk;
+  };
+  std::vector<ChunkName> chunks() const;
+  template <typename Visit>
+  void for_each_in(ChunkName name, Visit visit) const {
+    auto* chunk = static_cast<Chunk*>(name.chunk);
+    if (chunks_.contains(chunk)) visit_chunk(*chunk, visit);
   }
 
  private:
@@ -52,6 +58,12 @@ class ObjectPool {
   };
   static_assert(sizeof(Chunk) <= 256 && kSlots < kNone);
 
+  template <typename Visit>
+  static void visit_chunk(Chunk& chunk, Visit& visit) {
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      if (chunk.live[i]) visit(*chunk.at(i));
+    }
+  }
   void give_back(Chunk* chunk);
 
   std::unordered_set<Chunk*> chunks_;

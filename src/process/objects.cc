@@ -52,6 +52,7 @@ Object* RuntimeImpl::put(PackedValues value) {
   MOBULA_CHECK(view.has_value());
   object->value.assign(view->whole);
   object->inner = std::move(value.refs);
+  object->was_put = true;
   object->ready.store(true, std::memory_order_release);
   return object;
 }
@@ -112,6 +113,7 @@ void RuntimeImpl::free_object(Object& object) {
     for (Object* inner : gone->inner) release(inner);
     if (gone->sharing != Sharing::kPrivate && !gone->proxy) known_.erase(gone->id);
     if (gone->calls != nullptr) forget_calls(*gone);
+    if (!origins_.empty()) origins_.erase(gone);
     if (gone->in_ref_table) refs_.on_count_zero(gone->id, records);
     free_stored_bytes(*gone);
     pool_.free(gone);
@@ -220,7 +222,12 @@ void RuntimeImpl::share_one(Object& object) {
       }
     }
     const wire::fb::ObjectId id = wire::to_wire(object.id);
-    const auto entry = wire::fb::CreateShare(builder, &id, value, spec_refs, spec);
+    const auto origin = origins_.empty() ? origins_.end() : origins_.find(&object);
+    const bool known = origin != origins_.end() && origin->second.site != nullptr;
+    const auto site = known ? builder.CreateString(*origin->second.site) : 0;
+    const auto entry =
+        wire::fb::CreateShare(builder, &id, value, spec_refs, spec, site,
+                              known ? static_cast<uint64_t>(origin->second.made.count()) : 0);
     const auto list = builder.CreateVector(&entry, 1);
     return wire::fb::CreateShares(builder, list);
   });

@@ -105,7 +105,7 @@ Result<Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate,
   uplink_->send([&](wire::Builder& builder) {
     const auto name = request.name.empty() ? 0 : builder.CreateString(request.name);
     return wire::fb::CreateQuery(builder, id, kind, request.patience_ms, request.tasks_max, name,
-                                 request.task, request.phases);
+                                 request.task, request.phases, request.objects_max);
   });
   ring_daemon_later();
   MOBULA_TRY(wait_for_answer(id, question, lock, gate, ErrorCode::kUnavailable));

@@ -129,6 +129,9 @@ class Runtime {
   virtual void abandon_store(StoreWrite& write) = 0;
   // Seals it: an object with one count for the caller. `refs`: those named in the value, with counts.
   virtual Object* put_stored(StoreWrite& write, std::vector<Object*> refs) = 0;
+  // Where in the program these were made, and that it was now: for `mobula memory`. Does nothing
+  // unless options.records_call_sites.
+  virtual void note_call_site(std::span<Object* const> objects, std::string_view site) = 0;
   // Drops one count. Lock-free; any thread, garbage collectors included.
   virtual void drop(Object* object) = 0;
 

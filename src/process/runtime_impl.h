@@ -59,6 +59,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Result<StoreWrite> begin_store(size_t size, Gate& gate) override;
   void abandon_store(StoreWrite& write) override;
   Object* put_stored(StoreWrite& write, std::vector<Object*> refs) override;
+  void note_call_site(std::span<Object* const> objects, std::string_view site) override;
   void drop(Object* object) override;
   Waited wait(std::span<Object* const> objects, size_t needed, std::optional<Instant> deadline,
               Gate& gate) override;
@@ -133,7 +134,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool try_later(Task& task, const wire::fb::PeerDied& message);
   void resume_delayed();
 
-  // cancel.cc, time_limit.cc
+  // cancel.cc, time_limit.cc, stream.cc
   void watch_time_limit(const ClaimedTask& task, Locked& lock);
   void run_clock();
   void enforce_time_limit();
@@ -143,8 +144,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   static std::vector<std::byte> cancelled_error(Task& task);
   void on_cancel_task(const wire::fb::CancelTask& message);
   void on_cancel_object(const wire::fb::CancelObject& message);
-
-  // stream.cc
   Result<void> on_yield_frame(OutboundChannel& channel, std::span<const std::byte> frame);
   Object& arriving_item(Stream& stream);
   void finish_stream(Task& task, std::span<const std::byte> error);
@@ -302,10 +301,10 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void answer_opening(SegmentId segment, const std::string& error);
   void return_segments(bool wanted);
 
-  // queries.cc, live_state.cc
+  // queries.cc, live_state.cc, live_objects.cc, estate.cc
   Result<Question> ask(wire::fb::QueryKind kind, Gate& gate, const StateRequest& request = {});
   void answer_state_wanted(const wire::fb::StateWanted& message);
-  // estate.cc
+  void look_at_objects(LiveObjects& objects);
   std::vector<std::byte> spec_of(const Task& task) const;
   std::vector<Object*> spec_refs_of(const Task& task) const;
   void on_adopt(const wire::fb::Adopt& message);

@@ -32,6 +32,8 @@
 
 namespace mobula::process {
 
+class LiveObjects;
+
 struct RuntimeState {
   RuntimeState(shm::Fd socket, RuntimeOptions options);
 
@@ -100,6 +102,14 @@ struct RuntimeState {
   std::deque<InboundChannel*> tasks_ready_;
   std::vector<std::pair<Instant, std::unique_ptr<ChannelEnd>>> retired_;
   std::unordered_map<ObjectId, Object*, ObjectIdHash> known_;  // Shared and foreign objects.
+  // With options_.records_call_sites: where objects were made, as a number in call_sites_, and when.
+  struct Origin {
+    uint32_t call_site = 0;
+    const std::string* site = nullptr;  // In call_sites_; null: there are too many.
+    Instant made{};
+  };
+  std::unordered_map<const Object*, Origin> origins_;
+  std::map<std::string, uint32_t, std::less<>> call_sites_;  // Numbered from 1.
   Task* live_tasks_ = nullptr;  // Submitted and not done; linked by live_previous, live_next.
   Task* looked_at_ = nullptr;   // Of that list, the next that answer_state_wanted() looks at.
   uint64_t unfinished_ = 0;     // How many they are,

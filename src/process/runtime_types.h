@@ -207,6 +207,8 @@ struct RuntimeOptions {
   RuntimeEnvironment runtime_environment;
   // Of finished tasks that are kept to make lost results again.
   uint64_t lineage_bytes_max = 64ULL << 20;
+  // Each object is remembered with the line that made it (note_call_site).
+  bool records_call_sites = false;
   // How often a task is tried again whose worker was killed because memory ran out.
   uint32_t oom_retries_max = 15;
 };

@@ -48,6 +48,7 @@ struct StateRequest {
   uint32_t phases = 0;          // If not 0: live ones in phases whose bit (1 << TaskPhase) is set.
   bool failed_only = false;     // Of the ended ones;
   bool finished_only = false;   // the same.
+  uint32_t objects_max = 0;     // Of each process, and of the daemon: the largest.
 };
 
 // Ended tasks of one kind in all processes together; none is missing.

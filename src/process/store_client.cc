@@ -60,11 +60,27 @@ void StoreClient::give_away(const wire::StoreLocation& location) {
   forget_holder(*own);
 }
 
-void StoreClient::set_holder(const wire::StoreLocation& location, void* holder) {
+void StoreClient::set_holder(const wire::StoreLocation& location, void* holder, Instant now) {
   OwnExtent* own = own_extent(location);
   MOBULA_CHECK(own != nullptr && own->owner == Owner::kPrivate && own->order == 0);
   own->order = next_order_++;
-  private_[own->order] = {location, holder};
+  private_[own->order] = {location, holder, now};
+}
+
+uint64_t StoreClient::private_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [order, value] : private_) bytes += value.location.size;
+  return bytes;
+}
+
+bool StoreClient::is_viewed(const wire::StoreLocation& value) const {
+  return pin_of_.contains(key_of(place_of(value)));
+}
+
+Instant StoreClient::made(const wire::StoreLocation& value) {
+  const OwnExtent* own = own_extent(value);
+  const auto found = private_.find(own != nullptr ? own->order : 0);
+  return found == private_.end() ? Instant{} : found->second.made;
 }
 
 void StoreClient::forget_holder(OwnExtent& extent) {

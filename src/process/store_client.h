@@ -91,9 +91,14 @@ class StoreClient {
   void abandon(const WritableExtent& extent, Instant now);
 
   // What is to be shared when the daemon asks for it: `holder` is handed out by oldest_private().
-  void set_holder(const wire::StoreLocation& location, void* holder);
+  void set_holder(const wire::StoreLocation& location, void* holder, Instant now);
   // Holders of private values that nobody views, least recently made first, up to so many bytes.
   std::vector<void*> oldest_private(uint64_t bytes) const;
+
+  // For people: of all private values; does a view look at this one; when was it made (0: not known here)?
+  uint64_t private_bytes() const;
+  bool is_viewed(const wire::StoreLocation& value) const;
+  Instant made(const wire::StoreLocation& value);
 
   // The daemon decides from now on when it is free. Does nothing for an extent of another process.
   void give_away(const wire::StoreLocation& location);
@@ -142,6 +147,7 @@ class StoreClient {
   struct Private {
     wire::StoreLocation location{};
     void* holder = nullptr;
+    Instant made{};
   };
   struct Own {
     std::shared_ptr<OwnSegment> segment;

@@ -135,8 +135,9 @@ Object* RuntimeImpl::put_stored(StoreWrite& write, std::vector<Object*> refs) {
   seal_store(write);
   Object* object = new_object();
   object->value.assign(stored_value(write.location));
-  store_->set_holder(write.location, object);
+  store_->set_holder(write.location, object, monotonic_now());
   object->inner = std::move(refs);
+  object->was_put = true;
   object->ready.store(true, std::memory_order_release);
   return object;
 }

@@ -14,6 +14,7 @@
 #include "core/actors/call_queue.h"
 #include "core/tasks/task_list.h"
 #include "process/object.h"
+#include "process/runtime_types.h"
 #include "process/stream.h"
 
 namespace mobula::process {

@@ -253,7 +253,9 @@ bool Encoder::place(const Payload& payload, Large large) {
 // Takes over `write` and the counts of `refs`, which are named in it.
 bool Encoder::add_stored(process::StoreWrite& write, std::vector<Object*> refs, Large large) {
   if (large == Large::kReference) {
-    add_reference(session_.runtime->put_stored(write, std::move(refs)));
+    Object* object = session_.runtime->put_stored(write, std::move(refs));
+    note_call_site(session_, {&object, 1}, "argument");
+    add_reference(object);
     return true;
   }
   const wire::StoreLocation location = write.location;

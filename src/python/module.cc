@@ -101,6 +101,7 @@ void connect_with(int fd, const nb::dict& options) {
   read("job_namespace", plain.job_namespace);
   read("infeasible_is_error", plain.infeasible_is_error);
   read("lineage_bytes_max", plain.lineage_bytes_max);
+  read("records_call_sites", plain.records_call_sites);
   std::map<std::string, std::string> environment;
   read("environment", environment);
   plain.environment.assign(environment.begin(), environment.end());

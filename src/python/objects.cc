@@ -308,7 +308,10 @@ PyObject* put(PyObject*, PyObject* value) {
   }
   const SessionUse use(open);
   Object* object = put_value(*open, value);
-  if (object != nullptr) return make_ref(*open, object);
+  if (object != nullptr) {
+    note_call_site(*open, {&object, 1}, "put object");
+    return make_ref(*open, object);
+  }
   explain_serialization("put value", value, Py_None, Py_None);
   return nullptr;
 }

@@ -82,6 +82,7 @@ bool connect(int fd, process::RuntimeOptions options) {
     PyErr_SetString(PyExc_RuntimeError, "this process is connected already");
     return false;
   }
+  const bool records_call_sites = options.records_call_sites;
   PythonGate gate;
   auto runtime = process::Runtime::connect(std::move(socket), std::move(options), gate);
   if (!runtime) {
@@ -97,6 +98,7 @@ bool connect(int fd, process::RuntimeOptions options) {
   auto session = std::make_unique<Session>();
   session->runtime = std::move(*runtime);
   session->number = ++sessions_made;
+  session->records_call_sites = records_call_sites;
   open_session = session.release();
   return true;
 }
@@ -164,6 +166,20 @@ PyObject* call_hook(const char* name, Owned arguments) {
   }
   const Owned hook(PyObject_GetAttrString(hooks_object, name));
   return hook ? PyObject_CallObject(hook.get(), arguments.get()) : nullptr;
+}
+
+void note_call_site(Session& session, std::span<process::Object* const> objects, const char* how) {
+  if (!session.records_call_sites) [[likely]] {
+    return;
+  }
+  const Owned site(call_hook("call_site", Owned(Py_BuildValue("(s)", how))));
+  Py_ssize_t size = 0;
+  const char* text = site ? PyUnicode_AsUTF8AndSize(site.get(), &size) : nullptr;
+  if (text == nullptr) {
+    PyErr_Clear();
+    return;
+  }
+  session.runtime->note_call_site(objects, {text, static_cast<size_t>(size)});
 }
 
 PyObject* raise_from_hook(const char* name, Owned arguments) {

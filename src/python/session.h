@@ -19,6 +19,7 @@ struct Session {
   std::unique_ptr<process::Runtime> runtime;
   uint64_t number = 0;
   uint64_t users = 0;  // Calls in progress and live store views.
+  bool records_call_sites = false;
   bool closed = false;
 };
 
@@ -86,6 +87,10 @@ PyObject* call_hook(const char* name, Owned arguments);
 // making it failed.
 PyObject* raise_from_hook(const char* name, Owned arguments);
 PyObject* raise_system_error(wire::SystemErrorCode code, std::string_view text);
+
+// Remembers where the program has just made these objects, if the session does that; `how`: "put object",
+// "task call". An exception that comes of it is dropped: it is for people.
+void note_call_site(Session& session, std::span<process::Object* const> objects, const char* how);
 
 // A str; bytes that are not UTF-8 are replaced.
 Owned to_text(std::string_view bytes);

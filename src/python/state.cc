@@ -152,6 +152,38 @@ nb::list tasks_of(const process::StateOut& out, uint32_t process, const fb::Live
   return list;
 }
 
+nb::list objects_of(const fb::LiveTasks& live) {
+  nb::list list;
+  if (live.objects() == nullptr) return list;
+  const size_t sites = live.call_sites() != nullptr ? live.call_sites()->size() : 0;
+  for (const auto* object : *live.objects()) {
+    if (object->object() == nullptr) continue;
+    nb::dict record;
+    record["object"] = nb::make_tuple(object->object()->creator(), object->object()->index());
+    record["size"] = object->size();
+    record["place"] = fb::EnumNameObjectPlace(object->place());
+    const fb::StoreName* name = object->name();
+    record["name"] =
+        name != nullptr
+            ? nb::object(nb::make_tuple(name->segment(), name->entry(), name->generation()))
+            : nb::none();
+    record["is_shared"] = object->is_shared();
+    record["refs"] = object->refs();
+    record["pending_tasks"] = object->pending_tasks();
+    record["containers"] = object->containers();
+    record["is_viewed"] = object->is_viewed();
+    const uint32_t site = object->call_site();
+    record["call_site"] =
+        site != 0 && site <= sites ? text(live.call_sites()->Get(site - 1)) : text(nullptr);
+    record["made_ns"] = object->made_ns();
+    record["is_task"] = object->is_task();
+    record["phase"] = fb::EnumNameTaskPhase(object->phase());
+    record["attempt"] = object->attempt();
+    list.append(record);
+  }
+  return list;
+}
+
 nb::dict to_dict(const process::StateOut& out, const process::StateOut::Live& live) {
   nb::dict record;
   record["process"] = live.process;
@@ -164,6 +196,11 @@ nb::dict to_dict(const process::StateOut& out, const process::StateOut::Live& li
   record["tasks"] = tasks_of(out, live.process, contents);
   record["unfinished"] = contents.unfinished();
   record["looked_at"] = contents.looked_at();
+  record["objects"] = objects_of(contents);
+  record["object_count"] = contents.object_count();
+  record["object_bytes"] = contents.object_bytes();
+  record["private_bytes"] = contents.private_bytes();
+  record["records_call_sites"] = contents.records_call_sites();
   return record;
 }
 
@@ -188,6 +225,7 @@ nb::dict state(const nb::dict& options) {
   read("phases", request.phases);
   read("failed_only", request.failed_only);
   read("finished_only", request.finished_only);
+  read("objects_max", request.objects_max);
   const SessionUse use(&session());
   PythonGate gate;
   const process::StateOut out = value_of(use.runtime().state(request, gate));

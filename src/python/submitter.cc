@@ -222,12 +222,14 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
   if (self->submission.streaming) {
     auto items = use.runtime().submit_generator(self->submission, encoder.take(), returns);
     if (!items.has_value()) return raise_submit_error(self, items.error());
+    note_call_site(*open, returns, "task call");
     return make_stream(*open, std::move(*items), returns[0]);
   }
   const Result<void> submitted = use.runtime().submit(self->submission, encoder.take(), returns);
   if (!submitted.has_value()) [[unlikely]] {
     return raise_submit_error(self, submitted.error());
   }
+  note_call_site(*open, returns, self->actor != nullptr ? "actor call" : "task call");
   return make_refs(*open, returns);
 }
 

@@ -9,13 +9,14 @@ from mobula import _cli
 from mobula._commands import _state_output
 
 ORDER = 40
-HELP = "List tasks, workers, jobs, nodes and more"
+HELP = "List tasks, objects, workers, jobs, nodes and more"
 EPILOG = """\
 examples:
   mobula list tasks --filter state=RUNNING
   mobula list tasks -f name=train -f state!=FINISHED --limit 1000
   mobula list tasks --filter state=FAILED --detail
   mobula list workers --format json
+  mobula list objects --filter where=disk --detail
 """
 
 

@@ -90,6 +90,7 @@ def _what_goes_on() -> dict[str, Any]:
     for states in snapshot.task_counts().values():
         tasks.update({s: n for s, n in states.items() if s not in ("FINISHED", "FAILED")})
     return {
+        "store": snapshot.daemon["store"],
         "jobs": [
             {
                 "job_id": job.job_id,
@@ -148,7 +149,29 @@ def _describe(state: dict[str, Any]) -> str:
         shown = _tables.size if name.endswith("memory") else _tables.amount
         rows.append((name, shown(used), shown(total)))
     table = _tables.table(("RESOURCE", "USED", "OF"), rows)
-    return text + "\n" + "".join(f"  {line}\n" for line in table.splitlines())
+    text += "\n" + "".join(f"  {line}\n" for line in table.splitlines())
+    return text + "".join(f"  {line}\n" for line in ["", *_store_lines(state["store"])])
+
+
+def _store_lines(store: dict[str, Any]) -> list[str]:
+    """What the store does; the table says how large it is."""
+    from mobula import _tables
+
+    if "shared_values" not in store:  # Of a session of another version.
+        return []
+    size = _tables.size
+    lines = [
+        f"{store['shared_values']} values in the object store, {size(store['shared_bytes'])} of them "
+        f"in memory, {size(store['pinned_bytes'])} looked at"
+    ]
+    if store["spilled_bytes"]:
+        lines.append(
+            f"{size(store['disk_bytes'])} on disk; {size(store['spilled_bytes'])} were spilled and "
+            f"{size(store['restored_bytes'])} read back"
+        )
+    if store["trouble"]:
+        lines.append(f"Nothing can be spilled: {store['trouble']}")
+    return lines
 
 
 def _resource_order(entry: tuple[str, float]) -> tuple[int, str]:

@@ -48,6 +48,7 @@
 
 #include "base/result.h"
 #include "core/objects/directory_effects.h"
+#include "core/objects/object_listing.h"
 
 namespace mobula::objects {
 
@@ -129,6 +130,8 @@ class ObjectDirectory {
   // Holds of every kind; 0 for an unknown object.
   uint32_t hold_count(ObjectId object) const;
   size_t holds_of(ProcessId process) const;
+  // For people. O(everything).
+  ObjectListing list_largest(size_t max) const;
 
   // Aborts if the books do not balance. O(everything); for tests.
   void check_invariants() const;

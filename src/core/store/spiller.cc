@@ -24,6 +24,7 @@ void Spiller::adopt(const wire::StoreLocation& name, Instant now) {
   Value& value = found->second;
   value.name = name;
   value.since = now;
+  value.made = now;
   books_.adopt(name);
   enter_memory(value, name);
 }
@@ -313,9 +314,13 @@ void Spiller::on_kept(const ValueName& name, Instant now, Effects& effects, Spil
 std::optional<Spiller::Seen> Spiller::look(const wire::StoreLocation& name) const {
   const auto found = values_.find(name_of(name));
   if (found == values_.end()) return std::nullopt;
-  const Value& value = found->second;
+  return seen(found->second);
+}
+
+Spiller::Seen Spiller::seen(const Value& value) {
   Seen seen;
   seen.since = value.since;
+  seen.made = value.made;
   if (in_memory(value.state)) seen.place = value.place;
   switch (value.state) {
     case State::kMemory:

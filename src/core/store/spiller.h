@@ -112,9 +112,14 @@ class Spiller {
     enum class Where : uint8_t { kMemory, kMemoryAndDisk, kDisk, kMoving, kLost };
     Where where = Where::kMemory;
     Instant since{0};  // It is where it is.
+    Instant made{0};   // It became the daemon's.
     std::optional<wire::StoreLocation> place;
   };
   std::optional<Seen> look(const wire::StoreLocation& value) const;
+  template <typename Visit>
+  void for_each(Visit visit) const {
+    for (const auto& [name, value] : values_) visit(value.name, seen(value));
+  }
   struct Totals {
     uint64_t values = 0;
     uint64_t memory_bytes = 0;
@@ -147,6 +152,7 @@ class Spiller {
     uint64_t order = 0;           // In lru_; 0: not there.
     Instant protected_until{0};
     Instant since{0};
+    Instant made{0};
     std::vector<ProcessId> waiting;
     std::string why_lost;
   };
@@ -159,6 +165,7 @@ class Spiller {
   static bool in_memory(State state) {
     return state == State::kMemory || state == State::kWriting || state == State::kBoth;
   }
+  static Seen seen(const Value& value);
   void set_state(Value& value, State state, Instant now);
   void touch(Value& value);
   void enter_memory(Value& value, const wire::StoreLocation& place);

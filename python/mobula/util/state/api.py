@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mobula import _core, _session, _state
+from mobula import _core, _objects_state, _session, _state
 from mobula.util.state import schema
 from mobula.util.state.exception import RayStateApiException
 
@@ -101,7 +101,7 @@ def _check_limit(limit: int) -> None:
         )
 
 
-def _matches(row: schema.StateSchema, filters: Iterable[Filter]) -> bool:
+def matches(row: schema.StateSchema, filters: Iterable[Filter]) -> bool:
     for key, predicate, wanted in filters:
         # As in Ray: "0" is 0, "true" is True, and case does not count.
         same = str(row[key]).lower() == str(wanted).lower()
@@ -130,7 +130,8 @@ def _gather(
     """Asks for what can match, as far as the node can tell, and for no more than is listed."""
     wanted: dict[str, Any] = {"timeout": timeout}
     if kind.name != "tasks":
-        return _state.gather(**wanted, tasks_max=0, ended_max=0)
+        objects_max = schema.MAX_LIMIT if kind.name == "objects" else 0
+        return _state.gather(**wanted, tasks_max=0, ended_max=0, objects_max=objects_max)
     equal = {key: str(value) for key, predicate, value in filters if predicate == "="}
     wanted["state"] = equal.get("state", "FAILED" if "error_type" in equal else "").upper()
     wanted["name"] = equal.get("name", "")
@@ -165,8 +166,12 @@ def take_listing(kind: _state.Kind, filters: list[Filter], limit: int, timeout: 
     """`filters` must have been checked. RayStateApiException: a limit that is not supported."""
     _check_limit(limit)
     snapshot = _gather(kind, filters, limit, timeout)
-    rows = [row for row in kind.rows(snapshot) if _matches(row, filters)]
-    missing = missing_output(snapshot) if kind.name == "tasks" else ""
+    rows = [row for row in kind.rows(snapshot) if matches(row, filters)]
+    missing = ""
+    if kind.name == "tasks":
+        missing = missing_output(snapshot)
+    elif kind.name == "objects":
+        missing = _objects_state.missing_output(snapshot)
     found = len(rows)
     if kind.name == "tasks" and found > limit:
         found = max(found, _count_tasks(snapshot, filters))
@@ -316,8 +321,21 @@ def list_actors(
     )
 
 
-def list_objects(*arguments: Any, **options: Any) -> list[schema.ObjectState]:
-    raise NotImplementedError("Objects cannot be listed yet.")
+def list_objects(
+    address: str | None = None,
+    filters: Filters = None,
+    limit: int = schema.DEFAULT_LIMIT,
+    timeout: int = schema.DEFAULT_RPC_TIMEOUT,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> list[schema.ObjectState]:
+    """Objects, the largest first; one entry for each process that refers to it. Of each process the
+    10,000 largest are looked at, and so many of those that are shared."""
+    _check_address(address)
+    return _list(
+        _kind("objects"), filters, limit, timeout, detail, raise_on_missing_output, _explain
+    )
 
 
 def list_placement_groups(*arguments: Any, **options: Any) -> list[Any]:
@@ -394,8 +412,17 @@ def get_actor(
     return found
 
 
-def get_objects(*arguments: Any, **options: Any) -> list[schema.ObjectState]:
-    raise NotImplementedError("Objects cannot be listed yet.")
+def get_objects(
+    id: str | _core.ObjectRef[Any],
+    address: str | None = None,
+    timeout: int = schema.DEFAULT_RPC_TIMEOUT,
+    _explain: bool = False,
+) -> list[schema.ObjectState]:
+    """The object with this id, in the eyes of each process that refers to it."""
+    _check_address(address)
+    text = id.hex() if isinstance(id, _core.ObjectRef) else id
+    kind = _kind("objects")
+    return _list(kind, [("object_id", "=", text)], schema.MAX_LIMIT, timeout, detail=True)
 
 
 def get_placement_group(*arguments: Any, **options: Any) -> Any:
@@ -460,8 +487,16 @@ def summarize_actors(
     return {"cluster": {"summary": summary, "total_actors": len(rows), "summary_by": "class"}}
 
 
-def summarize_objects(*arguments: Any, **options: Any) -> dict[str, Any]:
-    raise NotImplementedError("Objects cannot be listed yet.")
+def summarize_objects(
+    address: str | None = None,
+    timeout: int = schema.DEFAULT_RPC_TIMEOUT,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> dict[str, Any]:
+    """Objects by the line of the program that made them, as far as list_objects() tells of them."""
+    _check_address(address)
+    rows = _list(_kind("objects"), None, schema.MAX_LIMIT, timeout, True, raise_on_missing_output)
+    return _objects_state.summary(rows)
 
 
 # ---- why ---------------------------------------------------------------------------------------

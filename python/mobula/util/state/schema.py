@@ -224,13 +224,29 @@ class ActorState(StateSchema):
 
 @dataclass
 class ObjectState(StateSchema):
+    """An object, and how one process refers to it."""
+
     object_id: str = column()
     object_size: int = column()
-    """Bytes; -1: not known."""
+    """Bytes; -1: not known, as a rule because there is no value yet."""
     task_status: str = column()
+    """Of the task that makes it: one of TASK_STATES; NIL: none of this process does."""
     attempt_number: int = column()
     reference_type: str = column()
+    """PINNED_IN_MEMORY (a value that `get` returned looks at it), USED_BY_PENDING_TASK,
+    LOCAL_REFERENCE, CAPTURED_IN_OBJECT, ACTOR_HANDLE, or UNKNOWN_STATUS."""
     call_site: str = column()
+    """"disabled" without MOBULA_RECORD_CALL_SITE=1."""
     type: str = column()
+    """Of the process: DRIVER or WORKER; NODE: no process refers to it."""
     pid: int = column()
     ip: str = column()
+    where: str | None = column(detail=True)
+    """pending; process (that of `pid`); node (in the daemon); or in the store: memory, memory+disk,
+    disk, moving; lost."""
+    created_ms: int | None = column(detail=True, filterable=False)
+    """Of values in the store, and of all with MOBULA_RECORD_CALL_SITE=1."""
+    references: dict[str, int] | None = column(detail=True, filterable=False)
+    """How often the process refers to it: by refs, as argument of tasks, in values, by views."""
+    held_by: list[str] | None = column(detail=True, filterable=False)
+    """Who keeps it alive."""

@@ -1,0 +1,236 @@
+"""`mobula memory`: which objects there are, who holds them, and where they are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mobula import _cli
+
+if TYPE_CHECKING:
+    from mobula import _state
+    from mobula.util.state import schema
+
+ORDER = 35
+HELP = "Show objects: who holds them, where they are, how large they are"
+DESCRIPTION = """\
+Shows how full the object store is, and every object: its size, where it is, which process refers to it
+and how, and who else keeps it alive.
+
+Each process is asked what it refers to itself, objects that nobody else knows included; the daemon adds
+who holds what is shared. A process that does not answer within a second is named, and only its shared
+objects are shown. Of each process the 10,000 largest objects are looked at.
+
+  where      process: in the memory of PID; node: in the daemon's; memory, disk, memory+disk: in the
+             store; pending: there is no value yet
+  reference  PINNED_IN_MEMORY: a value that get() returned looks at it, so it cannot leave memory;
+             USED_BY_PENDING_TASK, LOCAL_REFERENCE, CAPTURED_IN_OBJECT (inside another value),
+             ACTOR_HANDLE
+  call site  the line that made it, if the program runs with MOBULA_RECORD_CALL_SITE=1"""
+EPILOG = """\
+examples:
+  mobula memory
+  mobula memory --stats-only
+  mobula memory --group-by STACK_TRACE --sort-by OBJECT_SIZE -n 5
+  mobula memory --filter reference_type=PINNED_IN_MEMORY --filter where=memory
+"""
+
+_GROUPS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "NODE_ADDRESS": ("Node", lambda row: row.ip),
+    "STACK_TRACE": ("Call site", lambda row: row.call_site or "not known"),
+    "PID": ("Process", lambda row: f"{row.pid} ({row.type.lower()})" if row.pid else "the node"),
+    "WHERE": ("Objects that are in", lambda row: row.where),
+}
+_ORDERS: dict[str, Callable[[Any], Any]] = {
+    "OBJECT_SIZE": lambda row: -row.object_size,
+    "PID": lambda row: row.pid,
+    "REFERENCE_TYPE": lambda row: row.reference_type,
+    "AGE": lambda row: row.created_ms or sys.maxsize,
+}
+_UNITS = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--group-by", type=str.upper, choices=tuple(_GROUPS), default="NODE_ADDRESS", metavar="WHAT",
+        help=f"one table for each: {', '.join(_GROUPS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sort-by", type=str.upper, choices=tuple(_ORDERS), default="OBJECT_SIZE", metavar="WHAT",
+        help=f"{', '.join(_ORDERS)} (default: OBJECT_SIZE, the largest first)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-n", "--num-entries", "--n", type=int, metavar="N", help="at most so many of each group"
+    )
+    parser.add_argument(
+        "-f", "--filter", action="append", default=[], metavar="KEY=VALUE",
+        help="only those; KEY!=VALUE: only others. Keys are those of `mobula list objects --detail`",
+    )  # fmt: skip
+    parser.add_argument("--units", choices=tuple(_UNITS), help="of sizes; default: as it fits")
+    parser.add_argument("--stats-only", action="store_true", help="only how full the store is")
+    parser.add_argument("--no-format", action="store_true", help="taken and not needed")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument(
+        "--timeout", type=float, default=30, metavar="SECONDS",
+        help="how long to wait for processes that do not answer, at most; they get a second",
+    )  # fmt: skip
+    _cli.add_address(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from mobula import _objects_state, _state
+    from mobula._commands import list as list_command
+    from mobula.util.state import api, schema
+    from mobula.util.state.exception import RayStateApiException
+
+    kind = _state.KINDS["objects"]
+    try:
+        filters = api.check_filters(
+            kind, [list_command.parse_filter(text) for text in arguments.filter]
+        )
+    except (RayStateApiException, ValueError) as error:
+        raise _cli.CommandError(str(error)) from error
+    if arguments.num_entries is not None and arguments.num_entries < 0:
+        raise _cli.CommandError("--num-entries must not be negative")
+    with _cli.observing(arguments) as record:
+        snapshot = _state.gather(
+            timeout=arguments.timeout,
+            tasks_max=0,
+            ended_max=0,
+            objects_max=0 if arguments.stats_only else schema.MAX_LIMIT,
+        )
+    rows = [row for row in snapshot.objects() if api.matches(row, filters)]
+    rows.sort(key=_ORDERS[arguments.sort_by])
+    if arguments.json:
+        _print_json(snapshot, rows)
+    else:
+        print(f"Session {record.name}")
+        print(describe_store(snapshot, _sizes(arguments.units)), end="")
+        if not arguments.stats_only:
+            _print_groups(rows, arguments)
+            _print_hints(snapshot, rows)
+    missing = "" if arguments.stats_only else _objects_state.missing_output(snapshot)
+    if missing:
+        sys.stdout.flush()
+        print(f"mobula memory: {missing}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+def _sizes(unit: str | None) -> Callable[[float], str]:
+    from mobula import _tables
+
+    if unit is None:
+        return _tables.size
+    return lambda size: f"{size / _UNITS[unit]:.{0 if unit == 'B' else 1}f} {unit}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def describe_store(snapshot: _state.Snapshot, size: Callable[[float], str]) -> str:
+    """How full the store is, in lines."""
+    store: dict[str, Any] = snapshot.daemon["store"]
+    full = 100 * store["granted_bytes"] / max(1, store["capacity_bytes"])
+    private = sum(process["private_bytes"] for process in snapshot.live)
+    lines = [
+        f"  in memory  {size(store['granted_bytes'])} of {size(store['capacity_bytes'])} "
+        f"({full:.1f} %), in {_count(store['segments'], 'segment')}",
+        f"             {_count(store['shared_values'], 'value')} of the node, "
+        f"{size(store['shared_bytes'])} of them in memory, {size(store['pinned_bytes'])} looked at",
+    ]
+    if private:
+        lines.append(f"             {size(private)} private to processes")
+    if store["spill_folder"]:
+        lines.append(
+            f"  on disk    {size(store['disk_bytes'])} in "
+            f"{_count(store['files'], 'file')}; {_count(store['disk_values'], 'value')} nowhere else"
+        )
+        lines.append(
+            f"             since the start {size(store['spilled_bytes'])} were spilled and "
+            f"{size(store['restored_bytes'])} read back"
+        )
+        lines.append(f"             in {store['spill_folder']}")
+    if store["lost_values"]:
+        lines.append(
+            f"  lost       {_count(store['lost_values'], 'value')}: the disk did not give them back"
+        )
+    if store["trouble"]:
+        lines.append(f"  Nothing can be spilled: {store['trouble']}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _print_groups(rows: list[schema.ObjectState], arguments: argparse.Namespace) -> None:
+    from mobula import _tables
+
+    title, group_of = _GROUPS[arguments.group_by]
+    groups: dict[Any, list[schema.ObjectState]] = {}
+    for row in rows:
+        groups.setdefault(group_of(row), []).append(row)
+    size = _sizes(arguments.units)
+    for name, group in groups.items():
+        print(f"\n{title} {name}: {_sums(group, size)}")
+        shown = group[: arguments.num_entries]
+        cells = [_cells(row, size) for row in shown]
+        print(_tables.table(_HEADERS, cells), end="")
+        if len(shown) < len(group):
+            print(f"... and {len(group) - len(shown)} more")
+    if not rows:
+        print("\nNo objects.")
+
+
+def _sums(group: list[schema.ObjectState], size: Callable[[float], str]) -> str:
+    objects = {row.object_id: max(row.object_size, 0) for row in group}
+    kinds: dict[str, list[int]] = {}
+    for row in group:
+        kinds.setdefault(row.reference_type, []).append(max(row.object_size, 0))
+    parts = [f"{len(sizes)} {kind} ({size(sum(sizes))})" for kind, sizes in sorted(kinds.items())]
+    return f"{_count(len(objects), 'object')}, {size(sum(objects.values()))}: {', '.join(parts)}"
+
+
+_HEADERS = ("OBJECT ID", "SIZE", "WHERE", "REFERENCE", "PID", "TYPE", "STATUS", "CREATED", "HELD BY",
+            "CALL SITE")  # fmt: skip
+
+
+def _cells(row: schema.ObjectState, size: Callable[[float], str]) -> tuple[str, ...]:
+    from mobula import _objects_state
+
+    created = (
+        time.strftime("%H:%M:%S", time.localtime(row.created_ms / 1000)) if row.created_ms else "-"
+    )
+    held_by = ", ".join(row.held_by or [])
+    return (
+        row.object_id,
+        size(row.object_size) if row.object_size >= 0 else "?",
+        row.where or "-",
+        row.reference_type,
+        str(row.pid or "-"),
+        row.type,
+        row.task_status,
+        created,
+        held_by or "-",
+        _objects_state.short_site(row.call_site) or "-",
+    )
+
+
+def _print_hints(snapshot: _state.Snapshot, rows: list[schema.ObjectState]) -> None:
+    from mobula import _objects_state
+
+    dropped = _objects_state.dropped_output(snapshot)
+    if dropped > 0:
+        print(f"\n{dropped:,} smaller objects are not shown.")
+    if any(row.call_site == _objects_state.NO_CALL_SITE for row in rows):
+        print("\nWith MOBULA_RECORD_CALL_SITE=1 a program remembers which line made each object.")
+
+
+def _print_json(snapshot: _state.Snapshot, rows: list[schema.ObjectState]) -> None:
+    json.dump(
+        {"store": snapshot.daemon["store"], "objects": [row.asdict() for row in rows]},
+        sys.stdout,
+        indent=2,
+    )
+    print()
