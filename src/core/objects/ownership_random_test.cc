@@ -24,6 +24,8 @@ struct Totals {
   int extents = 0;
   int estates = 0;
   int claims = 0;
+  int losses = 0;
+  int rebuilds = 0;
   uint64_t steps = 0;
 };
 
@@ -44,6 +46,8 @@ Totals run_many(OwnershipWorld::Options options, int runs) {
     totals.extents += world.seen().extents_freed;
     totals.estates += world.seen().estates;
     totals.claims += world.seen().claims;
+    totals.losses += world.seen().losses;
+    totals.rebuilds += world.seen().rebuilds;
     totals.steps += world.seen().steps;
   }
   return totals;
@@ -64,16 +68,22 @@ TEST(OwnershipRandom, nor_when_processes_crash) {
   EXPECT_GT(totals.estates, 20);
 }
 
+TEST(OwnershipRandom, nor_when_bytes_are_lost) {
+  const Totals totals = run_many({.processes = 4, .steps = 1000, .crashes_max = 1}, 200);
+  EXPECT_GT(totals.losses, 100);
+  EXPECT_GT(totals.rebuilds, 20);
+}
+
 TEST(OwnershipRandom, cycles_go_with_the_job) {
   run_many({.processes = 3, .steps = 500, .crashes_max = 1, .cycles = true}, 150);
 }
 
-// Few long lives with many crashes: 1,000,000 steps by all runs of this file together.
+// Long lives with many crashes and losses.
 TEST(OwnershipRandom, a_million_steps) {
   uint64_t steps = 0;
-  steps += run_many({.processes = 6, .steps = 4000, .crashes_max = 5, .refs_max = 12}, 60).steps;
-  steps += run_many({.crashes_max = 1}, 300).steps;
-  EXPECT_GT(steps, 500'000);
+  steps += run_many({.processes = 6, .steps = 4000, .crashes_max = 5, .refs_max = 12}, 100).steps;
+  steps += run_many({.crashes_max = 1}, 800).steps;
+  EXPECT_GE(steps, 1'000'000);
 }
 
 // Each rule off in turn: if the checks above could not fail, these would.
@@ -117,6 +127,12 @@ TEST(OwnershipFaults, a_frame_that_overtakes_its_records_is_found) {
 }
 TEST(OwnershipFaults, an_uplink_that_is_not_read_before_death_is_found) {
   expect_found(Fault::kUplinkNotRead, 1);
+}
+TEST(OwnershipFaults, a_rebuild_that_never_comes_is_found) {
+  expect_found(Fault::kRebuildForgotten, 0, 4, 1000);
+}
+TEST(OwnershipFaults, a_loss_that_nobody_is_told_of_is_found) {
+  expect_found(Fault::kLossNotTold, 0, 4, 1000);
 }
 TEST(OwnershipFaults, a_forgotten_estate_is_found) { expect_found(Fault::kEstateForgotten, 1); }
 

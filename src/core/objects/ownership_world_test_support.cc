@@ -73,6 +73,7 @@ ValuePtr OwnershipWorld::new_value(int p, Refs refs, bool in_store) {
   auto value = std::make_shared<ObjectValue>();
   value->refs = std::move(refs);
   if (in_store) value->location = new_extent(p);
+  if (in_store && options_.loss_every > 0 && pick(3) > 0) value->rebuild = Rebuild::kByCreator;
   return value;
 }
 
@@ -246,6 +247,43 @@ bool OwnershipWorld::get(int p) {
   return false;
 }
 
+// The process finds that a shared value in the store has no bytes any more.
+bool OwnershipWorld::lose(int p) {
+  Process& process = processes_[p];
+  for (const auto& [object, count] : process.user) {
+    Local& local = process.objects.at(object);
+    const bool stored = local.value != nullptr && local.value->location.has_value();
+    if (local.is_private || !stored || chance(50) || process.asked.contains(object)) continue;
+    seen_.losses++;
+    const ValuePtr value = std::exchange(local.value, nullptr);
+    lost_.insert({number(value->location->segment), value->location->entry});
+    for (const ObjectId inside : value->refs) release(p, inside);
+    UplinkRecords records;
+    process.refs->on_value_lost(object, records);
+    queue(p, records);
+    process.asked.insert(object);
+    if (options_.fault != Fault::kLossNotTold) send(p, LostRecord{object, *value->location});
+    return true;
+  }
+  return false;
+}
+
+// The task runs again here, with other refs in its result than before, as the case may be.
+void OwnershipWorld::make_again(int p, ObjectId object) {
+  if (options_.fault == Fault::kRebuildForgotten) return;
+  seen_.rebuilds++;
+  Refs refs = some_users(p, 2);
+  std::erase(refs, object);
+  if (!options_.cycles && reaches(refs, object)) refs.clear();
+  UplinkRecords records;
+  share_all(p, refs);
+  processes_[p].refs->before_send(refs, records);
+  queue(p, records);
+  auto& inside = contents_[object];
+  inside.insert(inside.end(), refs.begin(), refs.end());
+  send(p, ReadyRecord{object, new_value(p, std::move(refs), chance(70))});
+}
+
 bool OwnershipWorld::look_inside(int p) {
   for (const auto& [object, count] : processes_[p].user) {
     const Local& local = processes_[p].objects.at(object);
@@ -359,6 +397,10 @@ bool OwnershipWorld::read_notice(int p) {
     if (!processes_[p].ring_from[dead].empty()) return false;  // To its end first.
     downlink.pop_front();
     on_peer_died(p, dead);
+  } else if (const AskRebuild* ask = std::get_if<AskRebuild>(&downlink.front())) {
+    const ObjectId object = ask->object;
+    downlink.pop_front();
+    make_again(p, object);
   } else {
     const DeliverValue answer = std::get<DeliverValue>(downlink.front());
     downlink.pop_front();
@@ -494,6 +536,9 @@ void OwnershipWorld::read_record(int p) {
           [&](const GetRecord& get) {
             return directory_.on_get(id, {&get.object, 1}, effects_);
           },
+          [&](const LostRecord& lost) {
+            return directory_.on_lost(id, lost.object, lost.location, effects_);
+          },
           [&](const UplinkRecord& other) -> Result<void> {
             return std::visit(
                 Overloaded{
@@ -540,6 +585,11 @@ void OwnershipWorld::carry_out() {
                        if (!done) fail_with(done.error().message);
                      },
                      [&](const OwedReady& owed) { owed_.push_back(owed.object); },
+                     [&](const LostForGood& lost) { owed_.push_back(lost.object); },
+                     [&](const AskRebuild& ask) {
+                       Process& to = processes_[index_of(ask.creator)];
+                       if (to.alive) to.downlink.emplace_back(ask);
+                     },
                      [&](const AdoptExtent& extent) {
                        const std::pair key{number(extent.location.segment), extent.location.entry};
                        if (!adopted_.insert(key).second) fail_with("an extent adopted twice");
@@ -596,6 +646,7 @@ bool OwnershipWorld::waking_step(int p, Mode mode) {
   if (mode != Mode::kPlay && (read_ring(p) || read_notice(p) || finish(p))) return true;
   if (mode == Mode::kSettle) return false;
   if (mode == Mode::kLetGo) return drop(p);
+  if (options_.loss_every > 0 && pick(options_.loss_every) == 0 && lose(p)) return true;
   switch (pick(10)) {
     case 0:
       return put(p);
@@ -658,7 +709,9 @@ void OwnershipWorld::check() {
       }
       if (local.value == nullptr || !local.value->location) continue;
       const wire::StoreLocation& at = *local.value->location;
-      if (freed_.contains({number(at.segment), at.entry})) {
+      const std::pair key{number(at.segment), at.entry};
+      // Others may still believe in bytes that somebody has found to be lost.
+      if (freed_.contains(key) && !lost_.contains(key)) {
         fail_with("a live process refers to an object whose bytes are freed");
       }
     }

@@ -36,6 +36,8 @@ enum class Fault {
   kReadyForgotten,        // R9.
   kFrameBeforeRecords,    // R3: a frame overtakes the record before it.
   kUplinkNotRead,         // R18: what a dead process had published is thrown away.
+  kRebuildForgotten,      // R21: a creator that is asked for a lost value does nothing.
+  kLossNotTold,           // Who finds a value lost tells nobody, and waits.
 };
 
 class OwnershipWorld {
@@ -48,6 +50,8 @@ class OwnershipWorld {
     size_t refs_max = 1000;  // A process with more in user hands makes no new objects.
     bool cycles =
         false;  // Values may end up holding their own refs; then only the job's end frees.
+    // In one of so many steps a process may find bytes lost; 0: never.
+    uint64_t loss_every = 40;
     Fault fault = Fault::kNone;
   };
 
@@ -65,6 +69,8 @@ class OwnershipWorld {
     int extents_freed = 0;
     int estates = 0;
     int claims = 0;
+    int losses = 0;
+    int rebuilds = 0;
     uint64_t steps = 0;
   };
   const Seen& seen() const { return seen_; }
@@ -89,6 +95,10 @@ class OwnershipWorld {
   struct GetRecord {
     ObjectId object;
   };
+  struct LostRecord {
+    ObjectId object;
+    wire::StoreLocation location;
+  };
   struct TaskFrame {
     CallId call;
     Refs args;
@@ -98,14 +108,15 @@ class OwnershipWorld {
     ValuePtr value;
     bool parcel;
   };
-  using Record = std::variant<UplinkRecord, ShareRecord, ReadyRecord, ParcelRecord, GetRecord>;
+  using Record =
+      std::variant<UplinkRecord, ShareRecord, ReadyRecord, ParcelRecord, GetRecord, LostRecord>;
   using Frame = std::variant<TaskFrame, ResultFrame>;
   struct ToRing {
     int to;
     Frame frame;
   };
   using Publication = std::variant<Record, ToRing>;
-  using Notice = std::variant<DeliverValue, SendPeerDied>;
+  using Notice = std::variant<DeliverValue, SendPeerDied, AskRebuild>;
 
   struct Local {  // What a process knows of an object.
     uint32_t count = 0;
@@ -156,6 +167,8 @@ class OwnershipWorld {
   bool read_ring(int p);
   bool read_notice(int p);
   bool publish(int p);
+  bool lose(int p);
+  void make_again(int p, ObjectId object);
   void crash(int p);
 
   void on_task(int p, int from, const TaskFrame& task);
@@ -214,6 +227,7 @@ class OwnershipWorld {
   std::map<ObjectId, Refs> contents_;  // Of every object that ever was: for cycles.
   std::set<std::pair<uint32_t, uint32_t>> adopted_;
   std::set<std::pair<uint32_t, uint32_t>> freed_;
+  std::set<std::pair<uint32_t, uint32_t>> lost_;  // Found by somebody to have no bytes.
   uint32_t next_entry_ = 0;
   int crashes_left_;
   std::string violation_;
