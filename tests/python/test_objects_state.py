@@ -255,7 +255,10 @@ def helper():
 made = helper()
 nested, size = ray.get(inner.remote(np.zeros(1 << 20, dtype="u1")))  # LINE call
 big = inner.remote(np.zeros(1 << 20, dtype="u1"))  # LINE big
-rows = state.list_objects(detail=True)
+while True:  # Until the daemon has heard of what the worker made.
+    rows = state.list_objects(detail=True)
+    if any(row.object_id == nested.hex() and row.created_ms for row in rows):
+        break
 print(json.dumps([[row.object_id, row.call_site, row.created_ms] for row in rows]))
 print(made.hex(), nested.hex(), big.hex())
 print(json.dumps(state.summarize_objects()))
