@@ -241,6 +241,27 @@ def test_a_flipped_bit_is_an_error_and_never_wrong_bytes(tmp_path: Path) -> None
     assert (ray.get(ray.put(numbers(77))) == numbers(77)).all()
 
 
+def test_a_result_whose_file_has_a_flipped_bit_is_made_again(tmp_path: Path) -> None:
+    start_small(tmp_path / "spill")
+    runs = tmp_path / "runs"
+    runs.mkdir()
+
+    @ray.remote
+    def result(seed: int) -> Any:
+        with open(runs / str(seed), "a") as file:
+            file.write("x")
+        return numbers(seed)
+
+    refs = [result.remote(seed) for seed in range(60)]
+    ray.wait(refs, num_returns=len(refs))
+    wait_until(lambda: spilled_files(tmp_path / "spill"))
+    for file in spilled_files(tmp_path / "spill"):
+        flip_a_bit(file, 1000)
+    for seed, ref in enumerate(refs):
+        assert (ray.get(ref, timeout=60) == numbers(seed)).all()
+    assert any(file.read_text() != "x" for file in runs.iterdir()), "at least one ran again"
+
+
 def test_a_truncated_or_missing_file_is_an_error(tmp_path: Path) -> None:
     start_small(tmp_path)
     refs = [ray.put(numbers(seed)) for seed in range(60)]
