@@ -136,12 +136,12 @@ class RemoteFunction(Generic[P, R]):
         source = self._sources.get(key)
         if source is None:
             function: Callable[..., Any] = self._function
+            if options.retry_exceptions:
+                function = _Retrying(function, options.retry_exceptions, options.max_retries)
             if options.dynamic:
                 function = _Dynamic(function)
             if options.max_calls:
                 function = _Limited(function, options.max_calls)
-            if options.retry_exceptions:
-                function = _Retrying(function, options.retry_exceptions, options.max_retries)
             source = _core.FunctionSource(function, name)
             if len(self._sources) >= _NAMED_SOURCES_MAX:
                 self._sources.clear()
@@ -292,7 +292,8 @@ class _Limited:
 
 
 class _Dynamic:
-    """A generator function whose items are put one by one and returned together, as refs."""
+    """A generator function whose items are put one by one and returned together, as refs. If it raises,
+    the error is the last of them."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -304,8 +305,6 @@ class _Dynamic:
             for item in self._function(*args, **kwargs):
                 refs.append(_core.put(item))
         except Exception as error:
-            if not refs:
-                raise
             refs.append(_core.put_error(error, str(self._function.__name__)))
         return _generator.DynamicObjectRefGenerator(refs)
 

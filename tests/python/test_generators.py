@@ -223,6 +223,36 @@ def test_dynamic_gives_what_came_before_an_error_then_the_error() -> None:
         ray.get(last)
 
 
+def test_dynamic_is_retried_before_its_error_is_the_last_item(tmp_path: Path) -> None:
+    @ray.remote(num_returns="dynamic", retry_exceptions=True, max_retries=2)
+    def breaks_off(path: str, times: int) -> Any:
+        yield 1
+        with open(path, "a") as file:
+            file.write("x")
+        if os.path.getsize(path) <= times:
+            raise KeyError("k")
+        yield 2
+
+    assert [ray.get(ref) for ref in ray.get(breaks_off.remote(str(tmp_path / "a"), 2))] == [1, 2]
+    first, last = ray.get(breaks_off.remote(str(tmp_path / "b"), 3))
+    assert ray.get(first) == 1
+    with pytest.raises(KeyError):
+        ray.get(last)
+
+
+@pytest.mark.mobula_only
+def test_a_retried_generator_in_a_worker_that_ends_goes_on(tmp_path: Path) -> None:
+    @ray.remote(retry_exceptions=True, max_retries=2, max_calls=1)
+    def breaks_off(path: str) -> Any:
+        yield 1
+        if not os.path.exists(path):
+            Path(path).touch()
+            raise KeyError("k")
+        yield 2
+
+    assert [ray.get(ref) for ref in breaks_off.remote(str(tmp_path / "a"))] == [1, 2]
+
+
 def test_dynamic_returns_its_refs_together() -> None:
     ref = count.options(num_returns="dynamic").remote(4)
     refs = ray.get(ref)
