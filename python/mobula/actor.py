@@ -386,7 +386,14 @@ class ActorClass:
     def _export(self) -> Any:
         number = _core.session_number()
         if self._exported[0] != number:
-            self._exported = (number, _core.put(_ByValue(self._class)))
+            try:
+                exported = _core.put(_ByValue(self._class))
+            except TypeError as error:
+                why = str(error).partition(": ")[2] or str(error)
+                raise TypeError(
+                    f"Could not serialize the actor class {self.__module__}.{self.__qualname__}: {why}"
+                ) from error
+            self._exported = (number, exported)
         return self._exported[1]
 
     def __repr__(self) -> str:
@@ -599,6 +606,10 @@ class ActorMethod:
     ) -> Any:
         submit = self.options(**options).remote if options else self.remote
         return submit(*(args or ()), **(kwargs or {}))
+
+    @property
+    def _method_name(self) -> str:
+        return self._method.name
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._method.name

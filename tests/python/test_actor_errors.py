@@ -6,6 +6,7 @@ import abc
 import os
 import pickle
 import signal
+import threading
 from typing import Any
 
 import mobula as ray
@@ -154,6 +155,29 @@ def test_an_abstract_class_is_refused_and_a_complete_one_is_not() -> None:
     with pytest.raises(TypeError, match="abstract"):
         ray.remote(Shape)
     assert ray.get(ray.remote(Square).remote().area.remote()) == 4
+
+
+def test_a_class_that_cannot_be_serialized_is_named() -> None:
+    lock = threading.Lock()
+
+    class Locked:
+        def get(self) -> Any:
+            return lock
+
+    with pytest.raises(TypeError, match=r"Could not serialize the actor class .*Locked"):
+        ray.remote(Locked).remote()
+
+
+def test_a_method_of_a_group_that_is_not_declared_is_refused() -> None:
+    class Grouped:
+        @ray.method(concurrency_group="io")
+        def f(self) -> int:
+            return 1
+
+    with pytest.raises((ValueError, AssertionError)):
+        ray.remote(Grouped).remote()
+    made = ray.remote(concurrency_groups={"io": 1})(Grouped)
+    assert ray.get(made.remote().f.remote()) == 1
 
 
 def test_method_without_parentheses_and_the_class_behind_an_actor_class() -> None:
