@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -213,6 +214,29 @@ def test_pip_installs_what_its_tasks_need_and_no_others(tmp_path: Path) -> None:
 
     environment = {"pip": {"packages": [str(two)], "pip_install_options": OFFLINE}}
     assert ray.get(program.options(runtime_env=environment).remote()) == "two"
+
+
+@pytest.mark.usefixtures("no_session")
+def test_only_packages_that_workers_see_count_as_installed(tmp_path: Path) -> None:
+    """pip must not find what the interpreter below a virtual environment has, if tasks do not."""
+    wheel = make_wheel(tmp_path, "mobula_probe", "1.0", "one")
+    start()
+
+    @ray.remote
+    def paths() -> tuple[list[str], list[str]]:
+        code = "import json, sys; print(json.dumps(sys.path))"
+        clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        out = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean
+        )
+        return sys.path, json.loads(out.stdout)
+
+    environment = {"pip": {"packages": [str(wheel)], "pip_install_options": OFFLINE}}
+    own, of_pip = ray.get(paths.options(runtime_env=environment).remote())
+    assert any("mobula_probe.py" in os.listdir(entry) for entry in own if os.path.isdir(entry))
+    packages = [entry for entry in of_pip if entry.endswith("-packages")]
+    assert packages
+    assert set(packages) <= set(own)
 
 
 @pytest.mark.usefixtures("no_session")
