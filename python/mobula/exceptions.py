@@ -334,7 +334,7 @@ class TaskUnschedulableError(RayError):
         self.error_message = error_message
 
     def __str__(self) -> str:
-        return f"The task cannot be scheduled: {self.error_message}"
+        return f"The task is not schedulable: {self.error_message}"
 
 
 class ActorUnschedulableError(RayError):
@@ -345,7 +345,7 @@ class ActorUnschedulableError(RayError):
         self.error_message = error_message
 
     def __str__(self) -> str:
-        return f"The actor cannot be scheduled: {self.error_message}"
+        return f"The actor is not schedulable: {self.error_message}"
 
 
 class TaskPlacementGroupRemoved(RayError):
@@ -510,6 +510,20 @@ class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
 
 class ObjectReconstructionFailedError(ObjectLostError):
     """The task that made the value could not be run again."""
+
+    def __init__(
+        self,
+        object_ref_hex: str = "",
+        reason: Any = None,
+        reason_message: str | None = None,
+        owner_address: Any = None,
+        call_site: str = "",
+    ) -> None:
+        super().__init__(object_ref_hex, owner_address, call_site)
+        self.args = (object_ref_hex, reason, reason_message, owner_address, call_site)
+        self.reason = reason
+        self.reason_message = reason_message
+        self._text = reason_message or ""
 
 
 class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectReconstructionFailedError):
