@@ -57,7 +57,7 @@ class ActorRegistryTest : public testing::Test {
     registry_.check_invariants();
     effects_.clear();
   }
-  ~ActorRegistryTest() override { registry_.check_invariants(); }
+  void TearDown() override { registry_.check_invariants(); }
 
   ActorRegistry registry_{ActorRegistry::Options{}};
   Effects effects_;
