@@ -5,6 +5,7 @@
 // JobId       a driver and everything that works for it, numbered by the daemon from 1.
 // LeaseId     one owner's right to one worker, numbered by the daemon from 1.
 // ChannelId   one ring pair between a caller and a callee, numbered by the daemon from 1.
+// PlacementGroupId  one group of reserved bundles, numbered by the daemon from 1; 0 is none.
 // SegmentId   one shared-memory segment of the object store, numbered by the daemon from 1.
 // ObjectId    (node, creator, index): who made the object is part of its name (OWNERSHIP.md R1).
 // TaskId      the same numbering as objects: the id of a task is that of its first return, or an
@@ -24,6 +25,7 @@ enum class EnvironmentId : uint32_t {};  // A runtime environment, unique within
 enum class LeaseId : uint64_t {};
 enum class ChannelId : uint64_t {};
 enum class SegmentId : uint32_t {};
+enum class PlacementGroupId : uint64_t {};
 enum class CallId : uint64_t {};  // A task in flight, unique within its caller.
 
 constexpr ProcessId kDaemonProcess{0};

@@ -150,6 +150,15 @@ void ActorRegistry::on_environment_failed(ObjectId id, const std::string& text, 
   die(id, found->second, std::move(death), effects);
 }
 
+void ActorRegistry::on_group_removed(ObjectId id, Effects& effects) {
+  const auto found = actors_.find(id);
+  if (found == actors_.end() || found->second.phase != Phase::kPlacing) return;
+  Death death;
+  death.group_removed = true;
+  death.text = describe(id, found->second, "Its placement group was removed.");
+  die(id, found->second, std::move(death), effects);
+}
+
 // ---- its callers
 // ---------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ struct Death {
   bool in_constructor = false;  // `error` is a wire value, or empty.
   bool unschedulable = false;
   bool environment_failed = false;
+  bool group_removed = false;
   std::string text;
   std::vector<std::byte> error;
 };
@@ -148,6 +149,8 @@ class ActorRegistry {
   void on_unschedulable(ObjectId id, const std::string& text, Effects& effects);
   // Its runtime environment cannot be set up.
   void on_environment_failed(ObjectId id, const std::string& text, Effects& effects);
+  // The placement group in which it waits was removed.
+  void on_group_removed(ObjectId id, Effects& effects);
 
   // ---- its callers
   // The caller is answered, now or later, and told of every change until it disconnects.

@@ -13,8 +13,8 @@ Result<void> NodeScheduler::add_actor(ProcessId actor, JobId job, const ActorReq
   }
   MOBULA_CHECK(processes_.insert(actor).second);
   demands_.add_owner(actor, job, OwnerKind::kActor);
-  Result<void> defined =
-      define_shape(actor, kActorShape, request.resources, request.depth, {0, request.environment});
+  Result<void> defined = define_shape(actor, kActorShape, request.resources, request.depth,
+                                      {0, request.environment, request.bundle});
   if (!defined) {
     actor_over(actor);
     return defined;
@@ -32,7 +32,7 @@ void NodeScheduler::actor_made(ProcessId actor) {
   if (lease.is_for_life) return;
   set_blocked(lease.worker, false);
   const ResourceAmount kept = demand->cpus_for_life;
-  ledger_.lend_cpus(lease.holding.amounts.get(kCpu) - kept);
+  ledger_.lend_cpus(lease.holding.bundle, lease.holding.amounts.get(kCpu) - kept);
   lease.holding.amounts.set(kCpu, kept);
   demands_.change_share(id, kept - lease.share);
   lease.share = kept;

@@ -12,8 +12,9 @@ Caps::Caps(Options options, ResourceAmount cpus_total)
   MOBULA_CHECK(options_.raise_delay_max >= options_.raise_delay);
 }
 
-ClassId Caps::join(JobId job, const ResourceSet& resources, uint32_t depth) {
-  Key key(job, depth, resources.amounts());
+ClassId Caps::join(JobId job, const ResourceSet& resources, uint32_t depth,
+                   PlacementGroupId group) {
+  Key key(job, depth, group, resources.amounts());
   const auto [found, is_new] = ids_.try_emplace(key, ClassId{next_class_});
   if (is_new) {
     ++next_class_;

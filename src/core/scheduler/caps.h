@@ -1,5 +1,6 @@
 #pragma once
-// Caps bounds how many workers run or are blocked for one (job, resources, depth), a cap class.
+// Caps bounds how many workers run or are blocked for one (job, resources, depth, placement group), a
+// cap class.
 //
 // Blocked workers give their CPUs back, so CPUs alone would not bound the number of processes when
 // every task starts others and waits for them. The cap of a class is what the node's CPUs hold of
@@ -20,6 +21,7 @@
 #include <string>
 #include <tuple>
 
+#include "base/bundle.h"
 #include "base/ids.h"
 #include "base/resources.h"
 #include "base/time.h"
@@ -41,7 +43,8 @@ class Caps {
   Caps(Options options, ResourceAmount cpus_total);
 
   // A user of the class, who must leave() it again. A class without users and leases is forgotten.
-  ClassId join(JobId job, const ResourceSet& resources, uint32_t depth);
+  ClassId join(JobId job, const ResourceSet& resources, uint32_t depth,
+               PlacementGroupId group = kNoGroup);
   void leave(ClassId id);
 
   bool allows(ClassId id) const;
@@ -62,7 +65,7 @@ class Caps {
 
  private:
   using Amounts = std::map<std::string, ResourceAmount, std::less<>>;
-  using Key = std::tuple<JobId, uint32_t, Amounts>;
+  using Key = std::tuple<JobId, uint32_t, PlacementGroupId, Amounts>;
   struct Class {
     Key key;
     uint32_t base = 0;

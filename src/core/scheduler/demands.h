@@ -16,6 +16,7 @@
 #include <set>
 #include <utility>
 
+#include "base/bundle.h"
 #include "base/ids.h"
 #include "base/resources.h"
 #include "base/time.h"
@@ -39,6 +40,7 @@ struct Demand {
   uint32_t depth = 0;
   int32_t priority = 0;
   EnvironmentId environment{};
+  BundleRef bundle;
   ClassId cap_class{};
   bool is_feasible = false;
   bool is_warned = false;

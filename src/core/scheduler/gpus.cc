@@ -65,4 +65,12 @@ void Gpus::give_back(const std::vector<GpuShare>& shares) {
   }
 }
 
+std::vector<GpuShare> Gpus::all_left() const {
+  std::vector<GpuShare> shares;
+  for (uint32_t index = 0; index < left_.size(); ++index) {
+    if (left_[index] > 0) shares.push_back({index, left_[index]});
+  }
+  return shares;
+}
+
 }  // namespace mobula::scheduler

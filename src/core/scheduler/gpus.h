@@ -22,6 +22,8 @@ struct GpuShare {
 class Gpus {
  public:
   explicit Gpus(size_t count) : left_(count, kResourceUnit) {}
+  // Of so many, these shares alone.
+  Gpus(size_t count, const std::vector<GpuShare>& shares) : left_(count, 0) { give_back(shares); }
 
   // Zero, a fraction of one, or a whole number.
   static bool is_valid(ResourceAmount request);
@@ -32,6 +34,7 @@ class Gpus {
   // All that is left of the GPUs nearest to serving `request`, which does not fit now.
   std::vector<GpuShare> withhold(ResourceAmount request);
   void give_back(const std::vector<GpuShare>& shares);
+  std::vector<GpuShare> all_left() const;
 
   size_t count() const { return left_.size(); }
   ResourceAmount left(size_t index) const { return left_[index]; }

@@ -1,65 +1,155 @@
 #include "core/scheduler/ledger.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
 
 namespace mobula::scheduler {
 
-Ledger::Ledger(ResourceSet total)
-    : total_(std::move(total)),
-      available_(total_),
-      gpus_(static_cast<size_t>(total_.get(kGpu) / kResourceUnit)) {
-  MOBULA_CHECK(total_.get(kGpu) % kResourceUnit == 0);
+namespace {
+
+bool is_short_of(const Ledger::Pool& pool, const std::string& name, ResourceAmount amount) {
+  return name == kGpu ? !pool.gpus.fits(amount) : amount > pool.available.get(name);
 }
 
-bool Ledger::fits(const ResourceSet& request) const {
-  return available_.covers(request) && gpus_.fits(request.get(kGpu));
+}  // namespace
+
+Ledger::Ledger(ResourceSet total) : node_{std::move(total), {}, Gpus(0)} {
+  const ResourceAmount gpus = node_.total.get(kGpu);
+  MOBULA_CHECK(gpus % kResourceUnit == 0);
+  node_.available = node_.total;
+  node_.gpus = Gpus(static_cast<size_t>(gpus / kResourceUnit));
 }
 
-bool Ledger::would_help(const ResourceSet& held, const ResourceSet& request) const {
-  for (const auto& [name, amount] : request.amounts()) {
-    const bool is_short = name == kGpu ? !gpus_.fits(amount) : amount > available_.get(name);
-    if (is_short && held.get(name) > 0) return true;
-  }
-  return false;
+bool Ledger::Pool::fits(const ResourceSet& request) const {
+  return available.covers(request) && gpus.fits(request.get(kGpu));
 }
 
-Holding Ledger::take(const ResourceSet& request) {
+Holding Ledger::Pool::take(const ResourceSet& request) {
   MOBULA_CHECK(fits(request));
-  available_.subtract(request);
-  return {request, gpus_.take(request.get(kGpu))};
+  available.subtract(request);
+  return {request, gpus.take(request.get(kGpu)), {}};
 }
 
-Holding Ledger::withhold(const ResourceSet& request) {
+Ledger::Pool& Ledger::pool(const BundleId& id) {
+  if (id.group == kNoGroup) return node_;
+  const auto found = bundles_.find(id);
+  return found == bundles_.end() ? node_ : found->second;
+}
+
+const Ledger::Pool& Ledger::pool(const BundleId& id) const {
+  return const_cast<Ledger*>(this)->pool(id);  // NOLINT: the same search.
+}
+
+template <typename Accept>
+const BundleId* Ledger::find_bundle(const BundleRef& where, Accept accepts) const {
+  const bool any = where.index == kAnyBundle;
+  const auto first = static_cast<uint32_t>(any ? 0 : where.index);
+  for (auto at = bundles_.lower_bound({where.group, first}); at != bundles_.end(); ++at) {
+    const BundleId& id = at->first;
+    if (id.group != where.group || (!any && id.index != first)) break;
+    if (accepts(at->second)) return &id;
+  }
+  return nullptr;
+}
+
+bool Ledger::fits(const ResourceSet& request, const BundleRef& where) const {
+  if (!where.in_group()) return node_.fits(request);
+  return find_bundle(where, [&](const Pool& bundle) { return bundle.fits(request); }) != nullptr;
+}
+
+bool Ledger::would_help(const Holding& held, const ResourceSet& request,
+                        const BundleRef& where) const {
+  const bool other_index = where.in_group() && where.index != kAnyBundle &&
+                           held.bundle.index != static_cast<uint32_t>(where.index);
+  if (held.bundle.group != where.group || other_index) return false;
+  const Pool& from = pool(held.bundle);
+  if (!from.total.covers(request)) return false;
+  return std::ranges::any_of(request.amounts(), [&](const auto& entry) {
+    return held.amounts.get(entry.first) > 0 && is_short_of(from, entry.first, entry.second);
+  });
+}
+
+Holding Ledger::take(const ResourceSet& request, const BundleRef& where) {
+  if (!where.in_group()) return node_.take(request);
+  const BundleId* found =
+      find_bundle(where, [&](const Pool& bundle) { return bundle.fits(request); });
+  MOBULA_CHECK(found != nullptr);
+  const BundleId id = *found;
+  Holding holding = pool(id).take(request);
+  holding.bundle = id;
+  return holding;
+}
+
+Holding Ledger::withhold(const ResourceSet& request, const BundleRef& where) {
   Holding holding;
+  if (where.in_group()) {
+    const BundleId* found =
+        find_bundle(where, [&](const Pool& bundle) { return bundle.total.covers(request); });
+    if (found == nullptr) return holding;
+    holding.bundle = *found;
+  }
+  Pool& from = pool(holding.bundle);
   for (const auto& [name, amount] : request.amounts()) {
+    if (!is_short_of(from, name, amount)) continue;
     if (name == kGpu) {
-      if (gpus_.fits(amount)) continue;
-      holding.gpus = gpus_.withhold(amount);
+      holding.gpus = from.gpus.withhold(amount);
       ResourceAmount withheld = 0;
       for (const GpuShare& share : holding.gpus) withheld += share.amount;
       holding.amounts.set(name, withheld);
-    } else if (const ResourceAmount left = available_.get(name); left < amount) {
-      holding.amounts.set(name, std::max<ResourceAmount>(left, 0));
+    } else {
+      holding.amounts.set(name, std::max<ResourceAmount>(from.available.get(name), 0));
     }
   }
-  available_.subtract(holding.amounts);
+  from.available.subtract(holding.amounts);
   return holding;
 }
 
 void Ledger::give_back(const Holding& holding) {
-  available_.add(holding.amounts);
-  gpus_.give_back(holding.gpus);
+  Pool& to = pool(holding.bundle);
+  to.available.add(holding.amounts);
+  to.gpus.give_back(holding.gpus);
 }
 
-void Ledger::lend_cpus(ResourceAmount amount) {
-  available_.set(kCpu, available_.get(kCpu) + amount);
+void Ledger::lend_cpus(const BundleId& from, ResourceAmount amount) {
+  Pool& lender = pool(from);
+  lender.available.set(kCpu, lender.available.get(kCpu) + amount);
 }
 
-void Ledger::take_cpus_again(ResourceAmount amount) {
-  available_.set(kCpu, available_.get(kCpu) - amount);
+void Ledger::take_cpus_again(const BundleId& from, ResourceAmount amount) {
+  lend_cpus(from, -amount);
+}
+
+bool Ledger::reserve(PlacementGroupId group, std::span<const ResourceSet> bundles) {
+  // Whole GPUs first: fractions break into what they leave.
+  std::vector<uint32_t> order(bundles.size());
+  for (uint32_t index = 0; index < order.size(); ++index) order[index] = index;
+  std::ranges::stable_sort(
+      order, [&](uint32_t a, uint32_t b) { return bundles[a].get(kGpu) > bundles[b].get(kGpu); });
+  std::vector<std::pair<uint32_t, Holding>> taken;
+  for (const uint32_t index : order) {
+    if (!node_.fits(bundles[index])) {
+      for (const auto& [other, holding] : taken) give_back(holding);
+      return false;
+    }
+    taken.emplace_back(index, node_.take(bundles[index]));
+  }
+  for (const auto& [index, holding] : taken) {
+    const Pool made{holding.amounts, holding.amounts, Gpus(node_.gpus.count(), holding.gpus)};
+    MOBULA_CHECK(bundles_.emplace(BundleId{group, index}, made).second);
+  }
+  return true;
+}
+
+void Ledger::dissolve(PlacementGroupId group) {
+  auto at = bundles_.lower_bound({group, 0});
+  while (at != bundles_.end() && at->first.group == group) {
+    node_.available.add(at->second.available);
+    node_.gpus.give_back(at->second.gpus.all_left());
+    at = bundles_.erase(at);
+  }
 }
 
 }  // namespace mobula::scheduler

@@ -32,12 +32,18 @@ NodeScheduler::Pass::Pass(NodeScheduler& scheduler, Instant now, Effects& effect
       reclaims_(s_.demands_, s_.leases_, s_.ledger_, s_.options_.slice) {}
 
 void NodeScheduler::Pass::run() {
+  place_groups();
+  tell_gone_groups();
   const Duration patience = s_.options_.patience;
   std::vector<Rank> ranks;
   ranks.reserve(s_.demands_.waiting().size());
   for (const DemandId id : s_.demands_.waiting()) {
     Demand& demand = s_.demands_.at(id);
     if (!demand.waiting_since) demand.waiting_since = now_;
+    if (demand.bundle.in_group() && !s_.groups_.is_placed(demand.bundle.group)) {
+      demand.waiting_since = now_;  // For nothing that others hold.
+      continue;
+    }
     ranks.push_back(s_.demands_.rank(id, now_, patience));
   }
   queue_ = decltype(queue_)(std::greater<>(), std::move(ranks));
@@ -66,7 +72,7 @@ void NodeScheduler::Pass::serve(DemandId id) {
     return;
   }
   if (!s_.caps_.allows(demand.cap_class)) return capped(id);
-  if (!s_.ledger_.fits(demand.resources)) return short_of_resources(id);
+  if (!s_.ledger_.fits(demand.resources, demand.bundle)) return short_of_resources(id);
   if (const auto worker = s_.pool_.take(environment, id.owner)) {
     grant(id, *worker);
   } else if (has_worker_coming(environment)) {
@@ -85,7 +91,7 @@ void NodeScheduler::Pass::grant(DemandId id, const workers::WorkerPool::Taken& w
   lease.demand = id;
   lease.cap_class = demand.cap_class;
   lease.worker = worker.worker;
-  lease.holding = s_.ledger_.take(demand.resources);
+  lease.holding = s_.ledger_.take(demand.resources, demand.bundle);
   lease.cpus = demand.resources.get(kCpu);
   lease.share = share_of(demand.resources);
   lease.granted_at = now_;
@@ -107,7 +113,7 @@ void NodeScheduler::Pass::grant(DemandId id, const workers::WorkerPool::Taken& w
 
 void NodeScheduler::Pass::plan(DemandId id) {
   Demand& demand = s_.demands_.at(id);
-  plans_.push_back({id, s_.ledger_.take(demand.resources)});
+  plans_.push_back({id, s_.ledger_.take(demand.resources, demand.bundle)});
   s_.caps_.lease_begins(demand.cap_class);
   s_.demands_.change_share(id, share_of(demand.resources));
   ++demand.planned;
@@ -126,7 +132,7 @@ bool NodeScheduler::Pass::has_worker_coming(EnvironmentKey environment) {
 void NodeScheduler::Pass::capped(DemandId id) {
   const Demand& demand = s_.demands_.at(id);
   const bool nothing_runs = s_.demands_.job_share(s_.demands_.owner(id.owner).job) == 0;
-  if (nothing_runs || s_.ledger_.fits(demand.resources)) {
+  if (nothing_runs || s_.ledger_.fits(demand.resources, demand.bundle)) {
     s_.caps_.held_up(demand.cap_class, now_);
   } else {
     reclaim_for({.demand = id, .is_impatient = false, .same_class = true});
@@ -138,8 +144,8 @@ void NodeScheduler::Pass::short_of_resources(DemandId id) {
   const Instant patient_until = *demand.waiting_since + s_.options_.patience;
   const bool is_impatient = demand.share == 0 && now_ >= patient_until;
   reclaim_for({.demand = id, .is_impatient = is_impatient, .same_class = false});
-  if (is_impatient && !withheld_) {
-    withheld_ = s_.ledger_.withhold(demand.resources);
+  if (is_impatient && !withheld_.contains(demand.bundle.group)) {
+    withheld_[demand.bundle.group] = s_.ledger_.withhold(demand.resources, demand.bundle);
   } else if (demand.share == 0 && !is_impatient) {
     wake_at(patient_until);
   }
@@ -207,7 +213,7 @@ void NodeScheduler::Pass::undo_plans() {
     s_.demands_.change_share(plan.demand, -share_of(demand.resources));
     demand.planned = 0;
   }
-  if (withheld_) s_.ledger_.give_back(*withheld_);
+  for (const auto& [group, holding] : withheld_) s_.ledger_.give_back(holding);
 }
 
 void NodeScheduler::Pass::wake_at(Instant at) {

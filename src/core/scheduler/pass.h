@@ -1,5 +1,5 @@
 #pragma once
-// One pass over the waiting demands: grants what can be granted, in order of rank, starts workers for
+// One pass over the waiting placement groups and demands: reserves what groups wait for, grants what can be granted, in order of rank, starts workers for
 // what lacks only a worker, and asks leases back for those who cannot be served.
 //
 // A demand that lacks only a worker has its resources kept for it until the end of the pass, so that
@@ -33,6 +33,11 @@ class NodeScheduler::Pass {
     Holding holding;
   };
 
+  // placement.cc
+  void place_groups();
+  void make_room_for(PlacementGroup& group);
+  void tell_gone_groups();
+
   void serve(DemandId id);
   void grant(DemandId id, const workers::WorkerPool::Taken& worker);
   void plan(DemandId id);
@@ -52,7 +57,8 @@ class NodeScheduler::Pass {
   std::priority_queue<Rank, std::vector<Rank>, std::greater<>> queue_;
   std::vector<Plan> plans_;
   std::map<EnvironmentKey, uint32_t> workers_planned_;
-  std::optional<Holding> withheld_;  // For the first impatient demand that cannot be served.
+  // For the first that is impatient and cannot be served: of the node, and in each placement group.
+  std::map<PlacementGroupId, Holding> withheld_;
   int searches_ = 0;
   std::optional<Instant> deadline_;
 };

@@ -16,7 +16,11 @@ Reclaims::Choice Reclaims::choose_for(const Want& want, Instant now) const {
   for (const DemandId id : demands_.holding()) {
     if (id == want.demand || is_actor(id) || !could_help(want, id)) continue;
     const Demand& holder = demands_.at(id);
-    const std::optional<LeaseId> oldest = oldest_running(holder);
+    const Demand& waiting = demands_.at(want.demand);
+    const bool in_group = waiting.bundle.in_group() && !want.same_class;
+    const std::optional<LeaseId> oldest = oldest_running(holder, [&](const Lease& lease) {
+      return !in_group || ledger_.would_help(lease.holding, waiting.resources, waiting.bundle);
+    });
     if (!oldest) continue;
     const Instant granted_at = leases_.at(*oldest).granted_at;
 
@@ -45,13 +49,43 @@ Reclaims::Choice Reclaims::choose_for(const Want& want, Instant now) const {
   return choice;
 }
 
+Reclaims::Choice Reclaims::choose_for_group(const ResourceSet& missing, Instant now) const {
+  using Score = std::tuple<bool, bool, ResourceAmount, ResourceAmount, int64_t, Instant>;
+  std::optional<Score> best;
+  Choice choice;
+  for (const DemandId id : demands_.holding()) {
+    const Demand& holder = demands_.at(id);
+    if (holder.bundle.in_group() || is_actor(id)) continue;
+    const bool helps = std::ranges::any_of(missing.amounts(), [&](const auto& entry) {
+      return holder.resources.get(entry.first) > 0;
+    });
+    const std::optional<LeaseId> oldest = helps ? oldest_running(holder) : std::nullopt;
+    if (!oldest) continue;
+    const Instant granted_at = leases_.at(*oldest).granted_at;
+    const bool has_surplus = holder.leases.size() > holder.target;
+    const bool is_idle = is_probably_idle(id);
+    if (!has_surplus && !is_idle && granted_at + slice_ > now) {
+      const Instant at = granted_at + slice_;
+      if (!choice.retry_at || at < *choice.retry_at) choice.retry_at = at;
+      continue;
+    }
+    const JobId job = demands_.owner(id.owner).job;
+    const Score score(has_surplus, is_idle, demands_.job_share(job), holder.share,
+                      -static_cast<int64_t>(holder.depth), -granted_at);
+    if (best && score <= *best) continue;
+    best = score;
+    choice.victim = oldest;
+  }
+  return choice;
+}
+
 std::optional<LeaseId> Reclaims::choose_for_overdraft() const {
   using Score = std::tuple<bool, ResourceAmount, ResourceAmount, uint32_t, ResourceAmount>;
   std::optional<Score> best;
   std::optional<LeaseId> victim;
   for (const DemandId id : demands_.holding()) {
     const Demand& holder = demands_.at(id);
-    if (holder.resources.get(kCpu) == 0 || is_actor(id)) continue;
+    if (holder.resources.get(kCpu) == 0 || holder.bundle.in_group() || is_actor(id)) continue;
     const std::optional<LeaseId> oldest = oldest_running(holder);
     if (!oldest) continue;
     const Demands::Owner& owner = demands_.owner(id.owner);
@@ -67,8 +101,12 @@ std::optional<LeaseId> Reclaims::choose_for_overdraft() const {
 bool Reclaims::could_help(const Want& want, DemandId holding) const {
   const Demand& waiting = demands_.at(want.demand);
   const Demand& holder = demands_.at(holding);
-  if (want.same_class ? holder.cap_class != waiting.cap_class
-                      : !ledger_.would_help(holder.resources, waiting.resources)) {
+  if (want.same_class) {
+    if (holder.cap_class != waiting.cap_class) return false;
+  } else if (holder.bundle.group != waiting.bundle.group) {
+    return false;
+  } else if (!waiting.bundle.in_group() &&  // In one, it depends on where the lease is.
+             !ledger_.would_help({holder.resources, {}, {}}, waiting.resources)) {
     return false;
   }
   const bool same_job = demands_.owner(want.demand.owner).job == demands_.owner(holding.owner).job;
@@ -104,9 +142,14 @@ bool Reclaims::is_probably_idle(DemandId holding) const {
 }
 
 std::optional<LeaseId> Reclaims::oldest_running(const Demand& demand) const {
+  return oldest_running(demand, [](const Lease&) { return true; });
+}
+
+template <typename Accept>
+std::optional<LeaseId> Reclaims::oldest_running(const Demand& demand, Accept accepts) const {
   const auto found = std::ranges::find_if(demand.leases, [&](LeaseId id) {
     const Lease& lease = leases_.at(id);
-    return !lease.is_blocked && !lease.is_reclaimed;
+    return !lease.is_blocked && !lease.is_reclaimed && accepts(lease);
   });
   if (found == demand.leases.end()) return std::nullopt;
   return *found;

@@ -40,6 +40,10 @@ class Reclaims {
       : demands_(demands), leases_(leases), ledger_(ledger), slice_(slice) {}
 
   Choice choose_for(const Want& want, Instant now) const;
+  // For a placement group that lacks this much of the node: any running lease that holds some of it and
+  // is at least `slice` old or probably idle; of those that are probably idle first, of whoever holds
+  // most, the oldest. Groups are no rivals of leases: what they reserve is not shared out any more.
+  Choice choose_for_group(const ResourceSet& missing, Instant now) const;
   // When CPUs are overdrawn: a running lease with CPUs, a probably idle one first; among those one of
   // whoever holds most, the deepest.
   std::optional<LeaseId> choose_for_overdraft() const;
@@ -57,6 +61,8 @@ class Reclaims {
   bool is_actor(DemandId holding) const;
   bool is_probably_idle(DemandId holding) const;
   std::optional<LeaseId> oldest_running(const Demand& demand) const;
+  template <typename Accept>
+  std::optional<LeaseId> oldest_running(const Demand& demand, Accept accepts) const;
 
   const Demands& demands_;
   const Leases& leases_;

@@ -31,6 +31,7 @@ NodeScheduler::NodeScheduler(Options options)
     : options_(std::move(options)),
       ledger_(options_.total),
       caps_(options_.caps, options_.total.get(kCpu)),
+      groups_(options_.groups),
       pool_(pool_options(options_)),
       environments_(options_.environments) {}
 
@@ -59,6 +60,7 @@ Result<void> NodeScheduler::job_ended(JobId job) {
   }
   pool_.end_job(job, pool_effects_);
   for (const ProcessId owner : owners) close_owner(owner);
+  for (const PlacementGroupId group : groups_.of_job(job)) static_cast<void>(remove_group(group));
   prestart_wanted_.erase(job);
   environments_.end_job(job);
   next_environment_.erase(job);
@@ -99,7 +101,8 @@ Result<void> NodeScheduler::define_shape(ProcessId owner, ShapeId shape,
   }
   if (const Demand* defined = demands_.find({owner, shape})) {
     if (defined->resources == resources && defined->depth == depth &&
-        defined->priority == manner.priority && defined->environment == *environment) {
+        defined->priority == manner.priority && defined->environment == *environment &&
+        defined->bundle == manner.bundle) {
       return {};
     }
     return fail(ErrorCode::kInvalidArgument, "shape " + std::to_string(number(shape)) +
@@ -112,8 +115,10 @@ Result<void> NodeScheduler::define_shape(ProcessId owner, ShapeId shape,
   demand.depth = depth;
   demand.priority = manner.priority;
   demand.environment = *environment;
-  demand.cap_class = caps_.join(known->job, resources, depth);
-  demand.is_feasible = ledger_.could_ever_fit(resources);
+  demand.bundle = manner.bundle;
+  demand.cap_class = caps_.join(known->job, resources, depth, manner.bundle.group);
+  demand.is_feasible = demand.bundle.in_group() ? groups_.could_ever_fit(demand.bundle, resources)
+                                                : ledger_.could_ever_fit(resources);
   demands_.add({owner, shape}, std::move(demand));
   return {};
 }
@@ -181,9 +186,9 @@ void NodeScheduler::set_blocked(ProcessId process, bool is_blocked) {
   const ResourceAmount share_before = lease->share_now();
   lease->is_blocked = is_blocked;
   if (is_blocked) {
-    ledger_.lend_cpus(lease->cpus);
+    ledger_.lend_cpus(lease->holding.bundle, lease->cpus);
   } else {
-    ledger_.take_cpus_again(lease->cpus);
+    ledger_.take_cpus_again(lease->holding.bundle, lease->cpus);
   }
   if (!lease->is_orphan) {
     demands_.change_share(lease->demand, lease->share_now() - share_before);
@@ -231,10 +236,16 @@ void NodeScheduler::warn_infeasible(Effects& effects) {
   for (const DemandId id : std::exchange(infeasible_, {})) {
     const Demand* demand = demands_.find(id);
     if (demand == nullptr) continue;  // Its owner is gone.
-    effects.emplace_back(WarnInfeasible{
-        id.owner, id.shape,
-        "a task asks for {" + demand->resources.to_string() + "}, but this node has {" +
-            ledger_.total().to_string() + "} in all: it stays pending until a node can serve it"});
+    const std::string request = "a task asks for {" + demand->resources.to_string() + "}, but ";
+    if (demand->bundle.in_group()) {
+      effects.emplace_back(WarnInfeasible{
+          id.owner, id.shape, request + describe_bundles(demand->bundle), /*for_good=*/true});
+    } else {
+      effects.emplace_back(
+          WarnInfeasible{id.owner, id.shape,
+                         request + "this node has {" + ledger_.total().to_string() +
+                             "} in all: it stays pending until a node can serve it"});
+    }
   }
 }
 

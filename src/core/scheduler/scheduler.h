@@ -32,6 +32,8 @@
 // - Who waits gets a ReclaimLease sent to those of its job with a lower priority; to those who hold
 //   more than they would after giving one up; or, if it holds nothing at all, to anyone who has had
 //   the lease for `slice`. A priority means nothing to other jobs.
+// - The oldest placement group that waits is served before all leases, once there is room for all of
+//   it; leases are asked back for it, and after `patience` room is saved up.
 // - Blocked workers give their CPUs back (not GPUs, nor anything else). Running plus blocked leases of
 //   a (job, resources, depth) are capped (caps.h); the cap rises while nothing moves.
 //
@@ -46,7 +48,6 @@
 #include <set>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "base/ids.h"
@@ -55,53 +56,14 @@
 #include "base/time.h"
 #include "core/scheduler/caps.h"
 #include "core/scheduler/demands.h"
+#include "core/scheduler/effects.h"
+#include "core/scheduler/groups.h"
 #include "core/scheduler/leases.h"
 #include "core/scheduler/ledger.h"
 #include "core/workers/environments.h"
 #include "core/workers/worker_pool.h"
 
 namespace mobula::scheduler {
-
-// The owner may push tasks of `shape` to `worker`, whose channel gets lease epoch `epoch`.
-struct GrantLease {
-  LeaseId lease{};
-  ProcessId owner{};
-  ShapeId shape{};
-  ProcessId worker{};
-  uint32_t epoch = 0;          // Of the worker: 1, 2, ... with each lease.
-  std::vector<uint32_t> gpus;  // Indices, ascending; one for a fraction of a GPU.
-};
-// Ask the owner to give this lease back when what has started there is done.
-struct ReclaimLease {
-  LeaseId lease{};
-  ProcessId owner{};
-};
-// Nothing here can ever meet this request. Once for each shape; its tasks stay pending.
-struct WarnInfeasible {
-  ProcessId owner{};
-  ShapeId shape{};
-  std::string text;
-};
-// Tasks of these shapes cannot run: their runtime environment cannot be prepared, or workers do not
-// start in it. Their targets are what they hold already, until their owners say otherwise. `worker`:
-// the last one that did not start, or none. `demands` may be empty: then only the job is to know.
-struct EnvironmentFailed {
-  workers::EnvironmentKey environment;
-  std::string text;
-  ProcessId worker{};
-  std::vector<DemandId> demands;
-};
-using workers::EnvironmentKey;
-using workers::Environments;
-using workers::PrepareEnvironment;
-using workers::ReleaseEnvironment;
-using workers::StartFailed;
-using workers::StartWorker;
-using workers::StopReason;
-using workers::StopWorker;
-using Effect = std::variant<GrantLease, ReclaimLease, WarnInfeasible, StartWorker, StopWorker,
-                            StartFailed, PrepareEnvironment, ReleaseEnvironment, EnvironmentFailed>;
-using Effects = std::vector<Effect>;
 
 class NodeScheduler {
  public:
@@ -118,6 +80,7 @@ class NodeScheduler {
     Caps::Options caps;
     workers::WorkerPool::Options pool;  // keep_idle is set to the number of CPUs.
     Environments::Options environments;
+    PlacementGroups::Options groups;
   };
 
   explicit NodeScheduler(Options options);
@@ -148,10 +111,12 @@ class NodeScheduler {
 
   // How tasks of a shape run, besides what they ask for.
   struct Manner {
-    Manner(int32_t of_priority = 0, std::optional<EnvironmentId> in = {})  // NOLINT: an int is one.
-        : priority(of_priority), environment(in) {}
+    Manner(int32_t of_priority = 0,  // NOLINT: an int is one.
+           std::optional<EnvironmentId> in = {}, BundleRef where = {})
+        : priority(of_priority), environment(in), bundle(where) {}
     int32_t priority;
     std::optional<EnvironmentId> environment;  // None: the owner's.
+    BundleRef bundle;
   };
   // Repeating a definition is harmless; changing one is kInvalidArgument, as are amounts below zero
   // and GPU amounts above one that are not whole. kNotFound: no such process or environment. Without
@@ -173,12 +138,20 @@ class NodeScheduler {
     ResourceAmount cpus_for_life = 0;
     uint32_t depth = 1;
     EnvironmentId environment = kJobEnvironment;
+    BundleRef bundle = {};
   };
   static constexpr ShapeId kActorShape{1};
   Result<void> add_actor(ProcessId actor, JobId job, const ActorRequest& request);
   void actor_made(ProcessId actor);
   // It wants no worker any more; one that it has is killed.
   void actor_over(ProcessId actor);
+
+  // Bundles to be reserved, all at once, as soon as there is room: GroupChanged follows. Until then,
+  // tasks in it wait. kInvalidArgument: the name is taken, or there can be no such bundle.
+  // kRetryLater: too many.
+  Result<PlacementGroupId> add_group(PlacementGroup group, Instant now);
+  // Workers of leases in it are stopped, others that wait in it are told. kNotFound: it is gone.
+  Result<void> remove_group(PlacementGroupId id);
 
   // The process waits and does not use its CPUs, until it says otherwise. Without meaning, and
   // harmless, for drivers and for workers that are not leased. kNotFound: no such process.
@@ -197,6 +170,7 @@ class NodeScheduler {
   // For those who look on.
   const Demands& demands() const { return demands_; }
   const Leases& leases() const { return leases_; }
+  const PlacementGroups& groups() const { return groups_; }
   const workers::WorkerPool& pool() const { return pool_; }
   bool is_capped(const Demand& demand) const { return !caps_.allows(demand.cap_class); }
 
@@ -216,6 +190,7 @@ class NodeScheduler {
   void close_owner(ProcessId owner);
   void note_needed(ProcessId owner);
   void warn_infeasible(Effects& effects);
+  std::string describe_bundles(const BundleRef& where) const;
   void prestart(Instant now);
   Result<void> check_request(const Demands::Owner& owner, const ResourceSet& resources) const;
   // environments.cc
@@ -228,6 +203,8 @@ class NodeScheduler {
   Caps caps_;
   Demands demands_;
   Leases leases_;
+  PlacementGroups groups_;
+  std::vector<PlacementGroupId> removed_groups_;  // To be told of.
   workers::WorkerPool pool_;
   Environments environments_;
   std::map<JobId, uint32_t> next_environment_;

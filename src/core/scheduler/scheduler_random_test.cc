@@ -82,11 +82,30 @@ class RandomNode {
       }
       now_ += 2ms;
       schedule();
+      if (round % 20 == 19) remove_served_groups();
     }
     EXPECT_FALSE(is_unfinished());
+    EXPECT_TRUE(scheduler_.groups().pending().empty());
   }
 
  private:
+  // Those in which nobody wants anything any more, and those that can never be placed.
+  void remove_served_groups() {
+    std::vector<PlacementGroupId> over;
+    for (const auto& [id, group] : groups_) {
+      const bool is_wanted = std::ranges::any_of(wanted_, [&](const auto& entry) {
+        const BundleRef& where = shape_bundles_.at(entry.first);
+        return entry.second > 0 && where.group == id &&
+               fits_in_group(where, shapes_.at(entry.first));
+      });
+      const bool can_be_placed = group.is_placed || scheduler_.groups().find(id)->is_feasible;
+      if (!group.is_removed && ((group.is_placed && !is_wanted) || !can_be_placed)) {
+        over.push_back(id);
+      }
+    }
+    for (const PlacementGroupId id : over) remove_group(id);
+  }
+
   struct Worker {
     JobId job{};
     EnvironmentId environment{};
@@ -96,7 +115,18 @@ class RandomNode {
     ResourceSet held{};
     std::vector<uint32_t> gpus{};
     ResourceAmount gpu_share = 0;
+    BundleRef bundle{};
     bool is_blocked = false;
+  };
+
+  struct Group {
+    JobId job{};
+    bool detached = false;
+    bool has_name = false;
+    bool is_placed = false;
+    bool is_removed = false;
+    bool is_told = false;  // Of its removal.
+    std::vector<ResourceSet> bundles{};
   };
 
   struct Limits {
@@ -138,7 +168,7 @@ class RandomNode {
   // ---- events --------------------------------------------------------------------------------
 
   void random_event() {
-    switch (below(15)) {
+    switch (below(17)) {
       case 0:
         if (drivers_.size() < limits_.drivers) add_driver();
         break;
@@ -173,6 +203,12 @@ class RandomNode {
         break;
       case 13:
         if (!preparing_.empty()) prepare(below(3) != 0);
+        break;
+      case 14:
+        if (!drivers_.empty()) add_group();
+        break;
+      case 15:
+        if (!groups_.empty() && below(3) == 0) remove_group(pick(groups_)->first);
         break;
       default:
         nonsense();
@@ -235,7 +271,51 @@ class RandomNode {
     std::erase_if(preparing_, is_of_job);
     std::erase_if(ready_, is_of_job);
     environments_.erase(job);
+    for (auto& [id, group] : groups_) {
+      if (group.job == job && !group.detached) group.is_removed = true;
+    }
     expect_refused(scheduler_.job_ended(job));
+  }
+
+  void add_group() {
+    PlacementGroup group;
+    group.job = pick(drivers_)->second;
+    group.detached = below(4) == 0;
+    if (below(3) == 0) group.name = "name";
+    for (uint64_t bundles = 1 + below(3); bundles > 0; --bundles) {
+      ResourceSet bundle = random_shape();
+      if (bundle.empty()) bundle = resources(kResourceUnit, 0, 0);
+      group.bundles.push_back(bundle);
+    }
+    const bool is_taken = !group.name.empty() && std::ranges::any_of(groups_, [](const auto& one) {
+      return one.second.has_name && !one.second.is_removed;
+    });
+    const auto id = scheduler_.add_group(group, now_);
+    ASSERT_EQ(id.has_value(), !is_taken);
+    if (!id) return;
+    groups_[*id] = {.job = group.job,
+                    .detached = group.detached,
+                    .has_name = !group.name.empty(),
+                    .bundles = group.bundles};
+  }
+
+  void remove_group(PlacementGroupId id) {
+    Group& group = groups_.at(id);
+    if (group.is_removed) {
+      expect_refused(scheduler_.remove_group(id));
+      if (!group.is_told) return;
+      groups_.erase(id);
+    } else {
+      expect_ok(scheduler_.remove_group(id));
+      group.is_removed = true;
+    }
+  }
+
+  BundleRef random_bundle() {
+    if (groups_.empty() || below(2) == 0) return {};
+    const auto& [id, group] = *pick(groups_);
+    const auto index = static_cast<int32_t>(below(group.bundles.size() + 1)) - 1;
+    return {id, index, below(2) == 0};
   }
 
   void register_worker(ProcessId worker) {
@@ -261,6 +341,7 @@ class RandomNode {
     owners_.erase(owner);
     std::erase_if(wanted_, [&](const auto& entry) { return entry.first.owner == owner; });
     std::erase_if(shapes_, [&](const auto& entry) { return entry.first.owner == owner; });
+    std::erase_if(shape_bundles_, [&](const auto& entry) { return entry.first.owner == owner; });
     std::erase_if(leases_, [&](const auto& entry) { return entry.second.owner == owner; });
   }
 
@@ -291,7 +372,9 @@ class RandomNode {
       const auto priority = static_cast<int32_t>(below(3) == 0 ? below(5) : 0) - 2;
       const EnvironmentId environment{
           static_cast<uint32_t>(below(environments_[owners_.at(demand.owner)] + 1))};
-      const NodeScheduler::Manner manner(priority, environment);
+      const BundleRef bundle = random_bundle();
+      const NodeScheduler::Manner manner(priority, environment, bundle);
+      shape_bundles_[demand] = bundle;
       expect_ok(scheduler_.define_shape(demand.owner, demand.shape, shape, depth, manner));
       shape_environments_[demand] = environment;
       expect_refused(scheduler_.define_shape(demand.owner, demand.shape, shape, depth + 1, manner));
@@ -401,9 +484,64 @@ class RandomNode {
       if (lease.owner == grant.owner && lease.shape == grant.shape) ++held;
     }
     ASSERT_LE(held, wanted_.at(demand));
+    worker.bundle = shape_bundles_.at(demand);
+    if (worker.bundle.in_group()) return check_bundles(worker.bundle);
     const ResourceSet left = available();
     for (const auto& [name, amount] : shape.amounts()) ASSERT_GE(left.get(name), 0) << name;
     check_gpus();
+  }
+
+  // No bundle, and so no group, has more running in it than it reserves.
+  void check_bundles(const BundleRef& where) {
+    const Group& group = groups_.at(where.group);
+    ASSERT_TRUE(group.is_placed);
+    ASSERT_FALSE(group.is_removed);
+    ResourceSet left;
+    for (const ResourceSet& bundle : group.bundles) left.add(bundle);
+    std::map<int32_t, ResourceSet> held;
+    for (const auto& [id, worker] : workers_) {
+      if (number(worker.lease) == 0 || worker.bundle.group != where.group) continue;
+      ResourceSet running = worker.held;
+      if (worker.is_blocked) running.set(kCpu, 0);
+      left.subtract(running);
+      held[worker.bundle.index].add(running);
+    }
+    // Woken workers may overdraw CPUs, but then nothing that takes some is granted in that bundle.
+    for (const auto& [name, amount] : left.amounts()) {
+      if (name == kCpu) continue;
+      ASSERT_GE(amount, 0) << name;
+    }
+    if (where.index == kAnyBundle) return;
+    const ResourceSet& bundle = group.bundles.at(static_cast<size_t>(where.index));
+    for (const auto& [name, amount] : held[where.index].amounts()) {
+      if (name == kCpu) continue;
+      ASSERT_LE(amount, bundle.get(name)) << name;
+    }
+  }
+
+  void carry_out(const GroupChanged& changed) {
+    Group& group = groups_.at(changed.group);
+    if (group.is_removed) {
+      group.is_told = true;
+      return;
+    }
+    ASSERT_FALSE(group.is_placed);
+    group.is_placed = true;
+  }
+
+  void carry_out(const GroupGone& gone) {
+    if (!shapes_.contains(gone.demand)) return;
+    const BundleRef& bundle = shape_bundles_.at(gone.demand);
+    ASSERT_TRUE(bundle.in_group());
+    const auto group = groups_.find(bundle.group);
+    ASSERT_TRUE(group == groups_.end() || group->second.is_removed);
+    uint32_t held = 0;
+    for (const auto& [id, lease] : leases_) {
+      if (lease.owner == gone.demand.owner && lease.shape == gone.demand.shape) ++held;
+    }
+    uint32_t& wanted = wanted_.at(gone.demand);
+    wanted = std::min(wanted, held);
+    expect_ok(scheduler_.set_target(gone.demand.owner, gone.demand.shape, wanted));
   }
 
   void carry_out(const ReclaimLease& reclaim) {
@@ -415,7 +553,10 @@ class RandomNode {
   void carry_out(const WarnInfeasible& warning) {
     const DemandId demand{warning.owner, warning.shape};
     if (!shapes_.contains(demand)) return;
-    ASSERT_FALSE(total_.covers(shapes_.at(demand)));
+    ASSERT_EQ(warning.for_good, shape_bundles_.at(demand).in_group());
+    if (!warning.for_good) {
+      ASSERT_FALSE(total_.covers(shapes_.at(demand)));
+    }
     ASSERT_TRUE(warned_.insert(demand).second);
   }
 
@@ -468,8 +609,14 @@ class RandomNode {
 
   ResourceSet available() const {
     ResourceSet left = total_;
+    for (const auto& [id, group] : groups_) {
+      if (!group.is_placed || group.is_removed) continue;
+      for (const ResourceSet& bundle : group.bundles) left.subtract(bundle);
+    }
     for (const auto& [id, worker] : workers_) {
       if (number(worker.lease) == 0) continue;
+      const auto group = groups_.find(worker.bundle.group);
+      if (group != groups_.end() && !group->second.is_removed) continue;
       left.subtract(worker.held);
       if (worker.is_blocked) left.set(kCpu, left.get(kCpu) + worker.held.get(kCpu));
     }
@@ -496,11 +643,24 @@ class RandomNode {
     return found;
   }
 
+  bool fits_in_group(const BundleRef& where, const ResourceSet& shape) const {
+    const auto group = groups_.find(where.group);
+    if (group == groups_.end() || group->second.is_removed || !group->second.is_placed)
+      return false;
+    const std::vector<ResourceSet>& bundles = group->second.bundles;
+    if (where.index != kAnyBundle)
+      return bundles.at(static_cast<size_t>(where.index)).covers(shape);
+    return std::ranges::any_of(bundles, [&](const auto& bundle) { return bundle.covers(shape); });
+  }
+
   bool is_unfinished() const {
     for (const auto& [demand, wanted] : wanted_) {
-      if (wanted > 0 && total_.covers(shapes_.at(demand))) return true;
+      const BundleRef& bundle = shape_bundles_.at(demand);
+      const ResourceSet& shape = shapes_.at(demand);
+      if (wanted > 0 && !bundle.in_group() && total_.covers(shape)) return true;
+      if (wanted > 0 && bundle.in_group() && fits_in_group(bundle, shape)) return true;
     }
-    return false;
+    return std::ranges::any_of(groups_, [](const auto& group) { return !group.second.is_removed; });
   }
 
   std::mt19937_64 random_;
@@ -521,6 +681,8 @@ class RandomNode {
   std::set<DemandId> warned_;
   std::map<JobId, uint32_t> environments_;  // Besides the job's own.
   std::map<DemandId, EnvironmentId> shape_environments_;
+  std::map<DemandId, BundleRef> shape_bundles_;
+  std::map<PlacementGroupId, Group> groups_;
   std::set<EnvironmentKey> preparing_;
   std::set<EnvironmentKey> ready_;
 };

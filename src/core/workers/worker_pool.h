@@ -42,6 +42,7 @@ enum class StopReason {
   kStartTimeout,  // It never registered: kill.
   kOwnerGone,     // Nobody wants what runs there any more: kill.
   kJobEnded,      // Kill.
+  kGroupRemoved,  // The placement group in which it worked is gone: kill.
 };
 
 // Start a worker process for `job`, in `environment`, and call it `worker`. worker_ready() follows when it has
