@@ -120,12 +120,14 @@ Result<void> ActorShell::create(const Session& session, const wire::fb::ActorCre
   if (options.detached) stand_in.own_job = options.job;
   stand_in.resources = resources;
   stand_in.depth = record.depth();
+  stand_in.bundle = wire::read_bundle(record.bundle());
   stand_in.infeasible_is_error = record.infeasible_is_error();
   by_stand_in_[id] = actor;
   log_info(fmt::format("actor={} class={} name={} event=created by={}", actors::actor_hex(actor),
                        options.class_name, options.name, number(session.id)));
   const auto added = leases_.scheduler().add_actor(
-      id, options.job, {resources, record.cpus_for_life(), record.depth(), **environment});
+      id, options.job,
+      {resources, record.cpus_for_life(), record.depth(), **environment, stand_in.bundle});
   actors::Effects effects;
   Result<void> created = registry_.create(actor, std::move(options), effects);
   if (created && !added) {
@@ -214,16 +216,17 @@ bool ActorShell::on_granted(const scheduler::GrantLease& grant) {
     const auto resources = wire::build_resources(builder, stand_in.resources);
     const auto gpus = builder.CreateVector(grant.gpus);
     return wire::fb::CreateActorBecome(builder, &handle, &spec, actor.restarts, class_name, name,
-                                       name_space, resources, gpus, stand_in.depth);
+                                       name_space, resources, gpus, stand_in.depth,
+                                       wire::build_bundle(builder, stand_in.bundle));
   });
   return true;
 }
 
-ObjectId ActorShell::on_infeasible(ProcessId owner, const std::string& text) {
+ObjectId ActorShell::on_infeasible(ProcessId owner, const std::string& text, bool for_good) {
   const auto found = by_stand_in_.find(owner);
   if (found == by_stand_in_.end()) return {};
   const ObjectId id = found->second;
-  if (!stand_ins_.at(id).infeasible_is_error) return id;
+  if (!stand_ins_.at(id).infeasible_is_error && !for_good) return id;
   actors::Effects effects;
   registry_.on_unschedulable(id, text, effects);
   carry_out(effects);
@@ -235,6 +238,15 @@ bool ActorShell::on_environment_failed(ProcessId owner, const std::string& text)
   if (found == by_stand_in_.end()) return false;
   actors::Effects effects;
   registry_.on_environment_failed(found->second, text, effects);
+  carry_out(effects);
+  return true;
+}
+
+bool ActorShell::on_group_gone(ProcessId owner) {
+  const auto found = by_stand_in_.find(owner);
+  if (found == by_stand_in_.end()) return false;
+  actors::Effects effects;
+  registry_.on_group_removed(found->second, effects);
   carry_out(effects);
   return true;
 }
@@ -349,7 +361,7 @@ void ActorShell::carry_out(const actors::TellDead& news) {
         reinterpret_cast<const uint8_t*>(news.death->error.data()), news.death->error.size());
     return wire::fb::CreateActorDead(builder, &id, news.death->in_constructor,
                                      news.death->unschedulable, text, error,
-                                     news.death->environment_failed);
+                                     news.death->environment_failed, news.death->group_removed);
   });
 }
 

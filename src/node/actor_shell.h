@@ -49,9 +49,11 @@ class ActorShell {
   // True if the lease is an actor's.
   bool on_granted(const scheduler::GrantLease& grant);
   // The actor whose request it is, or nil.
-  ObjectId on_infeasible(ProcessId owner, const std::string& text);
+  ObjectId on_infeasible(ProcessId owner, const std::string& text, bool for_good);
   // False: `owner` is no actor that waits for a worker.
   bool on_environment_failed(ProcessId owner, const std::string& text);
+  // False: `owner` is no actor.
+  bool on_group_gone(ProcessId owner);
   JobId job_of(ObjectId actor) const;
   // Before its peers are told. Its uplink was read to the end.
   void on_worker_died(ProcessId worker, const std::string& cause);
@@ -68,6 +70,7 @@ class ActorShell {
     ObjectId spec;
     ResourceSet resources;
     uint32_t depth = 1;
+    BundleRef bundle;
     uint32_t epoch = 0;
     JobId own_job{};  // Of a detached actor.
     bool holds_spec = true;

@@ -107,8 +107,9 @@ Result<void> LeaseShell::define_shape(const Session& session, const wire::fb::De
   if (const ResourceAmount memory = resources->get("memory"); memory > 0) {
     memory_of_[{session.id, record.shape()}] = static_cast<uint64_t>(memory / kResourceUnit);
   }
-  return scheduler_.define_shape(session.id, scheduler::ShapeId{record.shape()}, *resources,
-                                 record.depth(), {record.priority(), *environment});
+  return scheduler_.define_shape(
+      session.id, scheduler::ShapeId{record.shape()}, *resources, record.depth(),
+      {record.priority(), *environment, wire::read_bundle(record.bundle())});
 }
 
 // Equal specs are one environment of the job.
@@ -223,9 +224,10 @@ void LeaseShell::carry_out(const scheduler::WarnInfeasible& warning) {
   log_warning(fmt::format("owner={} shape={} event=infeasible why=\"{}\"", number(warning.owner),
                           number(warning.shape), warning.text));
   sessions_.send(warning.owner, [&](wire::Builder& builder) {
-    return wire::fb::CreateInfeasibleDirect(builder, number(warning.shape), warning.text.c_str());
+    return wire::fb::CreateInfeasibleDirect(builder, number(warning.shape), warning.text.c_str(),
+                                            warning.for_good);
   });
-  callbacks_.infeasible(warning.owner, warning.text);
+  callbacks_.infeasible(warning);
 }
 
 }  // namespace mobula::node

@@ -29,7 +29,9 @@ class LeaseShell {
     std::function<void(const scheduler::PrepareEnvironment&)> prepare_environment;
     std::function<void(const scheduler::ReleaseEnvironment&)> release_environment;
     std::function<void(const scheduler::EnvironmentFailed&)> environment_failed;
-    std::function<void(ProcessId owner, const std::string&)> infeasible;
+    std::function<void(const scheduler::WarnInfeasible&)> infeasible;
+    std::function<void(PlacementGroupId)> group_changed;
+    std::function<void(scheduler::DemandId)> group_gone;
     // True if the lease is taken care of: no channel is made.
     std::function<bool(const scheduler::GrantLease&)> granted_to_actor;
     // Before the two learn of their channel. An error: make none.
@@ -91,6 +93,8 @@ class LeaseShell {
   void carry_out(const scheduler::PrepareEnvironment& it) { callbacks_.prepare_environment(it); }
   void carry_out(const scheduler::ReleaseEnvironment& it) { callbacks_.release_environment(it); }
   void carry_out(const scheduler::EnvironmentFailed& it) { callbacks_.environment_failed(it); }
+  void carry_out(const scheduler::GroupChanged& it) { callbacks_.group_changed(it.group); }
+  void carry_out(const scheduler::GroupGone& it) { callbacks_.group_gone(it.demand); }
   void set_timer();
   void return_refused();
 

@@ -104,6 +104,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
                 .heir = [this](JobId job) { return heir_of(job); }}),
       leases_(*loop_, sessions_, channels_, options.resources, workers_max()),
       actors_(*loop_, sessions_, channels_, leases_, objects_),
+      groups_(sessions_, leases_),
       uplinks_(sessions_, objects_,
                {.on_record =
                     [this](Session& session, const wire::ToDaemonMessage& message) {
@@ -138,8 +139,9 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
            },
        .release_environment = [this](const auto& it) { workers_.release(it.environment); },
        .environment_failed = [this](const auto& failed) { on_environment_failed(failed); },
-       .infeasible = [this](ProcessId owner,
-                            const std::string& text) { tell_infeasible(owner, text); },
+       .infeasible = [this](const auto& warning) { tell_infeasible(warning); },
+       .group_changed = [this](PlacementGroupId group) { groups_.on_changed(group); },
+       .group_gone = [this](scheduler::DemandId demand) { on_group_gone(demand); },
        .granted_to_actor = [this](const auto& grant) { return actors_.on_granted(grant); },
        .before_channel = [this](ProcessId one,
                                 ProcessId other) { return objects_.before_channel(one, other); }});
@@ -178,6 +180,7 @@ void Node::add_state_sections() {
   state_.set_objects([this](size_t max) { return objects_json(objects_, store_, max); });
   state_.add_section("actors", [this] { return actors_json(actors_.registry()); });
   state_.add_section("runtime_envs", [this] { return environments_json(leases_); });
+  state_.add_section("placement_groups", [this] { return groups_.json(); });
   state_.add_section("jobs", [this] { return records_.json(); });
 }
 
@@ -429,6 +432,7 @@ Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) 
   auto handled = leases_.on_record(session, record);
   if (handled && !*handled) handled = cancels_.on_record(session, record);
   if (handled && !*handled) handled = actors_.on_record(session, record);
+  if (handled && !*handled) handled = groups_.on_record(session, record);
   if (handled && !*handled) handled = objects_.on_record(session, record);
   if (handled && !*handled) handled = store_.on_record(session, record);
   return handled;
@@ -498,7 +502,8 @@ void Node::stop_worker(const scheduler::StopWorker& stop) {
   if (job != jobs_.end() && job->second.grace) return;  // It was asked to exit, or killed.
   if (stop.reason != scheduler::StopReason::kIdle) {
     static constexpr std::array kReasons = {"it is idle", "it did not start in time",
-                                            "who it worked for is gone", "its job has ended"};
+                                            "who it worked for is gone", "its job has ended",
+                                            "its placement group was removed"};
     return workers_.kill(stop.worker, kReasons[static_cast<size_t>(stop.reason)]);
   }
   ask_to_exit(stop.worker, "it was idle", kExitPatience);
@@ -512,9 +517,16 @@ void Node::ask_to_exit(ProcessId worker, const char* why, Duration patience) {
   });
 }
 
-void Node::tell_infeasible(ProcessId owner, const std::string& text) {
-  const Session* session = sessions_.find(owner);
-  const ObjectId actor = actors_.on_infeasible(owner, text);
+void Node::on_group_gone(scheduler::DemandId demand) {
+  if (actors_.on_group_gone(demand.owner)) return;
+  sessions_.send(demand.owner, [&](wire::Builder& builder) {
+    return wire::fb::CreateGroupGone(builder, number(demand.shape));
+  });
+}
+
+void Node::tell_infeasible(const scheduler::WarnInfeasible& warning) {
+  const Session* session = sessions_.find(warning.owner);
+  const ObjectId actor = actors_.on_infeasible(warning.owner, warning.text, warning.for_good);
   JobId job{};
   if (!actor.is_nil()) {
     job = actors_.job_of(actor);
@@ -522,7 +534,7 @@ void Node::tell_infeasible(ProcessId owner, const std::string& text) {
     job = session->job;
   }
   const auto found = jobs_.find(job);
-  if (found != jobs_.end()) logs_.tell(found->second.driver, text);
+  if (found != jobs_.end()) logs_.tell(found->second.driver, warning.text);
 }
 
 void Node::on_start_failed(const scheduler::StartFailed& failed) {
@@ -611,6 +623,7 @@ void Node::bury(Session& session, Obituary obituary) {
   channels_.forget(id);
   leases_.forget(id);
   actors_.on_process_gone(id);
+  groups_.on_process_gone(id);
   state_.forget(id);
   metrics_.keep(session);
   queries_.keep_trace(session, obituary.death.cause,

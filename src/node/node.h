@@ -21,6 +21,7 @@
 #include "node/actor_shell.h"
 #include "node/cancels.h"
 #include "node/channels.h"
+#include "node/group_shell.h"
 #include "node/http_server.h"
 #include "node/job_records.h"
 #include "node/lease_shell.h"
@@ -98,7 +99,8 @@ class Node final : private io::Poller {
   void start_worker(const scheduler::StartWorker& start);
   void stop_worker(const scheduler::StopWorker& stop);
   void ask_to_exit(ProcessId worker, const char* why, Duration patience);
-  void tell_infeasible(ProcessId owner, const std::string& text);
+  void tell_infeasible(const scheduler::WarnInfeasible& warning);
+  void on_group_gone(scheduler::DemandId demand);
   void on_start_failed(const scheduler::StartFailed& failed);
   void on_environment_failed(const scheduler::EnvironmentFailed& failed);
   std::string with_output_of(ProcessId worker, workers::EnvironmentKey environment,
@@ -133,6 +135,7 @@ class Node final : private io::Poller {
   ObjectShell objects_;
   LeaseShell leases_;
   ActorShell actors_;
+  GroupShell groups_;
   Uplinks uplinks_;
   LogPump logs_;
   Queries queries_;

@@ -23,6 +23,7 @@ void Queries::answer(Session& session, const wire::fb::Query& query) {
     case QueryKind::timeline:
       return answer_timeline(session, query.request());
     case QueryKind::state:
+    case QueryKind::groups:
       return;  // StateQueries answers.
   }
 }

@@ -10,6 +10,7 @@ namespace mobula::node {
 
 namespace {
 
+constexpr std::string_view kGroupsSection = "placement_groups";
 constexpr uint32_t kPatienceMaxMs = 30'000;
 constexpr uint32_t kObjectsMax = 100'000;
 // A packet that says why there is nothing.
@@ -18,6 +19,11 @@ constexpr const char* kNoAnswer = "it does not answer: it is stopped, or too bus
 }  // namespace
 
 void StateQueries::answer(Session& asker, const wire::fb::Query& query) {
+  if (query.kind() == wire::fb::QueryKind::groups) {
+    const auto groups =
+        std::ranges::find(sections_, kGroupsSection, &decltype(sections_)::value_type::first);
+    return send_text(asker, query.request(), groups->second(), true);
+  }
   if (query.kind() != wire::fb::QueryKind::state) return queries_.answer(asker, query);
   const uint64_t id = next_gathering_++;
   Gathering& gathering = gatherings_[id];
@@ -47,6 +53,10 @@ void StateQueries::send_own_part(Session& asker, const wire::fb::Query& query) {
   const uint32_t objects_max = std::min(query.objects_max(), kObjectsMax);
   if (objects_max > 0 && objects_) text += fmt::format(",\"objects\":{}", objects_(objects_max));
   text += "}";
+  send_text(asker, query.request(), text, false);
+}
+
+void StateQueries::send_text(Session& asker, uint64_t request, const std::string& text, bool last) {
   const auto memory = shm::create_memory("mobula-state", text.size());
   if (!memory) return;
   const auto mapped = shm::Mapping::map(*memory, text.size(), shm::Access::kReadWrite);
@@ -57,7 +67,7 @@ void StateQueries::send_own_part(Session& asker, const wire::fb::Query& query) {
       asker,
       [&](wire::Builder& builder) {
         const auto state = wire::fb::CreateStateText(builder, 0, text.size());
-        return wire::fb::CreateAnswer(builder, query.request(), 0, 0, 0, state, 0, false);
+        return wire::fb::CreateAnswer(builder, request, 0, 0, 0, state, 0, last);
       },
       std::span(&descriptor, 1));
 }

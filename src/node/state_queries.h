@@ -57,6 +57,7 @@ class StateQueries {
   };
 
   void send_own_part(Session& asker, const wire::fb::Query& query);
+  void send_text(Session& asker, uint64_t request, const std::string& text, bool last);
   void pass_on(const Gathering& gathering, const Session& from, const wire::fb::LiveState& answer,
                const std::vector<shm::Fd>& descriptors);
   void end(uint64_t id);

@@ -133,6 +133,7 @@ std::string leases_json(const scheduler::NodeScheduler& scheduler) {
                     {"worker", number(lease.worker)},
                     {"resources", amounts(lease.holding.amounts)},
                     {"cpus", lease.cpus},
+                    {"group", number(lease.holding.bundle.group)},
                     {"blocked", lease.is_blocked},
                     {"reclaimed", lease.is_reclaimed},
                     {"orphan", lease.is_orphan},
@@ -156,6 +157,10 @@ std::string demands_json(const scheduler::NodeScheduler& scheduler) {
                     {"leases", demand.leases.size()},
                     {"feasible", demand.is_feasible},
                     {"capped", scheduler.is_capped(demand)}};
+      if (demand.bundle.in_group()) {
+        entry["group"] = number(demand.bundle.group);
+        entry["bundle"] = demand.bundle.index;
+      }
       if (demand.waiting_since && demand.target > demand.leases.size()) {
         entry["waiting_since_ns"] = demand.waiting_since->count();
       }

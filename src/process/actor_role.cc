@@ -50,7 +50,9 @@ void RuntimeImpl::on_actor_become(const wire::fb::ActorBecome& message) {
     }
   }
   role_->is_new = true;
+  role_->lease.bundle = bundle_ = wire::read_bundle(message.bundle());
   depth_ = role_->lease.depth + 1;
+  children_ = bundle_.of_children();
   // The daemon keeps both until this actor was made.
   const std::array<ObjectId, 2> ids = {role_->identity.actor, role_->identity.spec};
   refs_.on_task(kDaemonProcess, kCreation, ids);

@@ -16,6 +16,25 @@ namespace mobula::process {
 using actors::Fate;
 using actors::Reach;
 
+namespace {
+
+std::vector<std::byte> actor_error(wire::SystemErrorCode code, ObjectId actor, bool in_constructor,
+                                   std::string_view text) {
+  std::string payload = actors::actor_hex(actor);
+  payload += '\0';
+  payload += in_constructor ? '1' : '0';
+  payload += '\0';
+  payload += text;
+  return system_error(code, payload);
+}
+
+std::vector<std::byte> unavailable_error(ObjectId actor, const std::string& text) {
+  return actor_error(wire::SystemErrorCode::kActorUnavailable, actor, false,
+                     text.empty() ? "The actor is restarting." : text);
+}
+
+}  // namespace
+
 // ---- making and finding
 // --------------------------------------------------------------------------
 
@@ -34,11 +53,12 @@ Result<Object*> RuntimeImpl::create_actor(const ActorCreation& creation, Gate& g
     const auto name_space = builder.CreateString(creation.name_space);
     const auto resources = wire::build_resources(builder, creation.resources);
     const auto environment = build_environment(builder, creation.environment);
+    const auto bundle = wire::build_bundle(builder, creation.bundle.value_or(children_));
     return wire::fb::CreateActorCreate(
         builder, request, &actor, &spec, class_name, name, name_space, resources,
         creation.cpus_for_life, depth_, creation.restarts_max, creation.detached,
         creation.get_if_exists, options_.infeasible_is_error || creation.fails_if_infeasible,
-        environment);
+        environment, bundle);
   });
   ring_daemon_later();
   if (request == 0) {
@@ -297,21 +317,6 @@ void RuntimeImpl::publish_wake_position(const Waiter& waiter, OutboundChannel& c
 // ---- what becomes of actors
 // ----------------------------------------------------------------------
 
-std::vector<std::byte> RuntimeImpl::actor_error(wire::SystemErrorCode code, ObjectId actor,
-                                                bool in_constructor, std::string_view text) {
-  std::string payload = actors::actor_hex(actor);
-  payload += '\0';
-  payload += in_constructor ? '1' : '0';
-  payload += '\0';
-  payload += text;
-  return system_error(code, payload);
-}
-
-std::vector<std::byte> RuntimeImpl::unavailable_error(ObjectId actor, const std::string& text) {
-  return actor_error(wire::SystemErrorCode::kActorUnavailable, actor, false,
-                     text.empty() ? "The actor is restarting." : text);
-}
-
 // True if the message is about actors.
 bool RuntimeImpl::on_actor_packet(const wire::fb::ToProcess& message) {
   using wire::fb::DownlinkBody;
@@ -390,6 +395,11 @@ void RuntimeImpl::on_actor_dead(const wire::fb::ActorDead& message) {
   if (message.environment_failed()) {
     calls->death =
         system_error(wire::SystemErrorCode::kRuntimeEnvSetup, message.text()->string_view());
+    fail_waiting_calls(*calls, calls->death);
+    return settle();
+  }
+  if (message.group_removed()) {
+    calls->death = system_error(wire::SystemErrorCode::kActorPlacementGroupRemoved, "");
     fail_waiting_calls(*calls, calls->death);
     return settle();
   }

@@ -41,7 +41,7 @@ std::string cancelled_text(std::string_view function, ObjectId first_return) {
   return text;
 }
 
-std::vector<std::byte> RuntimeImpl::cancelled_error(Task& task) {
+std::vector<std::byte> cancelled_error(Task& task) {
   return system_error(wire::SystemErrorCode::kTaskCancelled,
                       cancelled_text(task.own_function().name, task.first_return));
 }

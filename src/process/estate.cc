@@ -79,6 +79,9 @@ std::vector<std::byte> RuntimeImpl::spec_of(const Task& task) const {
   header.function_refs = static_cast<uint32_t>(function.refs.size());
   header.time_limit_ms = task.time_limit_ms;
   header.priority = shape.priority;
+  header.bundle_index = shape.bundle.index;
+  header.group = shape.bundle.group;
+  header.captures = shape.bundle.captures ? 1 : 0;
   header.function_size = function.pickled.size();
   header.arguments_size = task.arguments.size();
   std::vector<std::byte> bytes;
@@ -119,7 +122,9 @@ void RuntimeImpl::on_adopt(const wire::fb::Adopt& message) {
 uint32_t RuntimeImpl::adopted_shape(const wire::TaskSpecView& spec) {
   const auto resources = read_resources(spec.resources);
   if (!resources) return 0;
-  const std::pair wanted(*resources, RuntimeEnvironment{});
+  const BundleRef bundle{spec.header.group, std::max(spec.header.bundle_index, kAnyBundle),
+                         spec.header.captures != 0};
+  const Request wanted{*resources, {}, bundle};
   const auto request = std::ranges::find(requests_, wanted);
   Submission submission;
   submission.shape = static_cast<uint32_t>(request - requests_.begin() + 1);

@@ -32,6 +32,10 @@ bool is_stored(const Object& object) {
   return object.is_ready() && object.value.kind() == wire::ValueKind::kInStore;
 }
 
+std::vector<std::byte> loss_error(ObjectId id, LossReason reason) {
+  return system_error(objects::loss_code(reason), objects::loss_text(id, reason));
+}
+
 }  // namespace
 
 // ---- keeping tasks
@@ -210,10 +214,6 @@ void RuntimeImpl::wake_inner(Object& object, std::vector<Object*>& open) {
 }
 
 // ---- making again
-
-std::vector<std::byte> RuntimeImpl::loss_error(ObjectId id, LossReason reason) {
-  return system_error(objects::loss_code(reason), objects::loss_text(id, reason));
-}
 
 // A private object, pending now, whose value is lost.
 void RuntimeImpl::make_again(Object& object) {

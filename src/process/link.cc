@@ -48,7 +48,7 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
   }
   if (const auto* wanted = message.body_as_StateWanted()) return answer_state_wanted(*wanted);
   Locked lock(*this);
-  if (on_actor_packet(message) || on_lineage_packet(message)) return;
+  if (on_actor_packet(message) || on_lineage_packet(message) || on_group_packet(message)) return;
   switch (message.body_type()) {
     case DownlinkBody::ChannelOpened:
       on_channel_opened(*message.body_as_ChannelOpened(), std::move(fds));
@@ -346,7 +346,7 @@ void RuntimeImpl::on_infeasible(const wire::fb::Infeasible& message) {
     const auto& function = static_cast<const Function&>(*first->function);
     text = "the task " + function.name + text.substr(kATask.size());
   }
-  if (options_.infeasible_is_error) {
+  if (options_.infeasible_is_error || message.for_good()) {
     infeasible_[message.shape()] = text;
     fail_queued(message.shape(), wire::SystemErrorCode::kTaskUnschedulable, text);
   }

@@ -304,8 +304,7 @@ void RuntimeImpl::send_records(const objects::UplinkRecords& records) {
   }
 }
 
-std::vector<std::byte> RuntimeImpl::system_error(wire::SystemErrorCode code,
-                                                 std::string_view text) {
+std::vector<std::byte> system_error(wire::SystemErrorCode code, std::string_view text) {
   const wire::SystemErrorPayload payload{code, 0};
   const wire::ValueHeader header{
       sizeof payload + text.size(), 0, wire::ValueKind::kSystemError, {}};

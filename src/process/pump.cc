@@ -276,8 +276,9 @@ void RuntimeImpl::tell_shape(uint32_t shape, uint32_t target) {
     uplink_->send([&](wire::Builder& builder) {
       const auto resources = wire::build_resources(builder, key.resources);
       const auto environment = build_environment(builder, key.environment);
+      const auto bundle = wire::build_bundle(builder, key.bundle);
       return wire::fb::CreateDefineShape(builder, shape, resources, key.depth, key.priority,
-                                         environment);
+                                         environment, bundle);
     });
   }
   uplink_->send(

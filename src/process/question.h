@@ -41,6 +41,7 @@ struct Question {
   std::vector<Contents> live;
   Contents daemon;
   bool found = false;  // Of FindObject.
+  uint64_t group = 0;  // Of GroupCreate.
   // The daemon's reason to refuse, if it is a special one; how long it may take.
   std::optional<ErrorCode> refused;
   Duration patience = std::chrono::seconds(60);

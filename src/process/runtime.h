@@ -57,8 +57,8 @@ class Runtime {
   virtual Function* define_function(std::string_view name, PackedValues pickled,
                                     uint16_t group = 0) = 0;
   // The number of a request for resources in an environment; equal ones get equal numbers.
-  virtual uint32_t shape(const ResourceSet& resources,
-                         const RuntimeEnvironment& environment = {}) = 0;
+  virtual uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment = {},
+                         const std::optional<BundleRef>& bundle = {}) = 0;
   // Returns at once. Fills `returns` (num_returns entries) with objects, each with one count for the
   // caller. Arguments of kind kReference are resolved before the task is sent.
   // kUnavailable: disconnected; nothing was submitted and `arguments` were dropped.
@@ -79,6 +79,17 @@ class Runtime {
   virtual void kill_actor(Object* actor, bool no_restart) = 0;
   // Is it what a call that this process made will return?
   virtual bool is_pending_call(const Object& object) = 0;
+
+  // ---- placement groups
+  // kInvalidArgument: the name is taken, or there can be no such group; the text says which.
+  virtual Result<PlacementGroupId> create_group(const GroupCreation& creation, Gate& gate) = 0;
+  virtual void remove_group(PlacementGroupId group) = 0;
+  // Waits until it has its resources; false: not yet. kNotFound: there is none, or not any more.
+  virtual Result<bool> wait_for_group(PlacementGroupId group, Duration patience, Gate& gate) = 0;
+  // All of the node, as JSON.
+  virtual Result<std::string> groups(Gate& gate) = 0;
+  // Where the task that executes is, or the actor that this process is.
+  virtual BundleRef bundle() = 0;
 
   // ---- an actor's own side
   // After NextTask::kActor.

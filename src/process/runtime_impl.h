@@ -25,7 +25,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   std::string disconnected_reason() const override;
 
   Function* define_function(std::string_view name, PackedValues pickled, uint16_t group) override;
-  uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment) override;
+  uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment,
+                 const std::optional<BundleRef>& bundle) override;
   Result<void> submit(const Submission& submission, PackedValues arguments,
                       std::span<Object*> returns) override;
   Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,
@@ -43,6 +44,11 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
       const std::string& name_space, Gate& gate) override;
   void kill_actor(Object* actor, bool no_restart) override;
   bool is_pending_call(const Object& object) override;
+  Result<PlacementGroupId> create_group(const GroupCreation& creation, Gate& gate) override;
+  void remove_group(PlacementGroupId group) override;
+  Result<bool> wait_for_group(PlacementGroupId group, Duration patience, Gate& gate) override;
+  Result<std::string> groups(Gate& gate) override;
+  BundleRef bundle() override;
   ActorIdentity actor_identity() override;
   LeaseInfo actor_lease() override;
   Object* adopt_object(ObjectId id) override;
@@ -129,6 +135,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void on_infeasible(const wire::fb::Infeasible& message);
   void fail_queued(uint32_t shape, wire::SystemErrorCode code, std::string_view why);
   void on_answer(const wire::fb::Answer& message, std::vector<shm::Fd> fds);
+  bool on_group_packet(const wire::fb::ToProcess& message);
   void lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied& message);
   void retire(std::unique_ptr<ChannelEnd> channel);
   bool try_later(Task& task, const wire::fb::PeerDied& message);
@@ -141,7 +148,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void cancel_task(Task& task, bool force, bool recursive);
   void cancel_children(uint64_t parent, bool recursive);
   void withhold(Task& task);
-  static std::vector<std::byte> cancelled_error(Task& task);
   void on_cancel_task(const wire::fb::CancelTask& message);
   void on_cancel_object(const wire::fb::CancelObject& message);
   Result<void> on_yield_frame(OutboundChannel& channel, std::span<const std::byte> frame);
@@ -162,9 +168,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void fail_waiting_calls(ActorCalls& calls, std::span<const std::byte> error);
   void fail_unavailable_calls(ActorCalls& calls);
   void forget_calls(Object& object);
-  static std::vector<std::byte> actor_error(wire::SystemErrorCode code, ObjectId actor,
-                                            bool in_constructor, std::string_view text);
-  static std::vector<std::byte> unavailable_error(ObjectId actor, const std::string& text);
   bool on_actor_packet(const wire::fb::ToProcess& message);
   void on_actor_reached(const wire::fb::ActorReached& message);
   void on_actor_lost(const wire::fb::ActorLost& message);
@@ -280,7 +283,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void request_values(std::span<Object* const> objects);
   std::span<const ObjectId> send_refs_ahead(std::span<const ObjectId> refs);
   void send_records(const objects::UplinkRecords& records);
-  static std::vector<std::byte> system_error(wire::SystemErrorCode code, std::string_view text);
 
   // stored.cc
   void start_store();
@@ -292,7 +294,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void serve_waiting();
   void share_private(uint64_t bytes);
   void seal_store(StoreWrite& write);
-  static std::vector<std::byte> stored_value(const wire::StoreLocation& location);
   void give_away_bytes(const Object& object);
   bool on_store_packet(const wire::fb::ToProcess& message, std::vector<shm::Fd>& fds);
   void on_segment_granted(const wire::fb::SegmentGranted& message, std::vector<shm::Fd>& fds);
@@ -326,7 +327,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void delete_if_unwanted(Object& object);
   void wake(Object& argument);
   void wake_inner(Object& object, std::vector<Object*>& open);
-  static std::vector<std::byte> loss_error(ObjectId id, objects::LossReason reason);
   void make_again(Object& object);
   Task* kept_task_of(ObjectId result);
   void prepare_rerun(Task& task);

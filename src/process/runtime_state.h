@@ -18,6 +18,7 @@
 #include "process/actor_calls.h"
 #include "process/channel.h"
 #include "process/clock.h"
+#include "process/error_values.h"
 #include "process/execution.h"
 #include "process/notifications.h"
 #include "process/object_pool.h"
@@ -57,7 +58,9 @@ struct RuntimeState {
   JobId job_{};
   std::string session_directory_;
   uint32_t depth_ = 1;  // Of the tasks that are submitted here; a worker's changes with the lease.
-  int32_t priority_ = 0;  // The same, if they have none of their own.
+  int32_t priority_ = 0;  // The same, if they have none of their own;
+  BundleRef children_;    // and this, if they name no placement group:
+  BundleRef bundle_;      // that in which the task that executes is, if it wants that.
 
   mutable std::mutex lock_;
   // ---- guarded by lock_
@@ -89,10 +92,10 @@ struct RuntimeState {
   uint64_t next_index_ = 1;
   uint64_t next_call_ = 1;
   std::vector<std::unique_ptr<Function>> functions_;
-  std::vector<std::pair<ResourceSet, RuntimeEnvironment>>
-      requests_;                  // What the binding knows as shape n is at n - 1.
-  std::vector<ShapeKey> shapes_;  // The dispatcher's shape n is at n - 1.
+  std::vector<Request> requests_;  // What the binding knows as shape n is at n - 1.
+  std::vector<ShapeKey> shapes_;   // The dispatcher's shape n is at n - 1.
   ShapeNumbers shape_numbers_;
+  size_t shapes_in_groups_ = 0;  // How many of them are.
   std::vector<bool> shapes_told_;
   std::map<uint32_t, std::string> infeasible_;  // Shapes whose tasks fail, and why.
   std::map<ChannelId, std::unique_ptr<OutboundChannel>> outbound_;

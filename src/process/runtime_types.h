@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/bundle.h"
 #include "base/resources.h"
 #include "base/time.h"
 #include "process/object.h"
@@ -81,6 +82,16 @@ struct ActorCreation {
   bool get_if_exists = false;
   bool fails_if_infeasible = false;
   RuntimeEnvironment environment;
+  std::optional<BundleRef> bundle;  // None: where the task that makes it says.
+};
+
+struct GroupCreation {
+  std::string name;  // Empty: none.
+  std::string name_space;
+  uint8_t strategy = 0;  // wire::fb::GroupStrategy
+  std::vector<ResourceSet> bundles;
+  bool detached = false;
+  bool infeasible = false;
 };
 
 struct Submission {
@@ -107,6 +118,7 @@ struct LeaseInfo {
   ResourceAmount cpus = 0;
   uint32_t depth = 1;
   int32_t priority = 0;
+  BundleRef bundle;
   std::string resources;  // "name=amount\n" for each, in fixed point.
 };
 

@@ -142,7 +142,7 @@ Object* RuntimeImpl::put_stored(StoreWrite& write, std::vector<Object*> refs) {
   return object;
 }
 
-std::vector<std::byte> RuntimeImpl::stored_value(const wire::StoreLocation& location) {
+std::vector<std::byte> stored_value(const wire::StoreLocation& location) {
   const wire::ValueHeader header{sizeof location, 0, wire::ValueKind::kInStore, {}};
   std::vector<std::byte> bytes(sizeof header + sizeof location);
   std::memcpy(bytes.data(), &header, sizeof header);

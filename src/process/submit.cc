@@ -13,6 +13,8 @@ namespace {
 constexpr uint64_t kNever = ~uint64_t{0};
 // The daemon keeps books for each, for as long as this process lives.
 constexpr size_t kShapesMax = 4096;
+// Those in placement groups come and go with them, and so are many.
+constexpr size_t kShapesInGroupsMax = 60'000;
 
 void append(std::vector<std::byte>& to, const void* from, size_t size) {
   const auto* bytes = static_cast<const std::byte*>(from);
@@ -36,11 +38,13 @@ Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickl
   return functions_.back().get();
 }
 
-uint32_t RuntimeImpl::shape(const ResourceSet& resources, const RuntimeEnvironment& environment) {
+uint32_t RuntimeImpl::shape(const ResourceSet& resources, const RuntimeEnvironment& environment,
+                            const std::optional<BundleRef>& bundle) {
   Locked lock(*this);
-  const std::pair request(resources, environment);
-  const auto found = std::ranges::find(requests_, request);
-  if (found != requests_.end()) return static_cast<uint32_t>(found - requests_.begin() + 1);
+  const Request request{resources, environment, bundle};
+  for (size_t at = requests_.size(); at > 0; --at) {  // Most often a late one.
+    if (requests_[at - 1] == request) return static_cast<uint32_t>(at);
+  }
   requests_.push_back(request);
   return static_cast<uint32_t>(requests_.size());
 }
@@ -49,12 +53,18 @@ uint32_t RuntimeImpl::shape(const ResourceSet& resources, const RuntimeEnvironme
 // priority. 0: there are too many.
 uint32_t RuntimeImpl::shape_for(const Submission& submission) {
   const int32_t priority = submission.priority.value_or(priority_);
-  const std::tuple key(submission.shape, depth_, priority);
+  const std::tuple key(submission.shape, depth_, priority, children_.group);
   const auto found = shape_numbers_.find(key);
   if (found != shape_numbers_.end()) return found->second;
-  if (shapes_.size() >= kShapesMax) return 0;
-  const auto& [resources, environment] = requests_.at(submission.shape - 1);
-  shapes_.push_back({resources, depth_, priority, environment});
+  const auto& [resources, environment, bundle] = requests_.at(submission.shape - 1);
+  const BundleRef where = bundle.value_or(children_);
+  if (where.in_group()) {
+    if (shapes_in_groups_ >= kShapesInGroupsMax) return 0;
+    ++shapes_in_groups_;
+  } else if (shapes_.size() - shapes_in_groups_ >= kShapesMax) {
+    return 0;
+  }
+  shapes_.push_back({resources, depth_, priority, environment, where});
   shapes_told_.push_back(false);
   return shape_numbers_[key] = static_cast<uint32_t>(shapes_.size());
 }
@@ -79,10 +89,12 @@ Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues 
   if (!disconnected_.empty() || (needs_shape && shape == 0)) {
     for (Object* ref : arguments.refs) release(ref);
     if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
-    return fail(ErrorCode::kInvalidArgument,
-                "this process has used " + std::to_string(kShapesMax) +
-                    " different combinations of resources, nesting depth and priority: that is all "
-                    "it can. Round amounts and priorities to fewer values");
+    return fail(
+        ErrorCode::kInvalidArgument,
+        "this process has used " + std::to_string(kShapesMax) + " (in placement groups " +
+            std::to_string(kShapesInGroupsMax) +
+            ") different combinations of resources, nesting depth and priority: that is all "
+            "it can. Round amounts and priorities to fewer values");
   }
   auto* task = new Task();
   task->call = CallId{next_call_++};
@@ -248,6 +260,9 @@ void RuntimeImpl::announce_lease(OutboundChannel& channel, const tasks::Lease& l
   header.cpu_amount = shape.resources.get(kCpu);
   header.depth = shape.depth;
   header.priority = shape.priority;
+  header.bundle_index = shape.bundle.index;
+  header.group = shape.bundle.group;
+  header.captures = shape.bundle.captures ? 1 : 0;
   std::string resources;
   for (const auto& [name, amount] : shape.resources.amounts()) {
     resources += name + "=" + std::to_string(amount) + "\n";

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -39,10 +40,19 @@ struct ShapeKey {
   uint32_t depth;
   int32_t priority;
   RuntimeEnvironment environment;
+  BundleRef bundle;
 };
 
-// By request, depth and priority.
-using ShapeNumbers = std::map<std::tuple<uint32_t, uint32_t, int32_t>, uint32_t>;
+// What the binding asks for. Without a bundle: where the task that submits it says.
+struct Request {
+  ResourceSet resources;
+  RuntimeEnvironment environment;
+  std::optional<BundleRef> bundle;
+  bool operator==(const Request&) const = default;
+};
+
+// By request, depth, priority, and the placement group of those that say nothing.
+using ShapeNumbers = std::map<std::tuple<uint32_t, uint32_t, int32_t, PlacementGroupId>, uint32_t>;
 
 // Its return objects each have one count of the task until it is done.
 struct Task : actors::CallNode {

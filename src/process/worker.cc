@@ -126,6 +126,8 @@ Result<void> RuntimeImpl::on_lease_start(InboundChannel& channel,
   channel.lease.cpus = header->cpu_amount;
   channel.lease.depth = header->depth;
   channel.lease.priority = header->priority;
+  channel.lease.bundle = {header->group, std::max(header->bundle_index, kAnyBundle),
+                          header->captures != 0};
   channel.lease.gpus.resize(header->gpu_count);
   if (header->gpu_count > 0) {
     std::memcpy(channel.lease.gpus.data(), frame.data() + sizeof(wire::LeaseStartHeader),
@@ -216,6 +218,8 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
     lease_of_last_ = &channel;
     depth_ = channel.lease.depth + 1;
     priority_ = channel.lease.priority;
+    bundle_ = channel.lease.bundle;
+    children_ = bundle_.of_children();
   }
   task.call = header->call;
   task.claim_tag = header->claim_tag;

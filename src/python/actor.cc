@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "python/groups.h"
 #include "python/object_ref.h"
 #include "python/objects.h"
 #include "python/submitter.h"
@@ -34,7 +35,8 @@ PyObject* raise_actor_error(const Error& error) {
 }
 
 // (handle ref, spec ref, class name, name, namespace, resources, cpus for life, max restarts, detached,
-// get if exists, environment as a Submitter's, fails if infeasible) -> ref. KeyError: the name is taken.
+// get if exists, environment as a Submitter's, fails if infeasible, bundle as a Submitter's) -> ref.
+// KeyError: the name is taken.
 PyObject* create_actor(PyObject*, PyObject* arguments) {
   PyObject* handle;
   PyObject* spec;
@@ -48,10 +50,12 @@ PyObject* create_actor(PyObject*, PyObject* arguments) {
   int get_if_exists;
   PyObject* environment;
   int fails_if_infeasible;
-  if (!PyArg_ParseTuple(arguments, "OOsssOdippOp", &handle, &spec, &class_name, &name, &name_space,
+  PyObject* bundle;
+  if (!PyArg_ParseTuple(arguments, "OOsssOdippOpO", &handle, &spec, &class_name, &name, &name_space,
                         &resources, &cpus_for_life, &creation.restarts_max, &detached,
-                        &get_if_exists, &environment, &fails_if_infeasible) ||
-      !read_environment(environment, creation.environment)) {
+                        &get_if_exists, &environment, &fails_if_infeasible, &bundle) ||
+      !read_environment(environment, creation.environment) ||
+      !read_bundle(bundle, creation.bundle)) {
     return nullptr;
   }
   Session* open = require_session();

@@ -15,6 +15,7 @@
 #include "python/actor.h"
 #include "python/decode.h"
 #include "python/encode.h"
+#include "python/groups.h"
 #include "python/object_ref.h"
 #include "python/objects.h"
 #include "python/pickling.h"
@@ -228,7 +229,9 @@ void add_system_error_numbers(nb::module_& module) {
       {"SYSTEM_ERROR_INTERNAL", Code::kInternal},
       {"SYSTEM_ERROR_REBUILD_FAILED", Code::kRebuildFailed},
       {"SYSTEM_ERROR_REBUILD_MAX_ATTEMPTS", Code::kRebuildMaxAttempts},
-      {"SYSTEM_ERROR_REBUILD_LINEAGE_EVICTED", Code::kRebuildLineageEvicted}};
+      {"SYSTEM_ERROR_REBUILD_LINEAGE_EVICTED", Code::kRebuildLineageEvicted},
+      {"SYSTEM_ERROR_TASK_PLACEMENT_GROUP_REMOVED", Code::kTaskPlacementGroupRemoved},
+      {"SYSTEM_ERROR_ACTOR_PLACEMENT_GROUP_REMOVED", Code::kActorPlacementGroupRemoved}};
   for (const auto& [name, code] : numbers) module.attr(name) = static_cast<uint32_t>(code);
 }
 
@@ -272,6 +275,7 @@ void make_module(nb::module_& module) {
   module.def("available_resources", available_resources);
   module.def("nodes", nodes);
   add_state_functions(module);
+  add_group_functions(module);
   module.def("next_log_lines", next_log_lines);
   module.def("next_notified", next_notified);
   module.def("retire", [] { session().runtime->retire(); });

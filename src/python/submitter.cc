@@ -11,6 +11,7 @@
 
 #include "python/arguments.h"
 #include "python/encode.h"
+#include "python/groups.h"
 #include "python/object_ref.h"
 #include "python/serialization_module.h"
 #include "python/stream.h"
@@ -135,6 +136,7 @@ struct SubmitterObject {
   ResourceSet* resources;
   PyObject* actor;  // The ref of its handle object, if it is a method. Or null.
   process::RuntimeEnvironment* environment;
+  std::optional<BundleRef>* bundle;
   process::Submission submission;
   uint64_t session;  // In which `submission` is filled in.
   PyObject* weak_refs;
@@ -183,7 +185,8 @@ bool prepare(SubmitterObject* self, Session& session) {
   if (self->actor != nullptr) {
     self->submission.actor = as_ref(self->actor)->object;
   } else {
-    self->submission.shape = session.runtime->shape(*self->resources, *self->environment);
+    self->submission.shape =
+        session.runtime->shape(*self->resources, *self->environment, *self->bundle);
   }
   self->session = session.number;
   return true;
@@ -237,7 +240,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   static const char* names[] = {"source",      "resources",   "num_returns", "max_retries",
                                 "streaming",   "ahead_max",   "actor",       "any_order",
                                 "concurrent",  "pending_max", "priority",    "time_limit_ms",
-                                "environment", nullptr};
+                                "environment", "bundle",      nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
@@ -251,10 +254,12 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   PyObject* priority = Py_None;
   unsigned time_limit_ms = 0;
   PyObject* environment = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(
-          arguments, keywords, "O!O|iipiO!ppLOIO", const_cast<char**>(names), &function_source_type,
-          &source, &mapping, &num_returns, &max_retries, &streaming, &ahead_max, &ref_type, &actor,
-          &any_order, &concurrent, &pending_max, &priority, &time_limit_ms, &environment)) {
+  PyObject* bundle = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppLOIOO",
+                                   const_cast<char**>(names), &function_source_type, &source,
+                                   &mapping, &num_returns, &max_retries, &streaming, &ahead_max,
+                                   &ref_type, &actor, &any_order, &concurrent, &pending_max,
+                                   &priority, &time_limit_ms, &environment, &bundle)) {
     return nullptr;
   }
   std::optional<int32_t> own_priority;
@@ -274,7 +279,10 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   std::unique_ptr<ResourceSet> resources = read_resources(mapping);
   if (resources == nullptr) return nullptr;
   auto runtime_environment = std::make_unique<process::RuntimeEnvironment>();
-  if (!read_environment(environment, *runtime_environment)) return nullptr;
+  auto place = std::make_unique<std::optional<BundleRef>>();
+  if (!read_environment(environment, *runtime_environment) || !read_bundle(bundle, *place)) {
+    return nullptr;
+  }
   PyObject* object = type->tp_alloc(type, 0);
   if (object == nullptr) return nullptr;
   SubmitterObject* self = as_submitter(object);
@@ -283,6 +291,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   self->resources = resources.release();
   self->actor = Py_XNewRef(actor);
   self->environment = runtime_environment.release();
+  self->bundle = place.release();
   self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
                                          .retries_max = max_retries,
                                          .streaming = streaming != 0,
@@ -309,6 +318,7 @@ void submitter_dealloc(PyObject* object) {
   Py_CLEAR(self->actor);
   delete self->resources;
   delete self->environment;
+  delete self->bundle;
   Py_TYPE(object)->tp_free(object);
 }
 

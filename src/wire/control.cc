@@ -81,6 +81,17 @@ flatbuffers::Offset<ResourceList> build_resources(Builder& builder, const Resour
   return builder.CreateVector(list);
 }
 
+flatbuffers::Offset<fb::BundleRef> build_bundle(Builder& builder, const BundleRef& bundle) {
+  if (!bundle.in_group()) return {};
+  return fb::CreateBundleRef(builder, number(bundle.group), bundle.index, bundle.captures);
+}
+
+BundleRef read_bundle(const fb::BundleRef* bundle) {
+  if (bundle == nullptr || bundle->group() == 0) return {};
+  return {PlacementGroupId{bundle->group()}, bundle->index() < 0 ? kAnyBundle : bundle->index(),
+          bundle->captures()};
+}
+
 std::vector<ObjectId> read_objects(const ObjectIdList* list) {
   std::vector<ObjectId> ids;
   if (list == nullptr) return ids;

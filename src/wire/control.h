@@ -17,6 +17,7 @@
 #include <span>
 #include <vector>
 
+#include "base/bundle.h"
 #include "base/ids.h"
 #include "base/resources.h"
 #include "base/result.h"
@@ -26,7 +27,7 @@
 namespace mobula::wire {
 
 // Both sides of a conversation must be of the same version.
-constexpr uint32_t kControlProtocol = 4;
+constexpr uint32_t kControlProtocol = 5;
 // A packet on the socket, or the FlatBuffer of an uplink record.
 constexpr size_t kControlBytesMax = kFrameBytesMax - sizeof(FrameHeader);
 // Longer lists are sent as several messages.
@@ -106,6 +107,11 @@ flatbuffers::Offset<ObjectIdList> build_objects(Builder& builder, std::span<cons
 flatbuffers::Offset<LocationList> build_locations(Builder& builder,
                                                   std::span<const StoreLocation> locations);
 flatbuffers::Offset<ResourceList> build_resources(Builder& builder, const ResourceSet& resources);
+
+// Null for one in no group.
+flatbuffers::Offset<fb::BundleRef> build_bundle(Builder& builder, const BundleRef& bundle);
+// Absent: in no group.
+BundleRef read_bundle(const fb::BundleRef* bundle);
 
 // An absent list is an empty one.
 std::vector<ObjectId> read_objects(const ObjectIdList* list);

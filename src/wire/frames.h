@@ -109,6 +109,8 @@ enum class SystemErrorCode : uint32_t {
   kRebuildFailed = 16,
   kRebuildMaxAttempts = 17,
   kRebuildLineageEvicted = 18,
+  kTaskPlacementGroupRemoved = 19,
+  kActorPlacementGroupRemoved = 20,
 };
 
 struct SystemErrorPayload {
@@ -154,9 +156,12 @@ struct LeaseStartHeader {
   uint32_t depth;      // Nesting depth of the tasks: the driver's are 1.
   uint32_t resources_size;
   int32_t priority;  // That of tasks submitted under this lease, unless they have one of their own.
+  int32_t bundle_index;  // base/bundle.h
+  PlacementGroupId group;
+  uint32_t captures;
   uint32_t reserved;
 };
-static_assert(sizeof(LeaseStartHeader) == 48);
+static_assert(sizeof(LeaseStartHeader) == 64);
 
 // Defines a function for later tasks of this caller. Followed by name_size bytes of its qualified
 // name, padding to 8, then one Value (the pickled function). With flags it is a method of the actor at

@@ -31,9 +31,12 @@ struct TaskSpecHeader {
   uint64_t function_size;
   uint64_t arguments_size;
   int32_t priority;
+  int32_t bundle_index;  // base/bundle.h
+  PlacementGroupId group;
+  uint32_t captures;
   uint32_t reserved;
 };
-static_assert(sizeof(TaskSpecHeader) == 72);
+static_assert(sizeof(TaskSpecHeader) == 88);
 
 struct TaskSpecView {
   TaskSpecHeader header{};
