@@ -20,7 +20,7 @@ from mobula import _core, _hooks, _timeline, actor, exceptions, job_config, remo
 from mobula._core import ObjectRef, get, put, wait
 from mobula._executor import Executor
 from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
-from mobula._ids import ActorID, JobID, NodeID, TaskID, UniqueID, WorkerID
+from mobula._ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID, UniqueID, WorkerID
 from mobula._logging_config import LoggingConfig
 from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
@@ -104,6 +104,7 @@ __all__ = [
     "ObjectID",
     "ObjectRef",
     "ObjectRefGenerator",
+    "PlacementGroupID",
     "RemoteFunction",
     "TaskID",
     "UniqueID",

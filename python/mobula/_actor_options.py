@@ -83,8 +83,6 @@ class ActorOptions:
 
     def __init__(self, options: Mapping[str, Any], is_async: bool) -> None:
         given = {**options}
-        if given.get("placement_group") in (None, "default"):
-            given.pop("placement_group", None)
         resources = _options._resources({**given, "num_cpus": given.get("num_cpus") or 0})
         self.resources, self.cpus_for_life = _cpus(given, resources)
         self.max_restarts = given.get("max_restarts") or 0

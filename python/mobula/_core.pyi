@@ -97,6 +97,8 @@ SYSTEM_ERROR_REBUILD_FAILED: int
 SYSTEM_ERROR_REBUILD_MAX_ATTEMPTS: int
 SYSTEM_ERROR_REBUILD_LINEAGE_EVICTED: int
 SYSTEM_ERROR_INTERNAL: int
+SYSTEM_ERROR_TASK_PLACEMENT_GROUP_REMOVED: int
+SYSTEM_ERROR_ACTOR_PLACEMENT_GROUP_REMOVED: int
 
 # ---- session ---------------------------------------------------------------------------------
 
@@ -385,6 +387,7 @@ class Submitter:
         priority: int | None = None,
         time_limit_ms: int = 0,
         environment: tuple[str, int, bool] | None = None,
+        bundle: tuple[int, int, bool] | None = None,
     ) -> None:
         """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
         is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
@@ -392,7 +395,8 @@ class Submitter:
         rounded to 1/10,000. max_retries -1: without limit. Of a method, `actor` is its actor's handle
         object, and `resources` is empty. priority: None is that of the task that submits, 0 in a
         driver. time_limit_ms: 0 is none. `environment`: (spec, ms that setting it up may take or 0,
-        False); None: that of this process."""
+        False); None: that of this process. `bundle`: (placement group or 0, index or -1, whether
+        children go there, too); None: as the task that submits it says."""
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Stream:
@@ -475,6 +479,7 @@ def create_actor(
     get_if_exists: bool,
     environment: tuple[str, int, bool] | None,
     fails_if_infeasible: bool,
+    bundle: tuple[int, int, bool] | None,
     /,
 ) -> ObjectRef[Any]:
     """Makes the actor that `handle` names. With a name it waits until it is clear whose that is, and
@@ -485,6 +490,31 @@ def find_actor(name: str, namespace: str, /) -> ObjectRef[Any] | None:
 
 def list_actors(namespace: str, /) -> list[tuple[str, str]]:
     """(name, namespace) of named actors; "": of all namespaces."""
+
+# ---- placement groups
+
+def create_group(
+    bundles: list[dict[str, float]],
+    name: tuple[str, str],
+    strategy: int,
+    detached: bool,
+    infeasible: bool,
+) -> int:
+    """The number of a new group of this name ("": none) and namespace; it may wait for its resources.
+    strategy: 0 is PACK, then SPREAD, STRICT_PACK, STRICT_SPREAD. LookupError("refused", why): the name
+    is taken, or no such group."""
+
+def remove_group(group: int) -> None: ...
+def wait_for_group(group: int, seconds: float) -> bool:
+    """False: it has not got its resources within that time. LookupError: there is none."""
+
+def groups() -> str:
+    """All placement groups of the node, as JSON."""
+
+def current_bundle() -> tuple[int, int, bool] | None:
+    """Group, index and whether children go there, too: of the task or actor of this process."""
+
+# ---- actors, again
 
 def kill_actor(actor: ObjectRef[Any], no_restart: bool, /) -> None: ...
 def actor_id(actor: ObjectRef[Any], /) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mobula import _core, _state
+from mobula import _core, _group_rows, _state
 
 _HOLDERS_MAX = 8
 _CHAIN_MAX = 5
@@ -221,6 +221,33 @@ def _of_placement(snapshot: _state.Snapshot) -> list[str]:
     return lines
 
 
+def _in_group(
+    snapshot: _state.Snapshot, demand: dict[str, Any], asked: dict[str, float]
+) -> list[str]:
+    """Why a task waits that is to run in a placement group."""
+    groups = snapshot.section("placement_groups")
+    group = next((one for one in groups if one["group"] == demand["group"]), None)
+    if group is None or group["state"] == "REMOVED":
+        return ["its placement group was removed: it fails"]
+    row = _group_rows.row(group, snapshot.node_id)
+    name = f"{row['placement_group_id']} {row['name']}".strip()
+    bundles = ", ".join(format_amounts(bundle) for bundle in row["bundles"].values())
+    if group["state"] == "PENDING":
+        free = _state.amounts(snapshot.daemon["resources"]["available"])
+        line = f"its placement group {name} has not got its resources yet: bundles of {bundles}"
+        if not group["feasible"]:
+            return [f"{line}. This node can never hold them"]
+        return [
+            f"{line}; the node has {format_amounts(free)} left",
+            *_holders(snapshot, list(free)),
+        ]
+    bundle = f"bundle {demand['bundle']}" if demand["bundle"] >= 0 else "a bundle"
+    return [
+        f"it asks for {format_amounts(asked)} of {bundle} of the placement group {name}, which has "
+        f"{bundles} in all: others run there"
+    ]
+
+
 def _queued(snapshot: _state.Snapshot, one: _Waiting) -> list[str]:
     if one.task["actor"] is not None:
         return _of_actor(snapshot, one)
@@ -228,6 +255,9 @@ def _queued(snapshot: _state.Snapshot, one: _Waiting) -> list[str]:
     if shape is None:
         return ["it was submitted only just now"]
     asked = _state.amounts(shape["resources"])
+    demand = _demand(snapshot, one)
+    if demand is not None and "group" in demand:
+        return _in_group(snapshot, demand, asked)
     total = _state.amounts(snapshot.daemon["resources"]["total"])
     free = _state.amounts(snapshot.daemon["resources"]["available"])
     missing = [name for name, amount in asked.items() if amount > total.get(name, 0)]
@@ -238,7 +268,6 @@ def _queued(snapshot: _state.Snapshot, one: _Waiting) -> list[str]:
             "Ask for less, start with more (init, num_cpus, resources), or set MOBULA_INFEASIBLE=error "
             "to have such tasks fail.",
         ]
-    demand = _demand(snapshot, one)
     lines = []
     short = [name for name, amount in asked.items() if amount > free.get(name, 0)]
     if short:
@@ -279,9 +308,20 @@ def _demand(snapshot: _state.Snapshot, one: _Waiting) -> dict[str, Any] | None:
 
 
 def _holders(snapshot: _state.Snapshot, names: list[str]) -> list[str]:
-    """Who has what of these resources."""
+    """Who has what of these resources of the node."""
     lines = []
+    for group in snapshot.section("placement_groups"):
+        if group["state"] != "CREATED":
+            continue
+        row = _group_rows.row(group, snapshot.node_id)
+        sums = {name: sum(b.get(name, 0) for b in row["bundles"].values()) for name in names}
+        reserved = {name: amount for name, amount in sums.items() if amount}
+        if reserved:
+            title = f"{row['placement_group_id']} {row['name']}".strip()
+            lines.append(f"{format_amounts(reserved)} are reserved by the placement group {title}")
     for lease in snapshot.daemon["leases"]:
+        if lease["group"]:
+            continue
         held = _state.amounts(lease["resources"])
         if lease["blocked"]:
             held.pop("CPU", None)

@@ -156,6 +156,12 @@ def _system_errors(exceptions: types.ModuleType) -> dict[int, Callable[[str], Ba
             exceptions, exceptions.ActorUnschedulableError
         ),
         _core.SYSTEM_ERROR_TASK_TIMEOUT: exceptions.TaskTimeoutError,
+        _core.SYSTEM_ERROR_TASK_PLACEMENT_GROUP_REMOVED: (
+            lambda _: exceptions.TaskPlacementGroupRemoved()
+        ),
+        _core.SYSTEM_ERROR_ACTOR_PLACEMENT_GROUP_REMOVED: (
+            lambda _: exceptions.ActorPlacementGroupRemoved()
+        ),
     }
 
 

@@ -105,3 +105,20 @@ class UniqueID(_Id):
 
     __slots__ = ()
     _bytes = 28
+
+
+class PlacementGroupID(_Id):
+    """36 digits."""
+
+    __slots__ = ()
+    _bytes = 18
+
+    @classmethod
+    def of(cls, node_id: str, group: builtins.int) -> PlacementGroupID:
+        """The group with this number on that node."""
+        return cls(f"{node_id}{group:016x}".ljust(2 * cls._bytes, "0"))
+
+    def group_on(self, node_id: str) -> builtins.int:
+        """Its number on that node; 0 if it is none of it."""
+        digits = self[len(node_id) : len(node_id) + 16]
+        return builtins.int(digits, 16) if self.startswith(node_id) else 0

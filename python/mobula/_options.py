@@ -46,7 +46,7 @@ _TASK_OPTIONS: dict[str, tuple[type, ...]] = {
     "label_selector": (dict, type(None)),
     "fallback_strategy": (list, type(None)),
     "object_store_memory": (int, type(None)),
-    "placement_group": (str, type(None)),
+    "placement_group": (object,),  # So is this.
     "placement_group_bundle_index": (int,),
     "placement_group_capture_child_tasks": (bool, type(None)),
     "enable_task_events": (bool,),
@@ -288,12 +288,6 @@ def _check_values(options: Mapping[str, Any]) -> None:
         raise ValueError("Give either scheduling_strategy or placement_group, not both")
 
 
-def _refuse_what_is_missing(options: Mapping[str, Any]) -> None:
-    """What cannot be honoured yet and would change what a program does."""
-    if options.get("placement_group") not in (None, "default"):
-        raise NotImplementedError("Placement groups are not supported yet")
-
-
 def _max_calls(options: Mapping[str, Any], resources: Mapping[str, float]) -> int:
     """Libraries keep GPUs for the life of their process, so by default one is not used again."""
     value = options.get("max_calls")
@@ -327,12 +321,12 @@ def _time_limit_ms(options: Mapping[str, Any]) -> int:
 def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> TaskOptions:
     """Options whose types were checked, with defaults for those that are absent.
 
-    ValueError, TypeError: no such value. NotImplementedError: not yet."""
+    ValueError, TypeError: no such value."""
     _check_values(options)
     resources = _resources(options)
     num_returns = _num_returns(options, function)
     max_retries = options.get("max_retries")
-    result = TaskOptions(
+    return TaskOptions(
         resources=resources,
         num_returns=num_returns,
         max_retries=DEFAULT_MAX_RETRIES if max_retries is None else max_retries,
@@ -346,5 +340,3 @@ def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> Ta
         ahead_max=max(0, options.get("_generator_backpressure_num_objects") or 0),
         runtime_env=_environments.check(options.get("runtime_env")) or None,
     )
-    _refuse_what_is_missing(options)
-    return result

@@ -1,4 +1,4 @@
-"""Which nodes a task may run on: label selectors and affinity, checked and compared with this node.
+"""Where a task may run: label selectors and affinity, compared with this node; placement groups.
 
 A request that this node can never meet becomes a request for a resource that no node has, under a
 name that says what was asked for. So it waits, and is told of, like any other that cannot be met.
@@ -9,10 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from mobula import _core
 from mobula.util import scheduling_strategies as strategies
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_Bundle = tuple[int, int, bool]  # As _core takes them: group, index, captures.
+_GONE = 2**63  # The number of no group.
+_EPSILON = 1e-9
 
 _NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 _KEY = re.compile(rf"([A-Za-z0-9]([-A-Za-z0-9.]{{0,251}}[A-Za-z0-9])?/)?{_NAME}")
@@ -27,12 +32,39 @@ class Placement:
         alternatives: Sequence[Mapping[str, str]],
         hard: Mapping[str, Any],
         node_id: str | None,
+        group: strategies.PlacementGroupSchedulingStrategy | None = None,
     ) -> None:
         """alternatives: label selectors, one of which must fit; empty: no matter. hard: label to In,
-        NotIn, Exists or DoesNotExist, all of which must fit. node_id: None: no matter."""
+        NotIn, Exists or DoesNotExist, all of which must fit. node_id: None: no matter. group: None:
+        as the caller's task."""
         self._alternatives = [(_text(one), parse_selector(one)) for one in alternatives]
         self._hard = hard
         self._node_id = node_id
+        self._group = group
+
+    def bundle(
+        self, name: str, resources: Mapping[str, float], kept: Mapping[str, float] | None = None
+    ) -> _Bundle | None:
+        """The place in a placement group for who asks for `resources`; of an actor, `kept` is what it
+        keeps of them. (0, ..): in no group; None: as the caller's task.
+
+        ValueError: there is no such bundle, or none can ever hold it."""
+        if self._group is None:
+            return None
+        group = self._group.placement_group
+        index = self._group.placement_group_bundle_index
+        if group.is_empty:
+            if index != -1:
+                raise ValueError(
+                    "If placement group is not set, the value of bundle index must be -1."
+                )
+            return (0, -1, False)
+        _check_fit(name, group.bundle_specs, index, resources, kept)
+        captures = self._group.placement_group_capture_child_tasks
+        if captures is None:
+            current = _core.current_bundle()
+            captures = current is not None and current[2]
+        return (group.id.group_on(_core.session_info()["node_id"]) or _GONE, index, captures)
 
     def missing(self, labels: Mapping[str, str]) -> dict[str, float]:
         """Resources to ask for besides: none if the labels of the node fit, else such as no node
@@ -56,6 +88,45 @@ class Placement:
         )
 
 
+def _check_fit(
+    name: str,
+    bundles: Sequence[Mapping[str, float]],
+    index: int,
+    resources: Mapping[str, float],
+    kept: Mapping[str, float] | None,
+) -> None:
+    if not bundles:  # It is gone: the task will fail with that.
+        return
+    if not -1 <= index < len(bundles):
+        raise ValueError(
+            f"placement group bundle index {index} is invalid. Valid placement group indexes: "
+            f"0-{len(bundles)}"
+        )
+
+    def fits(request: Mapping[str, float]) -> bool:
+        return any(
+            all(bundle.get(key, 0) + _EPSILON >= value for key, value in request.items())
+            for bundle in bundles
+        )
+
+    if fits(resources):
+        return
+    if kept is not None and fits(kept):
+        raise ValueError(
+            f"Cannot schedule {name} with the placement group because the actor requires "
+            f"{resources.get('CPU', 0):g} CPU for creation, but it cannot fit into any bundles for "
+            f"the placement group, {list(bundles)}. Consider creating a placement group with CPU "
+            "resources."
+        )
+    request = {
+        key: int(value) if value == int(value) else value for key, value in resources.items()
+    }
+    raise ValueError(
+        f"Cannot schedule {name} with the placement group because the resource request "
+        f"{request} cannot fit into any bundles for the placement group, {list(bundles)}."
+    )
+
+
 def _fit(conditions: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     return all(want.matches(labels.get(key)) for key, want in conditions.items())
 
@@ -67,7 +138,10 @@ def of_options(options: Mapping[str, Any]) -> Placement | None:
     hard: Mapping[str, Any] = {}
     node_id = None
     strategy = options.get("scheduling_strategy")
-    if isinstance(strategy, strategies.NodeAffinitySchedulingStrategy):
+    group = _old_group(options)
+    if isinstance(strategy, strategies.PlacementGroupSchedulingStrategy):
+        group = strategy
+    elif isinstance(strategy, strategies.NodeAffinitySchedulingStrategy):
         node_id = None if strategy.soft else strategy.node_id
     elif isinstance(strategy, strategies.NodeLabelSchedulingStrategy):
         hard = strategy.hard
@@ -76,10 +150,26 @@ def of_options(options: Mapping[str, Any]) -> Placement | None:
             "The type of keyword 'scheduling_strategy' must be 'DEFAULT', 'SPREAD' or one of "
             f"mobula.util.scheduling_strategies, but it is {type(strategy).__name__}: {strategy!r}"
         )
-    placement = Placement(alternatives, hard, node_id)
-    if len(alternatives) == 1 and not alternatives[0] and not hard and node_id is None:
+    placement = Placement(alternatives, hard, node_id, group)
+    anywhere = len(alternatives) == 1 and not alternatives[0] and not hard and node_id is None
+    return None if anywhere and group is None else placement
+
+
+def _old_group(
+    options: Mapping[str, Any],
+) -> strategies.PlacementGroupSchedulingStrategy | None:
+    """What the options placement_group, .._bundle_index and .._capture_child_tasks say."""
+    group = options.get("placement_group", "default")
+    index = options.get("placement_group_bundle_index", -1)
+    if group == "default":
+        if index != -1:
+            raise ValueError("If placement group is not set, the value of bundle index must be -1.")
         return None
-    return placement
+    if isinstance(group, str):
+        raise ValueError(f"placement_group is a PlacementGroup, None or 'default', not {group!r}")
+    return strategies.PlacementGroupSchedulingStrategy(
+        group, index, options.get("placement_group_capture_child_tasks")
+    )
 
 
 def _fallback(options: Any) -> Mapping[str, str]:

@@ -96,13 +96,18 @@ class RemoteFunction(Generic[P, R]):
         self,
         options: _options.TaskOptions,
         environment: _environments.Spec | None,
-        missing: dict[str, float],
-        why: str,
+        placement: _placement.Placement,
     ) -> Any:
-        """A submitter of tasks that need `missing` besides; if `why` is given, they fail with it."""
-        if not why:
-            return self._plain_submitter(options, {**options.resources, **missing}, environment)
+        """Of tasks that must be in this place on this node."""
+        from mobula import runtime_context
+
+        context = runtime_context.get_runtime_context()
         name = options.name or str(getattr(self._function, "__name__", self._function))
+        why = placement.impossible(context.get_node_id())
+        if not why:
+            bundle = placement.bundle(name, options.resources)
+            resources = {**options.resources, **placement.missing(context.get_node_labels())}
+            return self._plain_submitter(options, resources, environment, bundle)
         source = _core.FunctionSource(_Unschedulable(self._function, why), name)
         if options.num_returns != _options.STREAMING:
             return _core.Submitter(source, {}, options.num_returns, 0)
@@ -113,6 +118,7 @@ class RemoteFunction(Generic[P, R]):
         options: _options.TaskOptions,
         resources: Mapping[str, float],
         environment: _environments.Spec | None,
+        bundle: tuple[int, int, bool] | None = None,
     ) -> Any:
         streaming = options.num_returns == _options.STREAMING
         submit = _core.Submitter(
@@ -125,6 +131,7 @@ class RemoteFunction(Generic[P, R]):
             priority=options.priority,
             time_limit_ms=options.time_limit_ms,
             environment=environment,
+            bundle=bundle,
         )
         return _GeneratorSubmitter(submit) if streaming else submit
 
@@ -203,13 +210,12 @@ def _load(
 
 
 class _PlacedSubmitter:
-    """Submits a task that may run on some nodes only. Which labels this node has is known with the
-    session."""
+    """Submits a task that may run in some places only. Which these are is known with the session."""
 
     __slots__ = ("_make", "_placement", "_session", "_submit")
 
     def __init__(
-        self, placement: _placement.Placement, make: Callable[[dict[str, float], str], Any]
+        self, placement: _placement.Placement, make: Callable[[_placement.Placement], Any]
     ) -> None:
         self._placement = placement
         self._make = make
@@ -217,12 +223,8 @@ class _PlacedSubmitter:
         self._submit: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from mobula import runtime_context
-
         if self._session == 0 or self._session != _core.session_number():
-            context = runtime_context.get_runtime_context()
-            missing = self._placement.missing(context.get_node_labels())
-            self._submit = self._make(missing, self._placement.impossible(context.get_node_id()))
+            self._submit = self._make(self._placement)
             self._session = _core.session_number()
         return self._submit(*args, **kwargs)
 

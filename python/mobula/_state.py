@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mobula import _core, _objects_state
+from mobula import _core, _group_rows, _objects_state
 from mobula.util.state import schema
 
 _UNIT = 10_000  # Amounts are fixed point.
@@ -340,6 +340,34 @@ class Snapshot:
         """Those that were asked for by `objects_max`, the largest first."""
         return _objects_state.rows(self, _PHASES)
 
+    def placement_groups(self) -> list[schema.PlacementGroupState]:
+        rows = []
+        for group in self.section("placement_groups"):
+            row = _group_rows.row(group, self.node_id)
+            bundles = [
+                {
+                    "bundle_id": {
+                        "placement_group_id": row["placement_group_id"],
+                        "bundle_index": index,
+                    },
+                    "unit_resources": amounts,
+                    "node_id": row["bundles_to_node_id"][index],
+                }
+                for index, amounts in row["bundles"].items()
+            ]
+            rows.append(
+                schema.PlacementGroupState(
+                    placement_group_id=row["placement_group_id"],
+                    name=row["name"],
+                    creator_job_id=f"{group['job']:08x}",
+                    state=row["state"],
+                    bundles=bundles,
+                    is_detached=group["detached"],
+                    stats=row["stats"],
+                )
+            )
+        return rows
+
     def _actor_of_worker(self, process: int) -> str | None:
         for actor in self.section("actors"):
             if actor["worker"] == process:
@@ -522,6 +550,13 @@ KINDS: dict[str, Kind] = {
                 "pid",
                 "call_site",
             ),
+        ),
+        Kind(
+            "placement-groups",
+            schema.PlacementGroupState,
+            "placement_group_id",
+            Snapshot.placement_groups,
+            ("placement_group_id", "name", "creator_job_id", "state"),
         ),
     )
 }

@@ -350,7 +350,10 @@ class ActorClass:
         namespace = options.namespace or context.namespace
         resources = dict(options.resources)
         impossible = ""
+        bundle = None
         if options.placement is not None:
+            kept = {**resources, "CPU": options.cpus_for_life}
+            bundle = options.placement.bundle(creation.class_name, resources, kept)
             resources.update(options.placement.missing(context.get_node_labels()))
             impossible = options.placement.impossible(context.get_node_id())
             if impossible:
@@ -371,6 +374,7 @@ class ActorClass:
                 options.get_if_exists,
                 _environments.of_task(options.runtime_env) if options.runtime_env else None,
                 bool(impossible),
+                bundle,
             )
         except KeyError:
             from mobula import exceptions

@@ -93,8 +93,10 @@ class RuntimeContext:
         return actor.name if actor else None
 
     def get_placement_group_id(self) -> str | None:
-        """None: there are no placement groups yet."""
-        return None
+        """The placement group in which the task or actor is: 36 digits. None: in none."""
+        from mobula.util.placement_group import current_id
+
+        return current_id()
 
     def get_assigned_resources(self) -> dict[str, float]:
         """What the task asked for: name to amount. RuntimeError in a driver."""
@@ -162,8 +164,9 @@ class RuntimeContext:
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
-        """False: there are no placement groups yet."""
-        return False
+        """Is what the task or actor submits in its placement group, too?"""
+        bundle = _core.current_bundle()
+        return bundle is not None and bundle[2]
 
     @property
     def current_actor(self) -> Any:

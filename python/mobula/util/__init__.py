@@ -8,6 +8,13 @@ from mobula.util._named_actors import list_named_actors
 from mobula.util._waiting import as_completed, map_unordered
 from mobula.util.actor_pool import ActorPool
 from mobula.util.check_serialize import inspect_serializability
+from mobula.util.placement_group import (
+    get_current_placement_group,
+    get_placement_group,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from mobula.util.serialization import deregister_serializer, register_serializer
 
 
@@ -26,11 +33,16 @@ __all__ = [
     "deregister_serializer",
     "disable_log_once_globally",
     "enable_periodic_logging",
+    "get_current_placement_group",
     "get_node_ip_address",
+    "get_placement_group",
     "inspect_serializability",
     "list_named_actors",
     "log_once",
     "map_unordered",
+    "placement_group",
+    "placement_group_table",
     "register_serializer",
+    "remove_placement_group",
     "scheduling_strategies",
 ]

@@ -128,7 +128,10 @@ def _conditions(which: str, conditions: dict[str, Any]) -> dict[str, Any]:
 
 
 class PlacementGroupSchedulingStrategy:
-    """In a bundle of a placement group. NotImplementedError: there are none yet."""
+    """In a bundle of a placement group, or in any of them if the index is -1; a group of None: in none.
+
+    placement_group_capture_child_tasks: what the task or actor submits is in the group, too, unless
+    it says otherwise. None: as of the caller. TypeError: no group."""
 
     def __init__(
         self,
@@ -136,7 +139,21 @@ class PlacementGroupSchedulingStrategy:
         placement_group_bundle_index: int = -1,
         placement_group_capture_child_tasks: bool | None = None,
     ) -> None:
-        raise NotImplementedError("Placement groups are not supported yet")
+        from mobula.util.placement_group import PlacementGroup
+
+        if placement_group is None:
+            placement_group = PlacementGroup.empty()
+        if not isinstance(placement_group, PlacementGroup):
+            raise TypeError(f"A PlacementGroup, or None, is needed here, not {placement_group!r}")
+        self.placement_group = placement_group
+        self.placement_group_bundle_index = placement_group_bundle_index
+        self.placement_group_capture_child_tasks = placement_group_capture_child_tasks
+
+    def __repr__(self) -> str:
+        return (
+            f"PlacementGroupSchedulingStrategy({self.placement_group!r}, "
+            f"{self.placement_group_bundle_index}, {self.placement_group_capture_child_tasks})"
+        )
 
 
 __all__ = [

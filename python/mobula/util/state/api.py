@@ -338,8 +338,26 @@ def list_objects(
     )
 
 
-def list_placement_groups(*arguments: Any, **options: Any) -> list[Any]:
-    raise NotImplementedError("Placement groups are not supported yet.")
+def list_placement_groups(
+    address: str | None = None,
+    filters: Filters = None,
+    limit: int = schema.DEFAULT_LIMIT,
+    timeout: int = schema.DEFAULT_RPC_TIMEOUT,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+    _explain: bool = False,
+) -> list[schema.PlacementGroupState]:
+    """Placement groups of the node, the last ones that were removed included."""
+    _check_address(address)
+    return _list(
+        _kind("placement-groups"),
+        filters,
+        limit,
+        timeout,
+        detail,
+        raise_on_missing_output,
+        _explain,
+    )
 
 
 def list_cluster_events(*arguments: Any, **options: Any) -> list[dict[str, Any]]:
@@ -425,8 +443,16 @@ def get_objects(
     return _list(kind, [("object_id", "=", text)], schema.MAX_LIMIT, timeout, detail=True)
 
 
-def get_placement_group(*arguments: Any, **options: Any) -> Any:
-    raise NotImplementedError("Placement groups are not supported yet.")
+def get_placement_group(
+    id: str,
+    address: str | None = None,
+    timeout: int = schema.DEFAULT_RPC_TIMEOUT,
+    _explain: bool = False,
+) -> schema.PlacementGroupState | None:
+    """The placement group with this id; None: there is none."""
+    _check_address(address)
+    found: schema.PlacementGroupState | None = _get("placement-groups", id, timeout)
+    return found
 
 
 # ---- summaries --------------------------------------------------------------------------------

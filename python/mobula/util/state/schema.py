@@ -223,6 +223,18 @@ class ActorState(StateSchema):
 
 
 @dataclass
+class PlacementGroupState(StateSchema):
+    placement_group_id: str = column()
+    name: str | None = column()
+    creator_job_id: str | None = column()
+    state: str = column()
+    """PENDING, CREATED or REMOVED."""
+    bundles: list[dict[str, Any]] | None = column(detail=True, filterable=False)
+    is_detached: bool | None = column(detail=True)
+    stats: dict[str, Any] | None = column(detail=True, filterable=False)
+
+
+@dataclass
 class ObjectState(StateSchema):
     """An object, and how one process refers to it."""
 
