@@ -161,10 +161,10 @@ def _old_group(
     """What the options placement_group, .._bundle_index and .._capture_child_tasks say."""
     group = options.get("placement_group", "default")
     index = options.get("placement_group_bundle_index", -1)
-    if group == "default":
-        if index != -1:
-            raise ValueError("If placement group is not set, the value of bundle index must be -1.")
+    if group == "default" and index == -1:
         return None
+    if group == "default":
+        group = None  # Without a group the index is refused, when a task is submitted.
     if isinstance(group, str):
         raise ValueError(f"placement_group is a PlacementGroup, None or 'default', not {group!r}")
     return strategies.PlacementGroupSchedulingStrategy(
