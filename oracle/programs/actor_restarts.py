@@ -172,35 +172,6 @@ def max_task_retries_and_no_restarts_left():
     return raised(error_of(lambda: get(Dies.remote().f.remote()))), tally.count()
 
 
-@case(differs="the option of the method counts")
-def max_task_retries_of_the_method():
-    tally = Tally()
-
-    @ray.remote(max_restarts=-1)
-    class Dies:
-        @ray.method(max_task_retries=2)
-        def f(self):
-            if tally.add() < 3:
-                os._exit(1)
-            return tally.count()
-
-    return get(Dies.remote().f.remote())
-
-
-@case
-def max_task_retries_of_the_call():
-    tally = Tally()
-
-    @ray.remote(max_restarts=-1)
-    class Dies:
-        def f(self):
-            if tally.add() < 3:
-                os._exit(1)
-            return tally.count()
-
-    return get(Dies.remote().f.options(max_task_retries=2).remote())
-
-
 @case
 def retry_exceptions_of_a_method():
     tally = Tally()
