@@ -13,7 +13,7 @@ RayError
 from __future__ import annotations
 
 import types
-from typing import Any
+from typing import Any, ClassVar
 
 from mobula._exceptions_pickled import Portable
 from mobula._titles import title_prefix
@@ -509,29 +509,67 @@ class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
-    """The task that made the value could not be run again."""
+    """The task that made the value could not be run again.
+
+    `reason` is Ray's number of why, or None, and `reason_message` says it in words. The classes below
+    are for the two reasons that a program can do something about.
+    """
+
+    REASON_MESSAGES: ClassVar[dict[int, str]] = {
+        12: "The task that made it has no retries left. @remote(max_retries=...) gives it more.",
+        13: "The task that made it was forgotten. MOBULA_MAX_LINEAGE_BYTES is how many bytes of them"
+        " a process keeps.",
+        27: "It was made by put(), not by a task that could run again.",
+        28: "The task that made it is not to run again (max_retries=0).",
+        29: "The process that submitted the task that made it is dead.",
+    }
+    _reason: ClassVar[int | None] = None
 
     def __init__(
         self,
         object_ref_hex: str = "",
-        reason: Any = None,
+        reason: int | None = None,
         reason_message: str | None = None,
         owner_address: Any = None,
         call_site: str = "",
     ) -> None:
         super().__init__(object_ref_hex, owner_address, call_site)
         self.args = (object_ref_hex, reason, reason_message, owner_address, call_site)
-        self.reason = reason
-        self.reason_message = reason_message
-        self._text = reason_message or ""
+        self.reason = self._reason if reason is None else reason
+        self.reason_message = reason_message or self.REASON_MESSAGES.get(
+            self.reason or 0, "It is not known why."
+        )
+
+    @classmethod
+    def _of(cls, text: str) -> ObjectReconstructionFailedError:
+        object_id, _, sentences = text.rpartition("\0")
+        _, _, why = sentences.partition("made again. ")
+        reason = next((number for words, number in _REASONS.items() if words in why), None)
+        error = cls(object_id, reason, why or None)
+        error._text = sentences
+        return error
+
+    def __str__(self) -> str:
+        if self._text:
+            return self._text
+        name = self.object_ref_hex or "(unknown)"
+        return f"Object {name} is lost and cannot be made again. {self.reason_message}"
+
+
+# Of what the core says (src/core/objects/loss.cc).
+_REASONS = {"made by put()": 27, "is dead, and nobody else": 29}
 
 
 class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectReconstructionFailedError):
     """The task that made the value was run as often as allowed."""
 
+    _reason = 12
+
 
 class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedError):
     """How the value was made is no longer known."""
+
+    _reason = 13
 
 
 class ObjectRefStreamEndOfStreamError(RayError):

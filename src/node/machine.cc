@@ -111,21 +111,20 @@ double stalled_share(const std::string& path) {
   return 0;
 }
 
-double fullness(const memory::Figures& figures) {
-  return figures.limit == 0
-             ? 0
-             : static_cast<double>(figures.used) / static_cast<double>(figures.limit);
+// Bytes until its threshold is reached; less than 0 above it.
+double left_of(const memory::Figures& figures, double threshold) {
+  return static_cast<double>(figures.limit) * threshold - static_cast<double>(figures.used);
 }
 
 }  // namespace
 
-memory::Figures memory_figures() {
-  memory::Figures fullest;
+memory::Figures memory_figures(double threshold) {
+  memory::Figures tightest;
   const uint64_t total = find_number("/proc/meminfo", "MemTotal:").value_or(0) * 1024;
-  fullest.limit = total;
-  fullest.used = total - std::min(total, memory_available());
-  fullest.stalled = stalled_share("/proc/pressure/memory");
-  fullest.limit_name = "of the machine";
+  tightest.limit = total;
+  tightest.used = total - std::min(total, memory_available());
+  tightest.stalled = stalled_share("/proc/pressure/memory");
+  tightest.limit_name = "of the machine";
   for (const MemoryGroup& group : memory_groups()) {
     const char* limit_name = group.is_v2 ? "/memory.max" : "/memory.limit_in_bytes";
     const char* usage_name = group.is_v2 ? "/memory.current" : "/memory.usage_in_bytes";
@@ -135,12 +134,12 @@ memory::Figures memory_figures() {
     const char* inactive = group.is_v2 ? "inactive_file" : "total_inactive_file";
     const uint64_t reclaimable =
         std::min(find_number(group.folder + "/memory.stat", inactive).value_or(0), *usage);
-    memory::Figures figures{*usage - reclaimable, *limit, fullest.stalled,
+    memory::Figures figures{*usage - reclaimable, *limit, tightest.stalled,
                             "of cgroup " + group.folder.substr(std::string(kCgroupRoot).size())};
     if (group.is_v2) figures.stalled = stalled_share(group.folder + "/memory.pressure");
-    if (fullness(figures) > fullness(fullest)) fullest = figures;
+    if (left_of(figures, threshold) < left_of(tightest, threshold)) tightest = figures;
   }
-  return fullest;
+  return tightest;
 }
 
 uint64_t process_memory(int pid) {

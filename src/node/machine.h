@@ -15,9 +15,11 @@ namespace mobula::node {
 uint64_t memory_available();
 // Limit less use of the tightest memory cgroup that we are in; all ones without one. Bytes.
 uint64_t cgroup_memory_available();
-// For the memory monitor: what is in use of what there is, of the tightest cgroup above us or of the
-// machine, whichever is fuller; and stalls (PSI "full avg10"; 0 where the kernel does not say).
-memory::Figures memory_figures();
+// For the memory monitor: what is in use of what there is, of a cgroup above us or of the machine:
+// whichever has the fewest bytes left below this share of its limit. A small cgroup that is half empty can
+// be full before a large machine that has a tenth left. And stalls (PSI "full avg10"; 0 where the kernel
+// does not say).
+memory::Figures memory_figures(double threshold);
 // Memory of one process that would be free without it: anonymous and swapped. 0: it is gone. Bytes.
 uint64_t process_memory(int pid);
 

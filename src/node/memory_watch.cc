@@ -68,7 +68,7 @@ void MemoryWatch::set_needed(bool needed) {
 }
 
 memory::Figures MemoryWatch::figures() const {
-  if (own_limit_ == 0) return memory_figures();
+  if (own_limit_ == 0) return memory_figures(monitor_.threshold());
   memory::Figures figures{0, own_limit_, 0, "of this session (MOBULA_MEMORY_LIMIT_BYTES)"};
   for (const memory::Use& use : callbacks_.uses()) figures.used += use.bytes;
   return figures;

@@ -214,6 +214,7 @@ def test_a_put_value_is_not_made_again(session: None) -> None:
     ) as info:
         ray.get(ref)
     assert info.value.object_ref_hex == ref.hex()
+    assert info.value.reason == 27 and "put()" in info.value.reason_message
     with pytest.raises(exceptions.ObjectLostError):
         ray.get(ref)
 
@@ -296,8 +297,9 @@ def test_tasks_beyond_the_cap_are_forgotten(
         ray.wait(refs[-1:])
     assert runtime_state()["kept_bytes"] <= 4000
     lose(refs[0])
-    with pytest.raises(exceptions.ObjectReconstructionFailedLineageEvictedError):
+    with pytest.raises(exceptions.ObjectReconstructionFailedLineageEvictedError) as info:
         ray.get(refs[0])
+    assert info.value.reason == 13 and "MOBULA_MAX_LINEAGE_BYTES" in info.value.reason_message
     lose(refs[-1])
     assert ray.get(refs[-1])[0] == 2
 

@@ -6,10 +6,13 @@ process counts as its driver: whatever it holds before the test is added to what
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import leftovers
 import mobula as ray
 import pytest
 from mobula import exceptions
@@ -148,3 +151,64 @@ def _wait_for(condition: Callable[[], bool]) -> None:
     import leftovers
 
     leftovers.wait_until(condition, "the task has started")
+
+
+# ---- a limit that the kernel enforces ----------------------------------------------------------
+
+_GROUPS = Path("/sys/fs/cgroup")
+_GROUP_LIMIT = 600 << 20
+
+IN_A_GROUP = """
+import os, sys, time
+open(sys.argv[1] + "/cgroup.procs", "w").write(str(os.getpid()))
+import mobula as ray
+from mobula import exceptions
+
+ray.init(num_cpus=1, object_store_memory=80 << 20)
+
+@ray.remote(max_retries=0)
+def grow():
+    held = []
+    for _ in range(2000):
+        held.append(bytearray(b"x" * (1 << 20)))
+        time.sleep(0.002)
+
+try:
+    ray.get(grow.remote(), timeout=90)
+except exceptions.OutOfMemoryError as error:
+    print("OutOfMemoryError", "cgroup" in str(error))
+print(ray.get(ray.remote(lambda: 7).remote()))
+ray.shutdown()
+"""
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A cgroup of ours with a limit, of either version."""
+    is_v1 = (_GROUPS / "memory").is_dir()
+    group = (_GROUPS / "memory" if is_v1 else _GROUPS) / f"mobula-test-{os.getpid()}"
+    limit = group / ("memory.limit_in_bytes" if is_v1 else "memory.max")
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made here: {error}")
+    try:
+        try:
+            limit.write_text(str(_GROUP_LIMIT))
+        except OSError as error:
+            pytest.skip(f"its memory cannot be limited: {error}")
+        yield group
+    finally:
+        leftovers.wait_until(lambda: (group / "cgroup.procs").read_text() == "", "all have ended")
+        group.rmdir()
+
+
+def test_growth_stops_before_the_kernel_kills(
+    memory_group: Path, run_script: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    told = run_script(IN_A_GROUP, str(memory_group), timeout=150).stdout.split()
+    assert told == ["OutOfMemoryError", "True", "7"], "the monitor was faster, and the node lives"
+    for name in ("memory.oom_control", "memory.events"):
+        if (memory_group / name).exists():
+            counts = dict(line.split() for line in (memory_group / name).read_text().splitlines())
+            assert counts.get("oom_kill", "0") == "0", "the kernel did not kill anything"

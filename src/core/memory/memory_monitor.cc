@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace mobula::memory {
 
@@ -28,6 +29,11 @@ uint64_t MemoryMonitor::threshold_bytes() const {
 }
 
 bool MemoryMonitor::on_figures(const Figures& figures, Instant now) {
+  const double seconds = std::chrono::duration<double>(now - looked_at_).count();
+  const bool comparable = looked_at_.count() > 0 && seconds > 0 && figures.limit == figures_.limit;
+  const double grown = static_cast<double>(figures.used) - static_cast<double>(figures_.used);
+  growth_ = comparable ? std::max(0.0, grown / seconds) : 0;
+  looked_at_ = now;
   figures_ = figures;
   if (killing_ && now - killed_at_ < options_.kill_patience) return false;
   killing_.reset();
@@ -122,10 +128,16 @@ std::optional<Instant> MemoryMonitor::next_look(Instant now) const {
   if (options_.refresh.count() == 0) return std::nullopt;
   const uint64_t threshold = threshold_bytes();
   if (figures_.limit == 0 || figures_.used >= threshold) return now + options_.refresh;
-  const double seconds =
-      static_cast<double>(threshold - figures_.used) / static_cast<double>(options_.growth_max);
-  const auto rest = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
-  return now + std::clamp(rest, options_.refresh, std::max(options_.refresh, options_.refresh_max));
+  const auto left = static_cast<double>(threshold - figures_.used);
+  const auto after = [](double seconds) {
+    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+  };
+  const Duration soonest = after(left / static_cast<double>(options_.growth_max));
+  const Duration rest =
+      std::clamp(soonest, options_.refresh, std::max(options_.refresh, options_.refresh_max));
+  const double half_way = growth_ > 0 ? left / growth_ / 2 : std::numeric_limits<double>::max();
+  if (half_way >= std::chrono::duration<double>(rest).count()) return now + rest;
+  return now + std::max(after(half_way), std::min(options_.refresh_min, options_.refresh));
 }
 
 }  // namespace mobula::memory

@@ -59,6 +59,8 @@ class MemoryMonitor {
     double near_share = 0.97;                           // Of the threshold.
     Duration refresh = std::chrono::milliseconds(250);  // 0: never look.
     Duration refresh_max = std::chrono::seconds(5);
+    // While memory is being taken fast, looks are closer together, down to this.
+    Duration refresh_min = std::chrono::milliseconds(20);
     uint64_t growth_max = 4ULL << 30;  // Bytes a second: nobody takes memory faster.
     Duration kill_patience = std::chrono::seconds(5);
     size_t table_rows_max = 10;
@@ -72,8 +74,10 @@ class MemoryMonitor {
   std::optional<Kill> choose(const std::vector<Use>& uses, Instant now);
   void on_process_gone(ProcessId process);
 
-  // When to look again: rarely while far from the threshold. nullopt: never.
+  // When to look again: rarely while far from the threshold, and at half of the way that is left if
+  // memory is taken on as fast as since the last look. nullopt: never.
   std::optional<Instant> next_look(Instant now) const;
+  double threshold() const { return options_.threshold; }
   uint64_t kills() const { return kills_; }
 
  private:
@@ -84,6 +88,8 @@ class MemoryMonitor {
 
   const Options options_;
   Figures figures_;
+  Instant looked_at_{0};
+  double growth_ = 0;  // Bytes a second between the last two looks.
   std::optional<ProcessId> killing_;
   Instant killed_at_{0};
   uint64_t kills_ = 0;

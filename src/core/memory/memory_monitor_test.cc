@@ -147,6 +147,19 @@ TEST_F(Monitor, it_looks_rarely_when_far_from_the_threshold) {
   EXPECT_EQ(*monitor.next_look(now) - now, 250ms);
 }
 
+TEST_F(Monitor, it_looks_more_often_while_memory_is_taken_fast) {
+  figures(10);
+  now += 250ms;
+  figures(12);
+  EXPECT_LT(*monitor.next_look(now) - now, 250ms);
+  now += 200ms;
+  figures(15);
+  EXPECT_EQ(*monitor.next_look(now) - now, 20ms);
+  now += 20ms;
+  figures(15);
+  EXPECT_EQ(*monitor.next_look(now) - now, 250ms);
+}
+
 TEST_F(Monitor, a_refresh_of_zero_turns_it_off) {
   MemoryMonitor off({.refresh = Duration(0)});
   EXPECT_FALSE(off.on_figures({.used = 2, .limit = 1, .stalled = 0, .limit_name = ""}, now));
