@@ -376,14 +376,14 @@ class ActorClass:
                 bool(impossible),
                 bundle,
             )
-        except KeyError:
+        except KeyError as error:
             from mobula import exceptions
 
             raise exceptions.ActorAlreadyExistsError(
                 f"The name {options.name} (namespace={options.namespace}) is already taken. Please "
                 "use a different name or get the existing actor using "
                 f"ray.get_actor('{options.name}', namespace='{options.namespace}')"
-            ) from None
+            ) from error
         state = creation.state if actor == handle else _core.get(actor)
         return ActorHandle(actor, state)
 
