@@ -29,6 +29,7 @@ EXECUTABLE = Path(__file__).parent / "bin" / "mobula"
 
 _END_SECONDS = 15.0  # For a daemon whose driver has left; it takes milliseconds.
 _READY_SECONDS = 30.0
+_LAST_WORDS_SECONDS = 2.0
 _LOG_TAIL_BYTES = 4000
 
 
@@ -90,6 +91,12 @@ class PrivateDaemon(_Connection):
         self.pid = process.pid
         self._process = process
         self._link = link
+
+    def last_words(self) -> str:
+        """Waits a moment for a daemon that is ending: it says why after its socket is closed."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LAST_WORDS_SECONDS)
+        return super().last_words()
 
     def stop(self, ends: bool = True) -> None:
         """Waits for the end of the daemon, and leaves nothing of it behind. Not if it goes on for
