@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -307,7 +306,7 @@ class _Place:
         os.close(self._lock)
 
     def _remove(self) -> None:
-        _remove(self.directory, self.link)
+        _sessions_here.remove(self.directory, self.link)
 
 
 def _arguments(
@@ -348,14 +347,7 @@ def _end(process: subprocess.Popen[bytes], directory: Path, link: Path | None) -
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)  # Its children die with it.
         process.wait()
-    _remove(directory, link)
-
-
-def _remove(directory: Path, link: Path | None) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
-    if link is not None:
-        with contextlib.suppress(OSError):
-            link.unlink()
+    _sessions_here.remove(directory, link)
 
 
 def _log_tail(directory: Path) -> str:

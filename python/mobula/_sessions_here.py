@@ -297,8 +297,21 @@ def remove_if_dead(folder: Path) -> bool:
             return False
         if age < _UNFINISHED_SECONDS:
             return False
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder, link)
+    return True
+
+
+def remove(directory: Path, link: Path | None) -> None:
+    """Removes a session's directory and the link to it. Who is killed meanwhile leaves what others
+    know as a dead session's: the lock goes last, and the link after the directory."""
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != _LOCK:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+    shutil.rmtree(directory, ignore_errors=True)
     if link is not None:
         with contextlib.suppress(OSError):
             link.unlink()
-    return True

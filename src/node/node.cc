@@ -17,6 +17,7 @@
 #include "node/log.h"
 #include "node/machine.h"
 #include "node/object_sections.h"
+#include "node/session_file.h"
 #include "node/state_sections.h"
 
 namespace mobula::node {
@@ -205,12 +206,9 @@ Result<void> Node::serve_metrics() {
 }
 
 Node::~Node() {
-  std::error_code error;
-  if (!options_.session_link.empty()) std::filesystem::remove(options_.session_link, error);
-  std::filesystem::remove_all(options_.session_directory, error);
-  if (error) {
+  if (const Result<void> removed = remove_session_directory(options_); !removed.has_value()) {
     log_error(fmt::format("directory={} event=not_removed why=\"{}\"", options_.session_directory,
-                          error.message()));
+                          removed.error().message));
   }
 }
 

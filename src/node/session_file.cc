@@ -10,7 +10,9 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "node/machine.h"
 #include "shm/memory.h"
@@ -77,6 +79,22 @@ Result<void> write_session_file(const NodeOptions& options, NodeId node, const s
     return tl::unexpected(errno_error(unfinished));
   }
   if (::rename(unfinished.c_str(), path.c_str()) != 0) return tl::unexpected(errno_error(path));
+  return {};
+}
+
+Result<void> remove_session_directory(const NodeOptions& options) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  std::error_code failed;
+  std::vector<fs::path> paths;
+  for (fs::directory_iterator entry(options.session_directory, ignored), end; entry != end;
+       entry.increment(ignored)) {
+    if (entry->path().filename() != kSessionLock) paths.push_back(entry->path());
+  }
+  for (const fs::path& path : paths) fs::remove_all(path, ignored);
+  fs::remove_all(options.session_directory, failed);
+  if (!options.session_link.empty()) fs::remove(options.session_link, ignored);
+  if (failed) return fail(ErrorCode::kUnavailable, failed.message());
   return {};
 }
 

@@ -19,6 +19,7 @@
 namespace mobula::node {
 
 constexpr const char* kSessionSocket = "daemon.sock";
+constexpr const char* kSessionLock = "lock";  // Locked as long as the daemon lives.
 
 // A secret that nobody guesses, in hexadecimal digits. kUnavailable: the kernel gives no random bytes.
 Result<std::string> make_token();
@@ -27,5 +28,10 @@ bool same_token(std::string_view one, std::string_view other);
 
 // kUnavailable: it cannot be written; the text says why.
 Result<void> write_session_file(const NodeOptions& options, NodeId node, const std::string& token);
+
+// Removes the session's directory and the link to it. Who is killed meanwhile leaves what others know
+// as a dead session's, and remove: the lock goes last, and the link after the directory.
+// kUnavailable: something could not be removed; the rest was.
+Result<void> remove_session_directory(const NodeOptions& options);
 
 }  // namespace mobula::node

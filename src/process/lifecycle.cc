@@ -241,11 +241,7 @@ void RuntimeImpl::disconnect(const std::string& reason) {
   disconnected_ = reason;
   const std::vector<std::byte> error = system_error(wire::SystemErrorCode::kNodeDied, reason);
   fail_everything(error);
-  for (auto& [number, question] : questions_) {
-    question->error = reason;
-    question->done = true;
-  }
-  answered_.notify_all();
+  answered_.notify_all();  // Who waits for an answer looks at disconnected_ too.
   notifications_.news.notify_all();
   log_arrived_.notify_all();
   deferred().bells.push_back({bell_, shm::kOwnBellBit, true});

@@ -26,6 +26,7 @@ constexpr Duration kKeepInterpreter = microseconds(20);
 constexpr Duration kBlockedAfter = milliseconds(1);  // Then a worker gives its CPUs back.
 constexpr Duration kSleepMax = milliseconds(100);    // Ctrl-C is looked for at least this often.
 constexpr Duration kFlushEvery = milliseconds(1);    // While frames wait for room in a ring.
+constexpr Duration kDistrustBellEvery = milliseconds(100);
 constexpr Duration kKeepSegments = std::chrono::seconds(5);
 constexpr int64_t kCreditMax = 100;
 constexpr int64_t kCreditMin = -4000;
@@ -307,7 +308,19 @@ bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> dea
     }
   }
   lock.lock();
+  distrust_bell();
   return true;
+}
+
+// With the lock, after a sleep. Every peer can write to our bell, so one that dies writing nonsense may
+// have taken away the news of another: who sleeps looks now and then at all rings, whatever the bell says.
+void RuntimeImpl::distrust_bell() {
+  const Instant now = monotonic_now();
+  if (now - bell_distrusted_ < kDistrustBellEvery) return;
+  bell_distrusted_ = now;
+  for (const ChannelEnd* channel : by_bit_) {
+    if (channel != nullptr) shm::announce(*bell_, channel->own_bit);
+  }
 }
 
 // This worker waits inside a task: its CPUs can be used, and what is queued behind it is taken back.
@@ -397,6 +410,8 @@ void RuntimeImpl::run_reader() {
       shm::futex_sleep(reader_word_, reader_word_.load(), milliseconds(1));
     } else if (limit > Duration(0)) {
       shm::sleep(*bell_, sequence, limit);
+      lock.lock();
+      distrust_bell();
     }
   }
 }

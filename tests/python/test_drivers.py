@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import leftovers
 import mobula as ray
@@ -202,6 +204,17 @@ def test_a_killed_daemon_is_told_to_every_driver(start_driver: StartDriver) -> N
     ray.shutdown()
     with pytest.raises(ConnectionError, match="No Mobula session lives at"):
         ray.init(address=address)
+
+
+def test_who_puts_while_the_daemon_dies_is_told_so() -> None:
+    start()
+    daemon = daemon_pid()
+    os.kill(daemon, signal.SIGSTOP)  # So that it never answers.
+    killer = threading.Timer(0.3, os.kill, [daemon, signal.SIGKILL])
+    killer.start()
+    with pytest.raises(exceptions.RaySystemError, match="the node daemon is gone"):
+        ray.put(bytes(50 << 20))
+    killer.join()
 
 
 def test_what_a_daemon_complained_of_before_its_end_is_told(start_driver: StartDriver) -> None:
@@ -447,6 +460,30 @@ def test_a_new_session_removes_what_dead_ones_left(start_driver: StartDriver) ->
     assert not directory.exists()
     assert foreign.is_dir()
     foreign.rmdir()
+
+
+@pytest.mark.parametrize("removed", range(4))
+def test_what_was_removed_in_part_is_swept(monkeypatch: pytest.MonkeyPatch, removed: int) -> None:
+    """Whoever removes a dead session's directory may be killed after any file."""
+    directory = _sessions_here.root() / "mobula-dead"
+    directory.mkdir(mode=0o700)
+    for name in ("daemon.log", "a", "z"):
+        (directory / name).touch()
+    os.close(_sessions_here.lock_new(directory))
+    unlink, left = os.unlink, iter(range(removed))
+
+    def unlink_some(*args: Any, **kwargs: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        unlink(*args, **kwargs)
+
+    monkeypatch.setattr(os, "unlink", unlink_some)
+    with pytest.raises(KeyboardInterrupt):
+        _sessions_here.remove_if_dead(directory)
+    monkeypatch.undo()
+    assert directory.is_dir()
+    _sessions_here.sweep()
+    assert not directory.exists()
 
 
 def test_a_living_session_is_not_swept(start_driver: StartDriver) -> None:

@@ -180,11 +180,24 @@ def test_one_that_the_node_can_never_hold_stays_pending(make: Any) -> None:
         assert placement_group_table(group)["bundles_to_node_id"][0] == ""
 
 
-def test_a_group_waits_for_running_tasks_and_gets_what_they_leave(make: Any) -> None:
-    running = [sleep.remote(0.5) for _ in range(2)]
+def test_a_group_waits_for_running_tasks_and_gets_what_they_leave(
+    make: Any, tmp_path: Path
+) -> None:
+    @ray.remote(num_cpus=1)
+    def run(number: int) -> int:
+        (tmp_path / str(number)).touch()
+        time.sleep(0.5)
+        return number
+
+    running = [run.remote(number) for number in range(2)]
+    # One that the group comes before would wait until the group is removed.
+    end = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.005)
     group = make([{"CPU": 2}])
     assert group.wait(30)
-    assert ray.get(running) == [0.5, 0.5]
+    assert ray.get(running, timeout=60) == [0, 1]
 
 
 def test_a_group_is_placed_while_other_tasks_keep_coming(make: Any) -> None:
