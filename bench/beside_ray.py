@@ -147,10 +147,9 @@ CASES = (
                 1,
                 more_is_better=False,
             ),
-            # The copy finds its memory less warm than memcpy does, and the call has its own cost.
             Row(
                 "argument-copies",
-                "the same",
+                "copies of each byte of one",
                 "x memcpy",
                 "argument_copies",
                 bound=1.5,
