@@ -242,7 +242,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void publish_wake_position(const Waiter& waiter, OutboundChannel& channel);
   bool sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline, Locked& lock,
                      SpinCredit& credit);
-  void distrust_bell();
   Duration sleep_limit(std::optional<Instant> deadline, Instant now) const;
   void leave_reading(const Waiter& waiter);
   void enter_blocked(const Waiter& waiter);

@@ -35,6 +35,17 @@ void relax() { __builtin_ia32_pause(); }
 
 bool is_error_of(const Object& object) { return wire::is_error(object.value.kind()); }
 
+// With the lock, after a sleep. Every peer can write to our bell, so one that dies writing nonsense may
+// have taken away the news of another: who sleeps looks now and then at all rings, whatever the bell says.
+void distrust(shm::BellPage& bell, std::span<const ChannelEnd* const> channels, Instant& last) {
+  const Instant now = monotonic_now();
+  if (now - last < kDistrustBellEvery) return;
+  last = now;
+  for (const ChannelEnd* channel : channels) {
+    if (channel != nullptr) shm::announce(bell, channel->own_bit);
+  }
+}
+
 }  // namespace
 
 bool RuntimeImpl::satisfied(const Waiter& waiter) const {
@@ -308,19 +319,8 @@ bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> dea
     }
   }
   lock.lock();
-  distrust_bell();
+  distrust(*bell_, by_bit_, bell_distrusted_);
   return true;
-}
-
-// With the lock, after a sleep. Every peer can write to our bell, so one that dies writing nonsense may
-// have taken away the news of another: who sleeps looks now and then at all rings, whatever the bell says.
-void RuntimeImpl::distrust_bell() {
-  const Instant now = monotonic_now();
-  if (now - bell_distrusted_ < kDistrustBellEvery) return;
-  bell_distrusted_ = now;
-  for (const ChannelEnd* channel : by_bit_) {
-    if (channel != nullptr) shm::announce(*bell_, channel->own_bit);
-  }
 }
 
 // This worker waits inside a task: its CPUs can be used, and what is queued behind it is taken back.
@@ -411,7 +411,7 @@ void RuntimeImpl::run_reader() {
     } else if (limit > Duration(0)) {
       shm::sleep(*bell_, sequence, limit);
       lock.lock();
-      distrust_bell();
+      distrust(*bell_, by_bit_, bell_distrusted_);
     }
   }
 }

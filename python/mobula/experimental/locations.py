@@ -49,7 +49,7 @@ def get_object_locations(
             "object_size": size,
             "did_spill": place in _PLACES_ON_DISK,
         }
-    unknown = {"node_ids": [], "object_size": None, "did_spill": False}
+    unknown: dict[str, Any] = {"node_ids": [], "object_size": None, "did_spill": False}
     return {ref: told.get(ref.hex(), unknown) for ref in obj_refs}
 
 
