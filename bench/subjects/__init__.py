@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.settings import Settings
+if TYPE_CHECKING:
+    # Workers import this module for its functions: what they do not need would be time of theirs.
+    from bench.settings import Settings
 
-Subject = Callable[[Settings], Iterator[dict[str, Any]]]
+Subject = Callable[["Settings"], Iterator[dict[str, Any]]]
 
 
 def per_second(batch: Callable[[], object], size: int, seconds: float) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.settings import Settings
 from bench.subjects import Subject, per_second
+
+if TYPE_CHECKING:
+    from bench.settings import Settings
 
 ACTORS_AT_ONCE = 100
 CALLS_OF_A_CALLER = 2_000

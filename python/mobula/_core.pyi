@@ -457,9 +457,15 @@ class CurrentTask(TypedDict):
     resources: dict[str, float]  # all of the lease's
     function: Callable[..., Any] | None  # what runs
 
-def set_process_title(name: str) -> None:
-    """`ps` shows this process as $MOBULA_PROCTITLE_PREFIX (by default "mobula::") and this. In a worker
-    the titles of its tasks replace it."""
+def fork_for_daemon() -> int:
+    """For the zygote: like os.fork(), but the child's parent is the next subreaper, the daemon."""
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when its parent ends."""
+
+def set_process_title(title: str, name: str) -> None:
+    """`ps` shows this process as $MOBULA_PROCTITLE_PREFIX (by default "mobula::") and `title`, which
+    in a worker the titles of its tasks replace; `top` shows the first 15 characters of `name`."""
 
 def current_task() -> CurrentTask | None:
     """The task that this thread executes; None in a driver and in other threads."""

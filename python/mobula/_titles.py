@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from mobula import _core
-
-_PR_SET_NAME = 15
 
 
 def title_prefix() -> str:
@@ -17,5 +14,4 @@ def title_prefix() -> str:
 
 def name_process(title: str, short: str) -> None:
     """title: for `ps`, behind the prefix. short: for `top`, at most 15 characters."""
-    _core.set_process_title(title)
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, short.encode()[:15], 0, 0, 0)
+    _core.set_process_title(title, short)

@@ -10,14 +10,14 @@ Packets on the socket, JSON:
     to the daemon      {"ready": true}, once; or {"unfit": why}: the environment cannot be prepared
                        {"worker": N, "pid": P}  or  {"worker": N, "error": why}: start it afresh
 
-A worker is forked twice, so that it is the child of the daemon, which is told its pid by the process
-in between. End of file on the socket ends the zygote.
+A worker is forked by a process in between, which ends at once, so that it is the child of the daemon.
+End of file on the socket ends the zygote.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
+import importlib.machinery
 import json
 import os
 import signal
@@ -34,7 +34,6 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-_PR_SET_PDEATHSIG = 1
 _PACKET_BYTES_MAX = 1024
 
 
@@ -55,6 +54,9 @@ def main(arguments: list[str]) -> None:
 
     _titles.name_process("zygote", "mobula::zygote")
 
+    # What there is in the directories of sys.path is then known: the first import of a worker, that of
+    # the user's module, need not list them all. Python looks at their times before it believes this.
+    importlib.machinery.PathFinder.find_spec("__no_such_module__")
     # Objects made so far are never collected: their pages stay shared with the workers.
     gc.collect()
     gc.freeze()
@@ -91,23 +93,16 @@ def _fork(
         why = f"there are {threads} threads (started by an import at interpreter start?)"
         _answer(control, {"worker": worker, "error": why})
         return
+    from mobula import _core  # Not before this is the interpreter of its environment.
+
     try:
-        between = os.fork()
+        pid = _core.fork_for_daemon()
     except OSError as error:
         _answer(control, {"worker": worker, "error": f"fork: {error.strerror}"})
         return
-    if between != 0:
-        os.waitpid(between, 0)
-        return
-    try:
-        pid = os.fork()
-    except OSError as error:
-        _answer(control, {"worker": worker, "error": f"fork: {error.strerror}"})
-        os._exit(1)
     if pid != 0:
-        # The daemon adopts the worker when this process is gone.
         _answer(control, {"worker": worker, "pid": pid})
-        os._exit(0)
+        return
     os.setsid()
     for name in pinned:
         del os.environ[name]
@@ -127,15 +122,15 @@ def _become_worker(descriptor: int, daemon_pid: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    from mobula import _core, _titles, _worker
+
     # Wait for the adoption: the signal is for the end of whoever is the parent when it is asked for.
     while os.getppid() != daemon_pid:
         if os.getppid() == 1 or not os.path.exists(f"/proc/{daemon_pid}"):
             os._exit(1)  # The daemon is gone already.
         os.sched_yield()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    _core.die_with_parent()
     if os.getppid() != daemon_pid:
         os._exit(1)
-    from mobula import _titles, _worker
-
     _titles.name_process("IDLE", "mobula::worker")
     _worker.main(descriptor)

@@ -22,10 +22,22 @@ constexpr auto kObserverWelcomeWithin = std::chrono::seconds(5);  // Somebody lo
 constexpr auto kGoodbyeWithin = std::chrono::seconds(10);
 constexpr size_t kDescriptorsMax = 253;  // Of one packet (SCM_MAX_FD).
 
+// Room for one packet. Only the pages that packets fill take memory: nothing is cleared.
+class PacketRoom {
+ public:
+  std::byte* data() { return bytes_.get(); }
+  std::span<const std::byte> first(ssize_t size) const {
+    return {bytes_.get(), static_cast<size_t>(size)};
+  }
+
+ private:
+  std::unique_ptr<std::byte[]> bytes_ =
+      std::make_unique_for_overwrite<std::byte[]>(wire::kFrameBytesMax);
+};
+
 // One packet and its descriptors. Size 0: the daemon is gone. Negative: errno.
-ssize_t receive_packet(int socket, std::vector<std::byte>& bytes, std::vector<shm::Fd>& fds) {
-  bytes.resize(wire::kFrameBytesMax);
-  iovec part{bytes.data(), bytes.size()};
+ssize_t receive_packet(int socket, PacketRoom& room, std::vector<shm::Fd>& fds) {
+  iovec part{room.data(), wire::kFrameBytesMax};
   alignas(cmsghdr) char control[CMSG_SPACE(kDescriptorsMax * sizeof(int))];
   msghdr header{};
   header.msg_iov = &part;
@@ -45,7 +57,6 @@ ssize_t receive_packet(int socket, std::vector<std::byte>& bytes, std::vector<sh
     }
   }
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -EMSGSIZE;
-  bytes.resize(static_cast<size_t>(size));
   return size;
 }
 
@@ -80,7 +91,7 @@ RuntimeImpl::RuntimeImpl(shm::Fd socket, RuntimeOptions options)
 
 Result<void> RuntimeImpl::start(Gate& gate) {
   MOBULA_TRY(say_hello());
-  std::vector<std::byte> bytes;
+  PacketRoom room;
   std::vector<shm::Fd> fds;
   pollfd readable{socket_.get(), POLLIN, 0};
   const Instant deadline =
@@ -90,7 +101,7 @@ Result<void> RuntimeImpl::start(Gate& gate) {
   while ((ready = ::poll(&readable, 1, 100)) == 0 || (ready < 0 && errno == EINTR)) {
     if (monotonic_now() > deadline) break;
   }
-  const ssize_t size = ready > 0 ? receive_packet(socket_.get(), bytes, fds) : -ETIMEDOUT;
+  const ssize_t size = ready > 0 ? receive_packet(socket_.get(), room, fds) : -ETIMEDOUT;
   gate.acquire();
   if (size <= 0) {
     return fail(ErrorCode::kUnavailable, size == 0
@@ -98,7 +109,7 @@ Result<void> RuntimeImpl::start(Gate& gate) {
                                              : std::string("no welcome from the node daemon: ") +
                                                    std::strerror(static_cast<int>(-size)));
   }
-  const auto message = wire::ToProcessMessage::parse(bytes);
+  const auto message = wire::ToProcessMessage::parse(room.first(size));
   MOBULA_TRY(message);
   if (const auto* refused = message->root().body_as_Refused()) {
     return fail(ErrorCode::kUnavailable, refused->message()->str());
@@ -209,10 +220,10 @@ std::string RuntimeImpl::disconnected_reason() const {
 }
 
 void RuntimeImpl::run_link() {
-  std::vector<std::byte> bytes;
+  PacketRoom room;
   while (!stop_.load()) {
     std::vector<shm::Fd> fds;
-    const ssize_t size = receive_packet(socket_.get(), bytes, fds);
+    const ssize_t size = receive_packet(socket_.get(), room, fds);
     if (size == -EINTR) continue;
     if (size <= 0) {
       const bool expected = size == 0 || size == -ECONNRESET;
@@ -221,7 +232,7 @@ void RuntimeImpl::run_link() {
                                 std::strerror(static_cast<int>(-size)));
       return;
     }
-    const auto message = wire::ToProcessMessage::parse(bytes);
+    const auto message = wire::ToProcessMessage::parse(room.first(size));
     if (!message.has_value()) {
       disconnect("the node daemon sent a malformed message: " + message.error().message);
       return;

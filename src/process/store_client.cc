@@ -7,7 +7,7 @@
 namespace mobula::process {
 
 StoreClient::StoreClient(const Options& options, std::byte* pins)
-    : options_(options), pins_(pins), slabs_(options.slabs), views_(shm::kPinSlots) {}
+    : options_(options), pins_(pins), slabs_(options.slabs) {}
 
 // ---- writing -----------------------------------------------------------------------------------
 
@@ -203,6 +203,7 @@ Result<std::variant<StoredView, NeedOpen>> StoreClient::open_place(
       return tl::unexpected(pin.error());
     }
     known->second = *pin;
+    if (views_.size() <= *pin) views_.resize(*pin + 1);
     views_[*pin] = {location, 0, false};
     if (readable != nullptr) readable->views++;
   }

@@ -192,7 +192,7 @@ class StoreClient {
   std::unordered_map<Key, wire::StoreLocation, KeyHash> places_;  // Of values that have moved.
   std::map<uint64_t, Private> private_;                           // In the order of being made.
   uint64_t next_order_ = 1;
-  std::vector<View> views_;  // By pin.
+  std::vector<View> views_;  // By pin; as long as the highest one that there was.
   Retired retired_;
   Populator populator_;  // Last: its thread stops first.
 };

@@ -11,8 +11,12 @@
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+#include <sys/prctl.h>
+
+#include <csignal>
 
 #include "python/actor.h"
+#include "python/adoption.h"
 #include "python/decode.h"
 #include "python/encode.h"
 #include "python/groups.h"
@@ -56,6 +60,7 @@ PyMethodDef methods[] = {
     {"put_error", put_error, METH_VARARGS, nullptr},
     {"wait", reinterpret_cast<PyCFunction>(wait), METH_FASTCALL | METH_KEYWORDS, nullptr},
     {"run_worker", run_worker, METH_O, nullptr},
+    {"fork_for_daemon", fork_for_daemon, METH_NOARGS, nullptr},
     {"cancel", cancel, METH_VARARGS, nullptr},
     {"notify", notify, METH_VARARGS, nullptr},
     {"is_ready", is_ready, METH_O, nullptr},
@@ -259,7 +264,11 @@ void make_module(nb::module_& module) {
 
   module.def("set_hooks", [](nb::handle hooks) { set_hooks(hooks.ptr()); });
   module.def("connect", connect_with);
-  module.def("set_process_title", [](const std::string& name) { process_title().show(name); });
+  module.def("set_process_title", [](const std::string& title, const std::string& name) {
+    process_title().show(title);
+    ::prctl(PR_SET_NAME, name.substr(0, 15).c_str());
+  });
+  module.def("die_with_parent", [] { ::prctl(PR_SET_PDEATHSIG, SIGKILL); });
   module.def("disconnect", [] {
     bool daemon_ends = false;
     if (!disconnect(daemon_ends)) throw nb::python_error();

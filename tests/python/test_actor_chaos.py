@@ -17,19 +17,21 @@ import shutil
 import signal
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import leftovers
 import mobula as ray
 import pytest
-from mobula import _core, _testing
+from mobula import _core, _testing, util
 from mobula.util import state
+from mobula.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 ROUNDS = int(os.environ.get("MOBULA_ACTOR_ROUNDS", "12"))
 SEED = int(os.environ.get("MOBULA_SEED", "0")) or random.randrange(1, 1 << 30)
 GET_SECONDS = 120
+GONE = (ray.exceptions.RayActorError, ray.exceptions.ActorPlacementGroupRemoved)
 TABLES = (
     "unfinished_tasks",
     "in_flight",
@@ -42,7 +44,11 @@ TABLES = (
     "parcels",
 )
 
-pytestmark = [pytest.mark.mobula_only, pytest.mark.random]
+pytestmark = [
+    pytest.mark.mobula_only,
+    pytest.mark.random,
+    pytest.mark.timeout(300 + 5 * ROUNDS),
+]
 
 
 class _Journal:
@@ -86,7 +92,7 @@ def call_and_collect(note: Any, name: str, count: int) -> list[int | None]:
     for ref in refs:
         try:
             results.append(ray.get(ref, timeout=GET_SECONDS))
-        except ray.exceptions.RayActorError:
+        except GONE:
             results.append(None)
     return results
 
@@ -111,6 +117,14 @@ class Round:
     retries: int
     count: int
     kills: list[tuple[float, str]]
+    # Where the actor and its callers are placed: in a group of bundles, or in none.
+    in_group: bool = False
+    # When that group is removed, in seconds after the last kill; None: when the round is over.
+    removed_after: float | None = None
+
+    @property
+    def is_lost_on_purpose(self) -> bool:
+        return self.removed_after is not None
 
     @staticmethod
     def of(seed: int) -> Round:
@@ -125,7 +139,12 @@ class Round:
                 (chance.uniform(0.0, 0.06), chance.choice(["actor", "actor", "caller", "zygote"]))
                 for _ in range(chance.randint(1, 3))
             ],
-        )
+            chance.random() < 0.4,
+            chance.choice([None, None, chance.uniform(0.0, 0.06)]),
+        ).without_idle_removal()
+
+    def without_idle_removal(self) -> Round:
+        return self if self.in_group else replace(self, removed_after=None)
 
 
 def zygotes() -> list[int]:
@@ -134,7 +153,7 @@ def zygotes() -> list[int]:
     for task in Path(f"/proc/{node['pid']}/task").glob("*"):
         with contextlib.suppress(OSError):
             for pid in (task / "children").read_text().split():
-                if b"_zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(int(pid))
     return found
 
@@ -142,7 +161,7 @@ def zygotes() -> list[int]:
 def pid_of(actor: Any) -> int | None:
     try:
         return int(ray.get(actor.pid.remote(), timeout=GET_SECONDS))
-    except ray.exceptions.RayActorError:
+    except GONE:
         return None
 
 
@@ -153,13 +172,33 @@ def kill(pid: int | None) -> None:
 
 
 def play(this: Round, folder: Path) -> None:
+    if not this.in_group:
+        play_in(this, folder, None)
+        return
+    group = util.placement_group([{"CPU": 0.5}, {"CPU": 0.5}, {"CPU": 0.5}])
+    try:
+        assert group.wait(GET_SECONDS)
+        play_in(this, folder, group)
+    finally:
+        util.remove_placement_group(group)
+
+
+def play_in(this: Round, folder: Path, group: util.PlacementGroup | None) -> None:
+    def bundle(index: int) -> dict[str, Any]:
+        if group is None:
+            return {"num_cpus": 0}
+        where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+        return {"num_cpus": 0.5, "scheduling_strategy": where}
+
     made = ray.remote(AsyncJournal if this.kind == "async" else Journal).options(
-        num_cpus=0,
+        **bundle(0),
         max_restarts=this.restarts,
         max_concurrency={"sync": 1, "threads": 3, "async": 100}[this.kind],
     )
     journal = made.remote(str(folder))
-    callers = [Caller.remote(journal, this.retries) for _ in range(2)]
+    callers = [
+        Caller.options(**bundle(1 + index)).remote(journal, this.retries) for index in range(2)
+    ]
     victims = {"caller": pid_of(callers[0]), "actor": pid_of(journal)}
     ray.get(callers[1].pid.remote(), timeout=GET_SECONDS)
     pending = [
@@ -180,13 +219,16 @@ def play(this: Round, folder: Path) -> None:
             kill(victims[victim])
             if victim == "actor":
                 victims["actor"] = pid_of(journal)
+    if group is not None and this.removed_after is not None:
+        time.sleep(this.removed_after)
+        util.remove_placement_group(group)
     thread.join()
     outcomes = {"driver": own[0]}
     for index, ref in enumerate(pending):
         try:
             outcomes[f"caller{index}"] = ray.get(ref, timeout=GET_SECONDS)
-        except ray.exceptions.RayActorError:
-            assert index == 0, "nobody has killed this caller"
+        except GONE:
+            assert index == 0 or this.is_lost_on_purpose, "nobody has killed this caller"
     for name in ("driver", "caller0", "caller1"):
         check(this, name, ran_of(folder / name), outcomes.get(name))
 
@@ -211,7 +253,7 @@ def check(this: Round, name: str, ran: list[int], results: list[int | None] | No
     for number, result in enumerate(results):
         assert result in (None, number), (this, name)
         assert result is None or number in ran, (this, name, number)
-    if this.restarts == -1 and this.retries == -1:
+    if this.restarts == -1 and this.retries == -1 and not this.is_lost_on_purpose:
         assert None not in results, (this, name)
 
 
