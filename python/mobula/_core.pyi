@@ -113,6 +113,7 @@ class ConnectOptions(TypedDict, total=False):
     log_to_driver: bool  # default True
     job_namespace: str
     runtime_environment: tuple[str, int, bool] | None  # of the job, that is to be prepared
+    inherited_environment: tuple[str, int, bool] | None  # by tasks of this process
     infeasible_is_error: bool  # default False: such tasks wait
     lineage_bytes_max: int  # of finished tasks that are kept to make lost results again
     records_call_sites: bool  # default False: which line made an object is not known

@@ -282,6 +282,7 @@ def _start(
                 "sys_path": _worker_path.of_driver(),
                 "environment": environment,
                 "runtime_environment": to_prepare,
+                "inherited_environment": _environments.spec_of(runtime_env),
                 "log_to_driver": log_to_driver,
                 "job_namespace": namespace,
                 "infeasible_is_error": infeasible_is_error(),

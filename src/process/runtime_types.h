@@ -217,6 +217,9 @@ struct RuntimeOptions {
   bool infeasible_is_error = false;
   std::string job_namespace;
   RuntimeEnvironment runtime_environment;
+  // What tasks of this process inherit: a driver's job's, also where nothing has to be prepared for it;
+  // a worker's own.
+  RuntimeEnvironment inherited_environment;
   // Of finished tasks that are kept to make lost results again.
   uint64_t lineage_bytes_max = 64ULL << 20;
   // Each object is remembered with the line that made it (note_call_site).

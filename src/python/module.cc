@@ -111,10 +111,13 @@ void connect_with(int fd, const nb::dict& options) {
   std::map<std::string, std::string> environment;
   read("environment", environment);
   plain.environment.assign(environment.begin(), environment.end());
-  if (options.contains("runtime_environment")) {
-    const nb::object given = options["runtime_environment"];
-    if (!read_environment(given.ptr(), plain.runtime_environment)) throw nb::python_error();
-  }
+  const auto read_runtime_env = [&options](const char* name, process::RuntimeEnvironment& to) {
+    if (!options.contains(name)) return;
+    const nb::object given = options[name];
+    if (!read_environment(given.ptr(), to)) throw nb::python_error();
+  };
+  read_runtime_env("runtime_environment", plain.runtime_environment);
+  read_runtime_env("inherited_environment", plain.inherited_environment);
   if (!connect(fd, std::move(plain))) throw nb::python_error();
 }
 
