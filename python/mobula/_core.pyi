@@ -113,7 +113,6 @@ class ConnectOptions(TypedDict, total=False):
     log_to_driver: bool  # default True
     job_namespace: str
     runtime_environment: tuple[str, int, bool] | None  # of the job, that is to be prepared
-    inherited_environment: tuple[str, int, bool] | None  # by tasks of this process
     infeasible_is_error: bool  # default False: such tasks wait
     lineage_bytes_max: int  # of finished tasks that are kept to make lost results again
     records_call_sites: bool  # default False: which line made an object is not known
@@ -497,6 +496,13 @@ def find_actor(name: str, namespace: str, /) -> ObjectRef[Any] | None:
 
 def list_actors(namespace: str, /) -> list[tuple[str, str]]:
     """(name, namespace) of named actors; "": of all namespaces."""
+
+# ---- the node's table of keys and values
+
+def key_value(op: int, space: bytes, key: bytes, value: bytes) -> tuple[bool, int, bytes]:
+    """What the daemon answers: is, or was, there such a key; how many were removed; the value, or the
+    keys, each after its length (4 bytes, little endian). op: put, put_new, get, exists, remove,
+    remove_all, list. ValueError, ObjectStoreFullError: refused."""
 
 # ---- placement groups
 

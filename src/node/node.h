@@ -24,6 +24,7 @@
 #include "node/group_shell.h"
 #include "node/http_server.h"
 #include "node/job_records.h"
+#include "node/key_value_shell.h"
 #include "node/lease_shell.h"
 #include "node/log_pump.h"
 #include "node/memory_watch.h"
@@ -136,6 +137,7 @@ class Node final : private io::Poller {
   LeaseShell leases_;
   ActorShell actors_;
   GroupShell groups_;
+  KeyValueShell key_values_;
   Uplinks uplinks_;
   LogPump logs_;
   Queries queries_;

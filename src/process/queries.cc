@@ -61,6 +61,9 @@ void RuntimeImpl::on_answer(const wire::fb::Answer& message, std::vector<shm::Fd
     question.daemon.bytes = state->bytes();
   }
   question.found = message.found();
+  question.count = message.count();
+  question.error = text_of(message.error());
+  if (message.full()) question.refused = ErrorCode::kRetryLater;
   if (!message.last()) return;
   question.done = true;
   answered_.notify_all();

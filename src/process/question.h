@@ -42,6 +42,7 @@ struct Question {
   Contents daemon;
   bool found = false;  // Of FindObject.
   uint64_t group = 0;  // Of GroupCreate.
+  uint64_t count = 0;  // Of KeyValue.
   // The daemon's reason to refuse, if it is a special one; how long it may take.
   std::optional<ErrorCode> refused;
   Duration patience = std::chrono::seconds(60);

@@ -88,6 +88,9 @@ class Runtime {
   virtual Result<bool> wait_for_group(PlacementGroupId group, Duration patience, Gate& gate) = 0;
   // All of the node, as JSON.
   virtual Result<std::string> groups(Gate& gate) = 0;
+
+  // The node's table of keys and values. kInvalidArgument, kRetryLater: refused, the text says why.
+  virtual Result<KeyValueOut> key_value(const KeyValueCall& call, Gate& gate) = 0;
   // Where the task that executes is, or the actor that this process is.
   virtual BundleRef bundle() = 0;
 

@@ -94,6 +94,19 @@ struct GroupCreation {
   bool infeasible = false;
 };
 
+struct KeyValueCall {
+  uint8_t op = 0;  // wire::fb::KeyValueOp
+  std::string_view space;
+  std::string_view key;
+  std::string_view value;
+};
+
+struct KeyValueOut {
+  bool found = false;  // There is, or was, such a key.
+  uint64_t count = 0;  // So many were removed.
+  std::string bytes;   // The value; or the keys, each after its length, a uint32.
+};
+
 struct Submission {
   Function* function = nullptr;
   uint32_t shape = 0;  // From Runtime::shape().
@@ -217,9 +230,6 @@ struct RuntimeOptions {
   bool infeasible_is_error = false;
   std::string job_namespace;
   RuntimeEnvironment runtime_environment;
-  // What tasks of this process inherit: a driver's job's, also where nothing has to be prepared for it;
-  // a worker's own.
-  RuntimeEnvironment inherited_environment;
   // Of finished tasks that are kept to make lost results again.
   uint64_t lineage_bytes_max = 64ULL << 20;
   // Each object is remembered with the line that made it (note_call_site).

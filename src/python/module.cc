@@ -20,6 +20,7 @@
 #include "python/decode.h"
 #include "python/encode.h"
 #include "python/groups.h"
+#include "python/key_values.h"
 #include "python/object_ref.h"
 #include "python/objects.h"
 #include "python/pickling.h"
@@ -111,13 +112,10 @@ void connect_with(int fd, const nb::dict& options) {
   std::map<std::string, std::string> environment;
   read("environment", environment);
   plain.environment.assign(environment.begin(), environment.end());
-  const auto read_runtime_env = [&options](const char* name, process::RuntimeEnvironment& to) {
-    if (!options.contains(name)) return;
-    const nb::object given = options[name];
-    if (!read_environment(given.ptr(), to)) throw nb::python_error();
-  };
-  read_runtime_env("runtime_environment", plain.runtime_environment);
-  read_runtime_env("inherited_environment", plain.inherited_environment);
+  if (options.contains("runtime_environment")) {
+    const nb::object given = options["runtime_environment"];
+    if (!read_environment(given.ptr(), plain.runtime_environment)) throw nb::python_error();
+  }
   if (!connect(fd, std::move(plain))) throw nb::python_error();
 }
 
@@ -288,6 +286,7 @@ void make_module(nb::module_& module) {
   module.def("nodes", nodes);
   add_state_functions(module);
   add_group_functions(module);
+  add_key_value_functions(module);
   module.def("next_log_lines", next_log_lines);
   module.def("next_notified", next_notified);
   module.def("retire", [] { session().runtime->retire(); });

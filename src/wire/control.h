@@ -27,7 +27,7 @@
 namespace mobula::wire {
 
 // Both sides of a conversation must be of the same version.
-constexpr uint32_t kControlProtocol = 5;
+constexpr uint32_t kControlProtocol = 6;
 // A packet on the socket, or the FlatBuffer of an uplink record.
 constexpr size_t kControlBytesMax = kFrameBytesMax - sizeof(FrameHeader);
 // Longer lists are sent as several messages.

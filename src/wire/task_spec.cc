@@ -31,8 +31,6 @@ Result<TaskSpecView> read_task_spec(std::span<const std::byte> bytes) {
   MOBULA_TRY(name);
   const auto resources = take(spec.header.resources_size);
   MOBULA_TRY(resources);
-  const auto environment = take(spec.header.environment_size);
-  MOBULA_TRY(environment);
   const auto function = take(spec.header.function_size);
   MOBULA_TRY(function);
   const auto arguments = take(spec.header.arguments_size);
@@ -47,7 +45,6 @@ Result<TaskSpecView> read_task_spec(std::span<const std::byte> bytes) {
   }
   spec.name = {reinterpret_cast<const char*>(name->data()), name->size()};
   spec.resources = {reinterpret_cast<const char*>(resources->data()), resources->size()};
-  spec.environment = {reinterpret_cast<const char*>(environment->data()), environment->size()};
   spec.function = *function;
   spec.arguments = *arguments;
   return spec;

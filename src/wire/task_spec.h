@@ -2,7 +2,7 @@
 // A task as bytes: what another process needs to run it in place of the one that submitted it. It goes
 // with the share of a pending object to the daemon, which keeps it and passes it on (Adopt).
 //
-//   TaskSpecHeader | name | resources | environment | function (one value) | arguments; each padded
+//   TaskSpecHeader | name, padded | resources, padded | function (one value), padded | arguments
 //
 // Integers are little-endian; everything is checked before it is used.
 //
@@ -34,18 +34,14 @@ struct TaskSpecHeader {
   int32_t bundle_index;  // base/bundle.h
   PlacementGroupId group;
   uint32_t captures;
-  uint32_t environment_size;  // Of a runtime environment, as JSON; none: that of the job.
-  uint64_t environment_limit_ms;
-  uint32_t environment_early;
   uint32_t reserved;
 };
-static_assert(sizeof(TaskSpecHeader) == 104);
+static_assert(sizeof(TaskSpecHeader) == 88);
 
 struct TaskSpecView {
   TaskSpecHeader header{};
   std::string_view name;
   std::string_view resources;
-  std::string_view environment;
   std::span<const std::byte> function;
   std::span<const std::byte> arguments;
 };
