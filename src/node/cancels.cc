@@ -1,8 +1,31 @@
 #include "node/cancels.h"
 
+#include <fmt/format.h>
+
+#include <csignal>
+#include <fstream>
+#include <string>
+
+#include "node/log.h"
+
 namespace mobula::node {
 
 using wire::fb::UplinkBody;
+
+namespace {
+
+// By SIGSTOP or a debugger: nothing in it runs.
+bool is_stopped(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string line;
+  std::getline(file, line);
+  const size_t end_of_name = line.rfind(')');  // It may contain anything.
+  if (end_of_name == std::string::npos || end_of_name + 2 >= line.size()) return false;
+  const char state = line[end_of_name + 2];
+  return state == 'T' || state == 't';
+}
+
+}  // namespace
 
 Result<bool> Cancels::on_record(const Session& session, const wire::fb::ToDaemon& record) {
   switch (record.body_type()) {
@@ -29,7 +52,22 @@ Result<void> Cancels::on_cancel(const Session& session, const wire::fb::Cancel& 
     return wire::fb::CreateCancelTask(builder, number(*channel), record.claim_tag(), record.force(),
                                       record.recursive());
   });
+  if (record.force() && !worker->is_driver && !looks_.contains(callee)) {
+    looks_[callee] =
+        loop_.at(monotonic_now() + kStoppedPatience, [this, callee] { kill_if_stopped(callee); });
+  }
   return {};
+}
+
+void Cancels::kill_if_stopped(ProcessId worker) {
+  const auto look = looks_.extract(worker);  // Its callback runs: it is destroyed at the end.
+  const Session* session = sessions_.find(worker);
+  if (session == nullptr || session->pid <= 0 || !is_stopped(session->pid)) return;
+  log_info(
+      fmt::format("process={} pid={} event=killed why=\"its task is to end, and it is stopped\"",
+                  number(worker), session->pid));
+  ::kill(-session->pid, SIGKILL);  // It leads a group: with what user code started.
+  ::kill(session->pid, SIGKILL);
 }
 
 void Cancels::on_cancel_object(const wire::fb::CancelObject& record) {

@@ -94,7 +94,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       doorbell_(std::move(doorbell)),
       sessions_(*doorbell_),
       channels_(sessions_),
-      cancels_(sessions_, channels_),
+      cancels_(*loop_, sessions_, channels_),
       store_(*loop_, sessions_,
              {options.object_store_bytes, std::move(spill.disk), std::move(spill.why_not)}),
       objects_(sessions_, store_, id_,
@@ -106,6 +106,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       leases_(*loop_, sessions_, channels_, options.resources, workers_max()),
       actors_(*loop_, sessions_, channels_, leases_, objects_),
       groups_(sessions_, leases_),
+      key_values_(sessions_),
       uplinks_(sessions_, objects_,
                {.on_record =
                     [this](Session& session, const wire::ToDaemonMessage& message) {
@@ -431,6 +432,7 @@ Result<bool> Node::dispatch(Session& session, const wire::fb::ToDaemon& record) 
   if (handled && !*handled) handled = cancels_.on_record(session, record);
   if (handled && !*handled) handled = actors_.on_record(session, record);
   if (handled && !*handled) handled = groups_.on_record(session, record);
+  if (handled && !*handled) handled = key_values_.on_record(session, record);
   if (handled && !*handled) handled = objects_.on_record(session, record);
   if (handled && !*handled) handled = store_.on_record(session, record);
   return handled;
@@ -622,6 +624,7 @@ void Node::bury(Session& session, Obituary obituary) {
   leases_.forget(id);
   actors_.on_process_gone(id);
   groups_.on_process_gone(id);
+  key_values_.on_process_gone(id);
   state_.forget(id);
   metrics_.keep(session);
   queries_.keep_trace(session, obituary.death.cause,

@@ -63,13 +63,10 @@ std::vector<Object*> RuntimeImpl::spec_refs_of(const Task& task) const {
 // Empty: nobody else is to run it, or it is too large. A driver takes its job along when it ends.
 std::vector<std::byte> RuntimeImpl::spec_of(const Task& task) const {
   const auto& function = static_cast<const Function&>(*task.function);
-  const ShapeKey& shape = shapes_.at(task.shape - 1);
-  const RuntimeEnvironment& environment =
-      shape.environment.spec.empty() ? options_.inherited_environment : shape.environment;
-  const size_t bytes_large =
-      function.pickled.size() + task.arguments.size() + environment.spec.size();
-  const bool large = bytes_large > kSpecBytesMax;
+  const bool large = function.pickled.size() + task.arguments.size() > kSpecBytesMax;
   if (options_.is_driver || task.stream || task.calls != nullptr || large) return {};
+  const ShapeKey& shape = shapes_.at(task.shape - 1);
+  if (shape.environment != RuntimeEnvironment{}) return {};  // The driver runs it in the job's own.
   const std::string resources = resources_text(shape.resources);
   wire::TaskSpecHeader header{};
   header.first_return = task.first_return;
@@ -85,16 +82,12 @@ std::vector<std::byte> RuntimeImpl::spec_of(const Task& task) const {
   header.bundle_index = shape.bundle.index;
   header.group = shape.bundle.group;
   header.captures = shape.bundle.captures ? 1 : 0;
-  header.environment_size = static_cast<uint32_t>(environment.spec.size());
-  header.environment_limit_ms = environment.time_limit_ms;
-  header.environment_early = environment.early ? 1 : 0;
   header.function_size = function.pickled.size();
   header.arguments_size = task.arguments.size();
   std::vector<std::byte> bytes;
   append_padded(bytes, &header, sizeof header);
   append_padded(bytes, function.name.data(), function.name.size());
   append_padded(bytes, resources.data(), resources.size());
-  append_padded(bytes, environment.spec.data(), environment.spec.size());
   append_padded(bytes, function.pickled.data(), function.pickled.size());
   append_padded(bytes, task.arguments.data(), task.arguments.size());
   return bytes;
@@ -131,11 +124,7 @@ uint32_t RuntimeImpl::adopted_shape(const wire::TaskSpecView& spec) {
   if (!resources) return 0;
   const BundleRef bundle{spec.header.group, std::max(spec.header.bundle_index, kAnyBundle),
                          spec.header.captures != 0};
-  RuntimeEnvironment environment{.spec = std::string(spec.environment),
-                                 .time_limit_ms = spec.header.environment_limit_ms,
-                                 .early = spec.header.environment_early != 0};
-  if (environment.spec == options_.inherited_environment.spec) environment = {};  // The job's.
-  const Request wanted{*resources, environment, bundle};
+  const Request wanted{*resources, {}, bundle};
   const auto request = std::ranges::find(requests_, wanted);
   Submission submission;
   submission.shape = static_cast<uint32_t>(request - requests_.begin() + 1);

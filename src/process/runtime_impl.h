@@ -1,8 +1,7 @@
 #pragma once
 // RuntimeImpl: the Runtime of one process. README.md says which of its parts is in which file;
 // what it remembers is in runtime_state.h.
-// Threads: see runtime.h. What must happen outside the lock (wake-up calls) is collected in Deferred
-//          and done by Locked's destructor.
+// Threads: see runtime.h. Wake-up calls are collected in Deferred, and made when Locked has unlocked.
 
 #include "process/deferred.h"
 #include "process/runtime_state.h"
@@ -48,6 +47,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void remove_group(PlacementGroupId group) override;
   Result<bool> wait_for_group(PlacementGroupId group, Duration patience, Gate& gate) override;
   Result<std::string> groups(Gate& gate) override;
+  Result<KeyValueOut> key_value(const KeyValueCall& call, Gate& gate) override;
   BundleRef bundle() override;
   ActorIdentity actor_identity() override;
   LeaseInfo actor_lease() override;
@@ -142,9 +142,9 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void resume_delayed();
 
   // cancel.cc, time_limit.cc, stream.cc
-  void watch_time_limit(const ClaimedTask& task, Locked& lock);
+  void watch_time_limit(const ClaimedTask* task, Locked& lock);
   void run_clock();
-  void enforce_time_limit();
+  void enforce_time_limits(bool of_own_tasks);
   void cancel_task(Task& task, bool force, bool recursive);
   void cancel_children(uint64_t parent, bool recursive);
   void withhold(Task& task);

@@ -29,6 +29,7 @@ Result<std::shared_ptr<Stream>> RuntimeImpl::submit_generator(const Submission& 
                                                               std::span<Object*> returns) {
   MOBULA_CHECK(submission.streaming && submission.num_returns == 1);
   Locked lock(*this);
+  if (submission.time_limit_ms != 0) watch_time_limit(nullptr, lock);
   MOBULA_TRY(check_pending(submission, arguments));
   const Result<Task*> made = make_task(submission, std::move(arguments), returns);
   MOBULA_TRY(made);

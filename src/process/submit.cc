@@ -72,6 +72,7 @@ uint32_t RuntimeImpl::shape_for(const Submission& submission) {
 Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues arguments,
                                  std::span<Object*> returns) {
   Locked lock(*this);
+  if (submission.time_limit_ms != 0) watch_time_limit(nullptr, lock);
   MOBULA_TRY(check_pending(submission, arguments));
   const Result<Task*> task = make_task(submission, std::move(arguments), returns);
   MOBULA_TRY(task);
@@ -124,6 +125,10 @@ Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues 
 
 void RuntimeImpl::link_task(Task& task) {
   ++unfinished_;
+  if (task.time_limit_ms != 0 && ++clock_.limited == 1) {
+    clock_.next_look = monotonic_now() + kOverdueLookEvery;
+    clock_.news.notify_one();
+  }
   task.live_previous = nullptr;
   task.live_next = live_tasks_;
   if (live_tasks_ != nullptr) live_tasks_->live_previous = &task;
@@ -132,6 +137,7 @@ void RuntimeImpl::link_task(Task& task) {
 
 void RuntimeImpl::unlink_task(Task& task) {
   --unfinished_;
+  if (task.time_limit_ms != 0) --clock_.limited;
   if (task.calls != nullptr) --live_calls_;
   if (looked_at_ == &task) looked_at_ = task.live_next;
   if (task.live_next != nullptr) task.live_next->live_previous = task.live_previous;

@@ -40,7 +40,7 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
       task.number = ++execution_.number;
       task.started = monotonic_now();
       trace_.begin(task, next_index_, role_ != nullptr);
-      if (task.time_limit_ms != 0) watch_time_limit(task, lock);
+      if (task.time_limit_ms != 0) watch_time_limit(&task, lock);
       return NextTask::kTask;
     }
     Waiter waiter;

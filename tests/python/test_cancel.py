@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,21 @@ def test_force_kills_the_worker_and_does_not_retry(tmp_path: Path) -> None:
     expect_cancelled(ref, (TaskCancelledError, WorkerCrashedError))
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the worker is gone")
     wait_until(all_free, "all CPUs free")
+
+
+def test_force_ends_a_stopped_worker(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+
+    @ray.remote
+    def stops_itself() -> None:
+        note.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    ref = stops_itself.remote()
+    wait_until(lambda: note.exists() and note.read_text() != "", "it runs")
+    ray.cancel(ref, force=True)
+    with pytest.raises((TaskCancelledError, WorkerCrashedError)):
+        ray.get(ref, timeout=60)
 
 
 def test_queued_tasks_never_start(tmp_path: Path) -> None:

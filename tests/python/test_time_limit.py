@@ -81,6 +81,53 @@ def test_c_code_that_keeps_the_interpreter_is_ended_with_its_worker() -> None:
     assert ray.get(quick.remote(1)) == 1
 
 
+def test_a_stopped_worker_is_ended_with_its_task(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+
+    @ray.remote(timeout_s=0.3)
+    def stops_itself() -> None:
+        note.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    with pytest.raises(exceptions.TaskTimeoutError, match=r"timeout_s=0.3.*was killed"):
+        ray.get(stops_itself.remote(), timeout=60)
+    leftovers.wait_until(lambda: not Path("/proc", note.read_text()).exists(), "the worker is gone")
+    assert ray.get(quick.options(timeout_s=60).remote(1)) == 1
+
+
+def test_a_stopped_generator_is_ended_too() -> None:
+    @ray.remote(timeout_s=0.3)
+    def stops_itself() -> Any:
+        yield 1
+        os.kill(os.getpid(), signal.SIGSTOP)
+        yield 2
+
+    items = stops_itself.remote()
+    assert ray.get(next(items)) == 1
+    with pytest.raises(exceptions.TaskTimeoutError):
+        ray.get(next(items), timeout=60)
+
+
+def test_a_worker_that_goes_on_in_time_is_left_alone(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+
+    @ray.remote(timeout_s=60)
+    def is_stopped_for_a_while() -> str:
+        note.write_text(str(os.getpid()))
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            pass
+        return "done"
+
+    ref = is_stopped_for_a_while.remote()
+    leftovers.wait_until(lambda: note.exists() and note.read_text() != "", "it runs")
+    os.kill(int(note.read_text()), signal.SIGSTOP)
+    with pytest.raises(exceptions.GetTimeoutError):
+        ray.get(ref, timeout=1.5)
+    os.kill(int(note.read_text()), signal.SIGCONT)
+    assert ray.get(ref, timeout=60) == "done"
+
+
 def test_what_a_task_makes_of_the_interruption_does_not_count() -> None:
     @ray.remote(timeout_s=0.2)
     def returns_all_the_same() -> str:
