@@ -26,6 +26,8 @@ from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
 from mobula._version import __version__
 from mobula.actor import get_actor, kill, method
+from mobula.client_builder import ClientBuilder, client
+from mobula.cross_language import Language, java_actor_class, java_function
 from mobula.runtime_context import get_runtime_context
 
 _hooks.install()
@@ -34,6 +36,10 @@ timeline = _timeline.timeline
 
 # Ray's names for what a ref names.
 ObjectID = ObjectRef
+
+# What a process is to Ray's `_private.worker.global_worker.mode`.
+SCRIPT_MODE = 0
+WORKER_MODE = 1
 
 
 def cluster_resources() -> dict[str, float]:
@@ -80,8 +86,8 @@ def cancel(
         )
     if not isinstance(ref, ObjectRef):
         raise TypeError(
-            "ray.cancel() is only supported for object refs and generators. "
-            f"Got {type(ray_waitable)}."
+            "ray.cancel() only supported for object refs and generators. For actors, try ray.kill(). "
+            f"Got: {type(ray_waitable)}."
         )
     _core.cancel(ref, force, recursive)
 
@@ -94,11 +100,27 @@ def get_gpu_ids() -> list[int | str]:
     return _lease.get_gpu_ids()
 
 
+_LAZY = ("cloudpickle", "experimental")
+
+
+def __getattr__(name: str) -> Any:
+    """Modules that Ray has imported with the package, and few programs need."""
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f"mobula.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
+    "SCRIPT_MODE",
+    "WORKER_MODE",
     "ActorID",
+    "ClientBuilder",
     "DynamicObjectRefGenerator",
     "Executor",
     "JobID",
+    "Language",
     "LoggingConfig",
     "NodeID",
     "ObjectID",
@@ -113,6 +135,7 @@ __all__ = [
     "actor",
     "available_resources",
     "cancel",
+    "client",
     "cluster_resources",
     "exceptions",
     "get",
@@ -121,6 +144,8 @@ __all__ = [
     "get_runtime_context",
     "init",
     "is_initialized",
+    "java_actor_class",
+    "java_function",
     "job_config",
     "kill",
     "method",

@@ -187,7 +187,7 @@ def store_bytes(object_store_memory: int | None) -> int:
         raise TypeError(f"object_store_memory must be an integer, not {object_store_memory!r}")
     if object_store_memory < _STORE_BYTES_MIN:
         raise ValueError(
-            f"object_store_memory is {object_store_memory} bytes, but the least is "
+            f"object_store_memory is {object_store_memory} bytes, but the minimum allowed is "
             f"{_STORE_BYTES_MIN} bytes"
         )
     return int(object_store_memory)

@@ -178,7 +178,8 @@ def _of_actor(exceptions: types.ModuleType, kind: type) -> Callable[[str], BaseE
     def make(text: str) -> BaseException:
         actor_id, in_constructor, sentence = text.split("\0", 2)
         if kind is exceptions.ActorDiedError:
-            return exceptions.ActorDiedError(actor_id, sentence, in_constructor == "1")  # type: ignore[no-any-return]
+            died = exceptions.ActorDiedError._of  # type: ignore[attr-defined]
+            return died(actor_id, sentence, in_constructor == "1")  # type: ignore[no-any-return]
         if kind is exceptions.ActorUnavailableError:
             return exceptions.ActorUnavailableError(sentence, actor_id)  # type: ignore[no-any-return]
         return exceptions.ActorUnschedulableError(sentence)  # type: ignore[no-any-return]

@@ -75,8 +75,9 @@ _ACTOR_OPTIONS = (
 def decorator_advice() -> str:
     names = sorted({*_TASK_OPTIONS, *_ACTOR_OPTIONS})
     return (
-        "@remote must be applied either bare, as in '@remote', or with at least one keyword and "
-        f"keywords only, as in '@remote(num_returns=2, resources={{\"a\": 1}})'. Keywords: {names}."
+        "The @ray.remote decorator must be applied either with no arguments and no parentheses, for "
+        "example '@ray.remote', or it must be applied using some of the arguments in the list "
+        f"{names}, by keyword, for example '@ray.remote(num_returns=2, resources={{\"a\": 1}})'."
     )
 
 
@@ -203,7 +204,7 @@ def _resources(options: Mapping[str, Any]) -> dict[str, float]:
         resources["GPU"] = _amount("num_gpus", num_gpus)
         if resources["GPU"] > 1 and not resources["GPU"].is_integer():
             raise ValueError(
-                f"More than one GPU must be a whole number, but num_gpus is {num_gpus}"
+                f"GPU resource quantities >1 must be whole numbers, but num_gpus is {num_gpus}"
             )
     memory = options.get("memory")
     if memory is not None:
@@ -211,7 +212,7 @@ def _resources(options: Mapping[str, Any]) -> dict[str, float]:
     custom = options.get("resources") or {}
     if "CPU" in custom or "GPU" in custom:
         raise ValueError(
-            "Use the keywords 'num_cpus' and 'num_gpus' instead of 'CPU' and 'GPU' in 'resources'"
+            "Use the 'num_cpus' and 'num_gpus' keyword instead of 'CPU' and 'GPU' in 'resources'"
         )
     if "memory" in custom or "object_store_memory" in custom:
         raise ValueError(
@@ -248,8 +249,8 @@ def _num_returns(options: Mapping[str, Any], function: Callable[..., Any]) -> in
         return STREAMING if is_generator(function) else 1
     if isinstance(value, str) or value < 0:
         raise (TypeError if isinstance(value, str) else ValueError)(
-            "The keyword 'num_returns' only accepts None (1, or 'streaming' for generators), a "
-            f"non-negative integer, 'streaming' or 'dynamic', but it is {value!r}"
+            "The keyword 'num_returns' only accepts None, a non-negative integer, 'streaming' "
+            f"(for generators), or 'dynamic', but it is {value!r}"
         )
     return int(value)
 
@@ -272,7 +273,7 @@ def _check_values(options: Mapping[str, Any]) -> None:
     if max_retries is not None and max_retries < -1:
         raise ValueError(
             "The keyword 'max_retries' only accepts None, 0, -1 or a positive integer, "
-            "where -1 means without limit."
+            "where -1 represents infinity."
         )
     if options.get("object_store_memory") is not None:
         raise ValueError("Setting 'object_store_memory' is not implemented for tasks")
@@ -283,7 +284,10 @@ def _check_values(options: Mapping[str, Any]) -> None:
         )
     strategy = options.get("scheduling_strategy")
     if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
-        raise ValueError(f"scheduling_strategy is 'DEFAULT' or 'SPREAD', not {strategy!r}")
+        raise ValueError(
+            f"Invalid scheduling_strategy value {strategy!r}. Valid values are 'DEFAULT', 'SPREAD' and "
+            "the objects of util.scheduling_strategies"
+        )
     if strategy is not None and options.get("placement_group") not in (None, "default"):
         raise ValueError("Give either scheduling_strategy or placement_group, not both")
 

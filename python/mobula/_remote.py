@@ -47,11 +47,12 @@ class RemoteFunction(Generic[P, R]):
         _options.check_types(options, in_options=False)
         if _options.is_async(function):
             raise ValueError(
-                "'async def' functions cannot be remote tasks. Wrap the call: a plain function "
+                "'async def' should not be used for remote tasks. Wrap the call: a plain function "
                 "that returns asyncio.run(f())."
             )
         functools.update_wrapper(self, function)
         self._function = function
+        self._function_name = f"{function.__module__}.{getattr(function, '__name__', function)}"
         self._options = options
         self._identity = identity or os.urandom(16)
         self._sources: dict[tuple[Any, ...], _core.FunctionSource] = {}
@@ -81,7 +82,7 @@ class RemoteFunction(Generic[P, R]):
         if options.runtime_env is None:
             return self._submitter_in(options, None)
         return _EnvironmentSubmitter(
-            options.runtime_env, functools.partial(self._submitter_in, options)
+            self._function, options.runtime_env, functools.partial(self._submitter_in, options)
         )
 
     def _submitter_in(
@@ -90,7 +91,7 @@ class RemoteFunction(Generic[P, R]):
         if options.placement is None:
             return self._plain_submitter(options, options.resources, environment)
         placed = functools.partial(self._placed, options, environment)
-        return _PlacedSubmitter(options.placement, placed)
+        return _PlacedSubmitter(self._function, options.placement, placed)
 
     def _placed(
         self,
@@ -159,7 +160,7 @@ class RemoteFunction(Generic[P, R]):
         name = f"{self._function.__module__}.{self._function.__qualname__}"
         raise TypeError(
             "Remote functions cannot be called directly. "
-            f"Instead of '{name}()', use '{name}.remote()'."
+            f"Instead of running '{name}()', try '{name}.remote()'."
         )
 
     def __repr__(self) -> str:
@@ -212,11 +213,13 @@ def _load(
 class _PlacedSubmitter:
     """Submits a task that may run in some places only. Which these are is known with the session."""
 
-    __slots__ = ("_make", "_placement", "_session", "_submit")
-
     def __init__(
-        self, placement: _placement.Placement, make: Callable[[_placement.Placement], Any]
+        self,
+        function: Callable[..., Any],
+        placement: _placement.Placement,
+        make: Callable[[_placement.Placement], Any],
     ) -> None:
+        functools.update_wrapper(self, function)
         self._placement = placement
         self._make = make
         self._session = 0
@@ -232,11 +235,13 @@ class _PlacedSubmitter:
 class _EnvironmentSubmitter:
     """Submits a task in a runtime environment. What it inherits is known with the session."""
 
-    __slots__ = ("_make", "_runtime_env", "_session", "_submit")
-
     def __init__(
-        self, runtime_env: RuntimeEnv, make: Callable[[_environments.Spec | None], Any]
+        self,
+        function: Callable[..., Any],
+        runtime_env: RuntimeEnv,
+        make: Callable[[_environments.Spec | None], Any],
     ) -> None:
+        functools.update_wrapper(self, function)
         self._runtime_env = runtime_env
         self._make = make
         self._session = 0
@@ -269,9 +274,8 @@ class _Unschedulable:
 class _GeneratorSubmitter:
     """Submits a task whose items come one by one."""
 
-    __slots__ = ("_submit",)
-
     def __init__(self, submit: _core.Submitter) -> None:
+        functools.update_wrapper(self, submit)
         self._submit = submit
 
     def __call__(self, *args: Any, **kwargs: Any) -> _generator.ObjectRefGenerator:

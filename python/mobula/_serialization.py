@@ -140,7 +140,8 @@ def serialization_error(
         return error
     what = f"the {role}" if role == "function" else f"the {role} {_short(value)}"
     if role == "function":
-        what += f" {_name_of(value)}"
+        module = getattr(value, "__module__", None)
+        what += f" {module}.{_name_of(value)}" if module else f" {_name_of(value)}"
     if isinstance(position, str):
         what += f" (argument {position!r}) of task {_name_of(function)}"
     elif role == "argument" and position is not None:

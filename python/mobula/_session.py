@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _NOT_STARTED = "Mobula is not started in this process, or was shut down: call mobula.init() first."
 _TWICE = (
-    "init() was called twice. Pass ignore_reinit_error=True to keep the session that exists, or call "
-    "shutdown() before init()."
+    "Maybe you called ray.init twice by accident? Pass 'ignore_reinit_error=True' to keep the session "
+    "that exists, or call 'ray.shutdown()' before 'ray.init()'."
 )
 
 
@@ -135,7 +135,7 @@ def init(
     """
     _check_keywords(kwargs)
     if local_mode:
-        raise RuntimeError("local_mode is not supported: it does not run tasks as tasks")
+        raise RuntimeError("`local_mode` is no longer supported: it did not run tasks as tasks")
     with _lock:
         if _core.is_connected():
             if not ignore_reinit_error:
@@ -282,7 +282,6 @@ def _start(
                 "sys_path": _worker_path.of_driver(),
                 "environment": environment,
                 "runtime_environment": to_prepare,
-                "inherited_environment": _environments.spec_of(runtime_env),
                 "log_to_driver": log_to_driver,
                 "job_namespace": namespace,
                 "infeasible_is_error": infeasible_is_error(),

@@ -15,7 +15,10 @@ def directory_of(keywords: Mapping[str, Any]) -> str | None:
     for name in ("object_spilling_directory", "_object_spilling_directory"):
         if keywords.get(name) is not None:
             return check(keywords[name])
-    config = (keywords.get("_system_config") or {}).get("object_spilling_config")
+    settings = keywords.get("_system_config") or {}
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"The _system_config must be a dict, not {settings!r}.")
+    config = settings.get("object_spilling_config")
     return None if config is None else check(_of_config(config))
 
 

@@ -15,7 +15,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 # _serialization, with cloudpickle, is for the extension: imported here, the zygote does it once.
-from mobula import _actor_worker, _cancelled, _core, _environments, _serialization, _session  # noqa: F401
+from mobula import _actor_worker, _cancelled, _core, _serialization, _session  # noqa: F401
 from mobula._lease import Lease
 
 if TYPE_CHECKING:
@@ -168,7 +168,6 @@ def main(socket_fd: int) -> NoReturn:
                 "infeasible_is_error": _session.infeasible_is_error(),
                 "lineage_bytes_max": _session.lineage_bytes_max(),
                 "records_call_sites": _session.records_call_sites(),
-                "inherited_environment": _environments.spec_of(_environments.own()),
             },
         )
         signal.signal(_INTERRUPT_SIGNAL, _on_interrupt)

@@ -251,7 +251,6 @@ class RaySystemError(RayError):
     """Mobula is not running, or failed inside."""
 
     def __init__(self, client_exc: Any, traceback_str: str | None = None) -> None:
-        super().__init__(client_exc, traceback_str)
         self.client_exc = client_exc
         self.traceback_str = traceback_str
 
@@ -307,7 +306,6 @@ class TaskCancelledError(RayError):
     """The task was cancelled, or raised KeyboardInterrupt."""
 
     def __init__(self, task_id: Any = None, error_message: str | None = None) -> None:
-        super().__init__(task_id, error_message)
         self.task_id = task_id
         self.error_message = error_message
 
@@ -370,7 +368,6 @@ class RuntimeEnvSetupError(RayError):
     """A runtime environment could not be made."""
 
     def __init__(self, error_message: str | None = None) -> None:
-        super().__init__(error_message)
         self.error_message = error_message
 
     def __str__(self) -> str:
@@ -384,7 +381,7 @@ class RuntimeEnvSetupError(RayError):
 class RayActorError(RayError):
     """An actor died or cannot be reached."""
 
-    base_error_msg = "The actor died before it finished this call."
+    base_error_msg = "The actor experienced an error before finishing this task."
 
     def __init__(
         self,
@@ -393,7 +390,6 @@ class RayActorError(RayError):
         actor_init_failed: bool = False,
         preempted: bool = False,
     ) -> None:
-        super().__init__(actor_id, error_msg, actor_init_failed, preempted)
         self.actor_id = actor_id
         self.error_msg = error_msg
         self.actor_init_failed = actor_init_failed
@@ -406,15 +402,37 @@ class RayActorError(RayError):
 class ActorDiedError(RayActorError):
     """The actor is dead for good."""
 
+    base_error_msg = "The actor died unexpectedly before finishing this task."
+
+    def __init__(self, cause: RayTaskError | str | None = None) -> None:
+        """cause: what its constructor raised, or a text, or None."""
+        actor_id, text = None, self.base_error_msg
+        if isinstance(cause, RayTaskError):
+            actor_id = cause.actor_id
+            text = f"The actor died because of an error raised in its creation task, {cause}"
+        elif isinstance(cause, str):
+            text = cause
+        elif cause is not None:
+            raise TypeError(f"the cause must be a RayTaskError or a text, not {cause!r}")
+        super().__init__(actor_id, text, actor_init_failed=isinstance(cause, RayTaskError))
+
+    @classmethod
+    def _of(cls, actor_id: str | None, error_msg: str, actor_init_failed: bool) -> ActorDiedError:
+        error = cls()
+        RayActorError.__init__(error, actor_id, error_msg, actor_init_failed)
+        return error
+
 
 class ActorUnavailableError(RayActorError):
     """The actor cannot be reached now; it may come back."""
 
     def __init__(self, error_message: str, actor_id: Any = None) -> None:
+        if isinstance(actor_id, bytes):
+            actor_id = actor_id.hex()
         super().__init__(
             actor_id,
-            f"The actor {actor_id or ''} is unavailable: {error_message} The task may or may not "
-            "have been executed on the actor.",
+            f"The actor {actor_id} is unavailable: {error_message.rstrip('.')}. The task may or may "
+            "not have been executed on the actor.",
         )
         self._error_message = error_message
 
@@ -425,9 +443,17 @@ class ActorUnavailableError(RayActorError):
 class ActorAlreadyExistsError(ValueError, RayError):
     """An actor of that name exists."""
 
+    def __init__(self, error_message: str) -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
+
 
 class ActorHandleNotFoundError(ValueError, RayError):
     """There is no such actor."""
+
+    def __init__(self, error_message: str) -> None:
+        super().__init__(error_message)
+        self.error_message = error_message
 
 
 class AsyncioActorExit(RayError):

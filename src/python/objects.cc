@@ -64,7 +64,7 @@ bool read_refs(Session& session, PyObject* tuple, std::vector<Object*>& objects)
     PyObject* item = PyTuple_GET_ITEM(tuple, i);
     if (!is_ref(item)) {
       PyErr_Format(PyExc_TypeError,
-                   "Attempting to call `get` on the value %R, which is not an ObjectRef.", item);
+                   "Attempting to call `get` on the value %R, which is not an ray.ObjectRef.", item);
       return false;
     }
     if (!check_session(as_ref(item), session)) return false;
@@ -182,23 +182,22 @@ bool is_generator(PyObject* value) {
   return PyObject_HasAttrString(reinterpret_cast<PyObject*>(Py_TYPE(value)), "_next_ready") != 0;
 }
 
+constexpr const char* kWantsRefs =
+    "wait() expected a list of ray.ObjectRef or ray.ObjectRefGenerator";
+
 bool check_wait_list(PyObject* list) {
   if (is_ref(list)) {
-    PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef, got a single ObjectRef %R",
-                 list);
+    PyErr_Format(PyExc_TypeError, "%s, got a single ray.ObjectRef %R", kWantsRefs, list);
     return false;
   }
   if (!PyList_Check(list)) {
-    PyErr_Format(PyExc_TypeError, "wait() expected a list of ObjectRef, got %R", Py_TYPE(list));
+    PyErr_Format(PyExc_TypeError, "%s, got %R", kWantsRefs, Py_TYPE(list));
     return false;
   }
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i) {
     PyObject* item = PyList_GET_ITEM(list, i);
     if (!is_ref(item) && !is_generator(item)) {
-      PyErr_Format(PyExc_TypeError,
-                   "wait() expected a list of ObjectRef or ObjectRefGenerator, got list containing "
-                   "%R",
-                   Py_TYPE(item));
+      PyErr_Format(PyExc_TypeError, "%s, got list containing %R", kWantsRefs, Py_TYPE(item));
       return false;
     }
   }
@@ -302,8 +301,8 @@ PyObject* put(PyObject*, PyObject* value) {
   if (open == nullptr) return nullptr;
   if (is_ref(value)) {
     PyErr_SetString(PyExc_TypeError,
-                    "Calling 'put' on an ObjectRef is not allowed. If you really want to do this, "
-                    "you can wrap the ObjectRef in a list and call 'put' on it.");
+                    "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, "
+                    "you can wrap the ray.ObjectRef in a list and call 'put' on it.");
     return nullptr;
   }
   const SessionUse use(open);
@@ -362,7 +361,7 @@ PyObject* wait(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject
   if (call.num_returns > static_cast<Py_ssize_t>(objects.size())) {
     PyErr_SetString(PyExc_ValueError,
                     "num_returns cannot be greater than the number of ray_waitables provided to "
-                    "wait.");
+                    "ray.wait.");
     return nullptr;
   }
   PythonGate gate;

@@ -309,6 +309,28 @@ int submitter_traverse(PyObject* self, visitproc visit, void* arg) {
   return 0;
 }
 
+PyObject* wrapped(PyObject* self) {
+  PyObject* function = as_submitter(self)->source->function;
+  return function == nullptr ? Py_None : function;  // It is being collected.
+}
+PyObject* source_attribute(PyObject* self, const char* name) {
+  return PyObject_GetAttrString(wrapped(self), name);
+}
+
+// What inspect.signature() and help() look at: they show the function.
+PyObject* submitter_wrapped(PyObject* self, void*) { return Py_NewRef(wrapped(self)); }
+PyObject* submitter_doc(PyObject* self, void*) { return source_attribute(self, "__doc__"); }
+PyObject* submitter_name(PyObject* self, void*) { return source_attribute(self, "__name__"); }
+PyObject* submitter_module(PyObject* self, void*) { return source_attribute(self, "__module__"); }
+
+PyGetSetDef submitter_properties[] = {
+    {"__wrapped__", submitter_wrapped, nullptr, nullptr, nullptr},
+    {"__doc__", submitter_doc, nullptr, nullptr, nullptr},
+    {"__name__", submitter_name, nullptr, nullptr, nullptr},
+    {"__module__", submitter_module, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
 // `source` stays: a Submitter is immutable, so it alone never closes a cycle.
 void submitter_dealloc(PyObject* object) {
   PyObject_GC_UnTrack(object);
@@ -390,6 +412,7 @@ bool init_submitter_types() {
   submitter_type.tp_dealloc = submitter_dealloc;
   submitter_type.tp_traverse = submitter_traverse;
   submitter_type.tp_call = PyVectorcall_Call;
+  submitter_type.tp_getset = submitter_properties;
   submitter_type.tp_vectorcall_offset = offsetof(SubmitterObject, call);
   submitter_type.tp_weaklistoffset = offsetof(SubmitterObject, weak_refs);
   return PyType_Ready(&function_source_type) == 0 && PyType_Ready(&submitter_type) == 0;

@@ -62,33 +62,6 @@ def test_pending_objects_of_a_dead_worker_are_finished(session: None, tmp_path: 
     assert ray.get(refs, timeout=60) == [1, 1]
 
 
-@pytest.mark.parametrize("whose", ["its own", "its parent's", "the job's"])
-def test_what_a_dead_worker_had_begun_is_run_in_its_runtime_environment(
-    no_session: None, tmp_path: Path, whose: str
-) -> None:
-    ray.init(num_cpus=4, runtime_env={"env_vars": {"WHOSE": "the job's", "JOB": "here"}})
-    goal = tmp_path / "go on"
-    runtime_env = {"env_vars": {"WHOSE": whose}}
-
-    @ray.remote
-    def look(goal: Path) -> list[str | None]:
-        while not goal.exists():
-            pass
-        return [os.environ.get("WHOSE"), os.environ.get("JOB")]
-
-    @ray.remote(num_cpus=0)
-    def parent(goal: Path) -> tuple[int, list[Any]]:
-        child = look.options(runtime_env=runtime_env) if whose == "its own" else look
-        return os.getpid(), [child.remote(goal)]
-
-    if whose == "its parent's":
-        parent = parent.options(runtime_env=runtime_env)
-    pid, refs = ray.get(parent.remote(goal))
-    die(pid)
-    goal.touch()
-    assert ray.get(refs, timeout=60) == [[whose, "here"]]
-
-
 def test_all_returns_of_one_call_are_finished_by_one_run(session: None, tmp_path: Path) -> None:
     goal = tmp_path / "go on"
 

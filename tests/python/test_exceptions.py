@@ -218,7 +218,7 @@ def test_the_text_is_made_when_it_is_read() -> None:
         (exceptions.ActorUnschedulableError("why"), "why"),
         (exceptions.ObjectLostError("ab12"), "ab12"),
         (exceptions.OwnerDiedError("ab12"), "ab12"),
-        (exceptions.ActorDiedError("id", "gone"), "gone"),
+        (exceptions.ActorDiedError("gone"), "gone"),
         (exceptions.ActorUnavailableError("busy", b"id"), "busy"),
         (exceptions.UnserializableException("original"), "original"),
         (exceptions.RpcError("lost", 3), "lost"),
