@@ -154,7 +154,7 @@ void ActorShell::on_list(const Session& session, const wire::fb::ActorList& reco
   sessions_.send(session.id, [&](wire::Builder& builder) {
     std::vector<flatbuffers::Offset<wire::fb::ActorName>> names;
     for (const auto& [id, actor] : registry_.all()) {
-      if (actor.phase == actors::Phase::kDead || actor.options.name.empty()) continue;
+      if (!actor.is_to_be_found() || actor.options.name.empty()) continue;
       if (names.size() >= wire::kControlListMax / 4) break;
       if (record.namespace_name() != nullptr &&
           record.namespace_name()->str() != actor.options.name_space) {

@@ -39,33 +39,43 @@ std::vector<std::byte> unavailable_error(ObjectId actor, const std::string& text
 // --------------------------------------------------------------------------
 
 Result<Object*> RuntimeImpl::create_actor(const ActorCreation& creation, Gate& gate) {
-  Locked lock(*this);
-  if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
-  const std::array<Object*, 2> objects = {creation.handle, creation.spec};
-  prepare_to_send(objects);
-  Question question;
-  const uint64_t request = creation.name.empty() ? 0 : next_question_++;
-  uplink_->send([&](wire::Builder& builder) {
-    const wire::fb::ObjectId actor = wire::to_wire(creation.handle->id);
-    const wire::fb::ObjectId spec = wire::to_wire(creation.spec->id);
-    const auto class_name = builder.CreateString(creation.class_name);
-    const auto name = builder.CreateString(creation.name);
-    const auto name_space = builder.CreateString(creation.name_space);
-    const auto resources = wire::build_resources(builder, creation.resources);
-    const auto environment = build_environment(builder, creation.environment);
-    const auto bundle = wire::build_bundle(builder, creation.bundle.value_or(children_));
-    return wire::fb::CreateActorCreate(
-        builder, request, &actor, &spec, class_name, name, name_space, resources,
-        creation.cpus_for_life, depth_, creation.restarts_max, creation.detached,
-        creation.get_if_exists, options_.infeasible_is_error || creation.fails_if_infeasible,
-        environment, bundle);
-  });
-  ring_daemon_later();
-  if (request == 0) {
-    creation.handle->retain();
-    return creation.handle;
+  const auto create = [&]() -> Result<Object*> {
+    Locked lock(*this);
+    if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
+    const std::array<Object*, 2> objects = {creation.handle, creation.spec};
+    prepare_to_send(objects);
+    Question question;
+    const uint64_t request = creation.name.empty() ? 0 : next_question_++;
+    uplink_->send([&](wire::Builder& builder) {
+      const wire::fb::ObjectId actor = wire::to_wire(creation.handle->id);
+      const wire::fb::ObjectId spec = wire::to_wire(creation.spec->id);
+      const auto class_name = builder.CreateString(creation.class_name);
+      const auto name = builder.CreateString(creation.name);
+      const auto name_space = builder.CreateString(creation.name_space);
+      const auto resources = wire::build_resources(builder, creation.resources);
+      const auto environment = build_environment(builder, creation.environment);
+      const auto bundle = wire::build_bundle(builder, creation.bundle.value_or(children_));
+      return wire::fb::CreateActorCreate(
+          builder, request, &actor, &spec, class_name, name, name_space, resources,
+          creation.cpus_for_life, depth_, creation.restarts_max, creation.detached,
+          creation.get_if_exists, options_.infeasible_is_error || creation.fails_if_infeasible,
+          environment, bundle);
+    });
+    ring_daemon_later();
+    if (request == 0) {
+      creation.handle->retain();
+      return creation.handle;
+    }
+    return wait_for_actor(request, question, lock, gate);
+  };
+  for (;;) {
+    Result<Object*> made = create();
+    if (!made || *made == nullptr || *made == creation.handle) return made;
+    // It is one that was there.
+    Result<Object*> kept = find_actor("", actors::actor_hex((*made)->id), gate);
+    drop(*made);
+    if (!kept || *kept != nullptr) return kept;
   }
-  return wait_for_actor(request, question, lock, gate);
 }
 
 // The actor of the answer, with a count; nullptr: there is none.
@@ -84,17 +94,31 @@ Result<Object*> RuntimeImpl::wait_for_actor(uint64_t request, Question& question
   return object;
 }
 
+// Without a name: the actor of whose id `name_space` is the text.
+//
+// The daemon holds what it found for this process. If another thread here lets go of its last handle of
+// the same actor before the answer is read, that ends the hold. So it is asked again, by the id, once
+// there is a handle here: who is found then has had one all the time.
 Result<Object*> RuntimeImpl::find_actor(const std::string& name, const std::string& name_space,
                                         Gate& gate) {
-  Locked lock(*this);
-  if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
-  Question question;
-  const uint64_t request = next_question_++;
-  uplink_->send([&](wire::Builder& builder) {
-    return wire::fb::CreateActorFindDirect(builder, request, name.c_str(), name_space.c_str());
-  });
-  ring_daemon_later();
-  return wait_for_actor(request, question, lock, gate);
+  for (;;) {
+    Result<Object*> found = nullptr;
+    {
+      Locked lock(*this);
+      if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
+      Question question;
+      const uint64_t request = next_question_++;
+      uplink_->send([&](wire::Builder& builder) {
+        return wire::fb::CreateActorFindDirect(builder, request, name.c_str(), name_space.c_str());
+      });
+      ring_daemon_later();
+      found = wait_for_actor(request, question, lock, gate);
+    }
+    if (!found || *found == nullptr || name.empty()) return found;
+    Result<Object*> kept = find_actor("", actors::actor_hex((*found)->id), gate);
+    drop(*found);
+    if (!kept || *kept != nullptr) return kept;
+  }
 }
 
 Result<std::vector<std::pair<std::string, std::string>>> RuntimeImpl::list_actors(

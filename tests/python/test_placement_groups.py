@@ -200,6 +200,7 @@ def test_a_group_waits_for_running_tasks_and_gets_what_they_leave(
     assert ray.get(running, timeout=60) == [0, 1]
 
 
+@pytest.mark.mobula_only  # In Ray it waits for all tasks before it.
 def test_a_group_is_placed_while_other_tasks_keep_coming(make: Any) -> None:
     pending = [sleep.remote(0.01) for _ in range(300)]
     group = make([{"CPU": 2}])

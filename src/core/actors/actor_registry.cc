@@ -209,6 +209,7 @@ void ActorRegistry::on_unreachable(ObjectId id, Effects& effects) {
   const auto found = actors_.find(id);
   if (found == actors_.end()) return;
   Actor& actor = found->second;
+  give_up_name(id, actor);  // Who asks for it by name from now on could not hold it any more.
   actor.unreachable = true;
   switch (actor.phase) {
     case Phase::kPlacing: {
@@ -264,15 +265,18 @@ void ActorRegistry::die(ObjectId id, Actor& actor, Death death, Effects& effects
   leave_worker(actor);
   actor.phase = Phase::kDead;
   actor.death = std::make_shared<const Death>(std::move(death));
-  if (!actor.options.name.empty()) {
-    names_.erase({actor.options.name_space, actor.options.name});
-  }
+  give_up_name(id, actor);
   for (const ProcessId caller : actor.callers) {
     effects.emplace_back(TellDead{id, caller, actor.death});
   }
   effects.emplace_back(DismissWorker{id});
   effects.emplace_back(Ended{id});
   forget_if_done(id);
+}
+
+void ActorRegistry::give_up_name(ObjectId id, const Actor& actor) {
+  const auto found = names_.find({actor.options.name_space, actor.options.name});
+  if (found != names_.end() && found->second == id) names_.erase(found);
 }
 
 void ActorRegistry::forget_if_done(ObjectId id) {
@@ -303,7 +307,7 @@ void ActorRegistry::check_invariants() const {
     MOBULA_CHECK(has_worker == (actor.worker != ProcessId{}));
     if (has_worker) MOBULA_CHECK(by_worker_.at(actor.worker) == id);
     workers += has_worker ? 1 : 0;
-    const bool has_name = !actor.options.name.empty() && actor.phase != Phase::kDead;
+    const bool has_name = !actor.options.name.empty() && actor.is_to_be_found();
     if (has_name) {
       MOBULA_CHECK(names_.at(std::pair(actor.options.name_space, actor.options.name)) == id);
     }

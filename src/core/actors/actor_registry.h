@@ -119,6 +119,9 @@ class ActorRegistry {
     bool exits_for_good = false;
     std::set<ProcessId> callers;
     std::shared_ptr<const Death> death;  // Once it is dead.
+
+    // By its name, by who has no handle.
+    bool is_to_be_found() const { return phase != Phase::kDead && !unreachable; }
   };
 
   explicit ActorRegistry(Options options) : options_(options) {}
@@ -128,7 +131,7 @@ class ActorRegistry {
   Result<void> create(ObjectId id, ActorOptions options, Effects& effects);
   // nullptr: unknown, or forgotten.
   const Actor* find(ObjectId id) const;
-  // An actor that is not dead, or a nil id.
+  // An actor that is to be found, or a nil id.
   ObjectId find_name(const std::string& name_space, const std::string& name) const;
   // An actor that somebody has a handle of, by the text that actor_hex() makes; or a nil id.
   ObjectId find_id(const std::string& hex) const;
@@ -170,12 +173,13 @@ class ActorRegistry {
  private:
   void die(ObjectId id, Actor& actor, Death death, Effects& effects);
   void leave_worker(Actor& actor);
+  void give_up_name(ObjectId id, const Actor& actor);
   void forget_if_done(ObjectId id);
   std::string describe(ObjectId id, const Actor& actor, const std::string& why) const;
 
   const Options options_;
   std::map<ObjectId, Actor> actors_;
-  std::map<std::pair<std::string, std::string>, ObjectId> names_;  // Of those that are not dead.
+  std::map<std::pair<std::string, std::string>, ObjectId> names_;  // Of those to be found.
   std::map<ProcessId, ObjectId> by_worker_;
   std::map<ProcessId, std::set<ObjectId>> by_caller_;
 };

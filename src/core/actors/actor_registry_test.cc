@@ -86,6 +86,15 @@ TEST_F(ActorRegistryTest, a_name_has_one_owner_until_that_is_dead) {
   EXPECT_TRUE(registry_.create(kSecond, named("s", "n"), effects_));
 }
 
+TEST_F(ActorRegistryTest, the_name_of_an_actor_without_handles_is_free_before_it_is_dead) {
+  make(kActor, named("s", "n"), kWorker);
+  registry_.on_unreachable(kActor, effects_);
+  EXPECT_TRUE(registry_.find_name("s", "n").is_nil());
+  ASSERT_TRUE(registry_.create(kSecond, named("s", "n"), effects_));
+  registry_.on_worker_died(kWorker, "it exited", effects_);
+  EXPECT_EQ(registry_.find_name("s", "n"), kSecond);
+}
+
 TEST_F(ActorRegistryTest, an_actor_is_found_by_its_id_while_somebody_has_a_handle) {
   make(kActor, {}, kWorker);
   EXPECT_EQ(registry_.find_id(actor_hex(kActor)), kActor);
