@@ -45,8 +45,9 @@ def damage(seed: int, region: str, how: str) -> None:
 
 @ray.remote(max_retries=0)
 def hostile(seed: int, region: str, how: str) -> str:
+    before = ray.put(bytes(1 << 20))  # It has a segment.
     damage(seed, region, how)
-    ray.put([ray.put(1)])  # It speaks to the daemon.
+    ray.put([ray.put(1), before, ray.put(bytes(1 << 20))])  # It speaks to the daemon.
     return "survived"
 
 
@@ -60,7 +61,10 @@ def good_nested(i: int) -> Any:
     return ray.get([good.remote(i), good.remote(i + 1)])
 
 
-@pytest.mark.parametrize("region", ["mobula-channel", "mobula-home", "mobula-bell"])
+@pytest.mark.parametrize(
+    "region",
+    ["mobula-channel", "mobula-home", "mobula-bell", "mobula-daemon-bell", "mobula-segment"],
+)
 def test_only_the_worker_that_writes_nonsense_dies(region: str, capfd: Any) -> None:
     ray.shutdown()
     before = leftovers.take_picture()
