@@ -160,7 +160,8 @@ void PacketSocket::on_readable() {
     message.msg_control = control.bytes.data();
     message.msg_controllen = control.bytes.size();
     const ssize_t size = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (size < 0 && errno == EINTR) continue;
+    // ECONNRESET is said once, before what the peer sent last: that it closed with something unread.
+    if (size < 0 && (errno == EINTR || errno == ECONNRESET)) continue;
     if (size < 0 && errno == EAGAIN) return;
     if (size < 0) return close(std::strerror(errno));
     std::vector<shm::Fd> descriptors = take_descriptors(message);

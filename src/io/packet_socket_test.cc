@@ -86,6 +86,16 @@ TEST_F(PacketSocketTest, the_end_of_the_peer_is_told_once_after_its_last_packet)
   EXPECT_EQ(closed_, "end of file");
 }
 
+TEST_F(PacketSocketTest, the_last_packets_of_a_peer_that_did_not_read_ours_arrive) {
+  socket_->send(bytes_of("never read"));
+  peer_sends("one");
+  peer_sends("last");
+  peer_.reset();
+  loop_->run();
+  EXPECT_EQ(received_, (std::vector<std::string>{"one", "last"}));
+  EXPECT_EQ(closed_, "end of file");
+}
+
 TEST_F(PacketSocketTest, a_socket_can_be_destroyed_in_its_own_callback) {
   peer_sends("one");
   peer_sends("two");

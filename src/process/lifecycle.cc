@@ -44,7 +44,9 @@ ssize_t receive_packet(int socket, PacketRoom& room, std::vector<shm::Fd>& fds) 
   header.msg_iovlen = 1;
   header.msg_control = control;
   header.msg_controllen = sizeof control;
-  const ssize_t size = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
+  ssize_t size = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
+  // Said once, before what the daemon sent last: that it closed with something unread.
+  if (size < 0 && errno == ECONNRESET) size = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC);
   if (size < 0) return -errno;
   for (cmsghdr* message = CMSG_FIRSTHDR(&header); message != nullptr;
        message = CMSG_NXTHDR(&header, message)) {
