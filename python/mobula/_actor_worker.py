@@ -79,9 +79,8 @@ def become() -> bool:
     _actor = _Actor(_core.actor_identity())
     try:
         settings = _make_instance(_actor)
-    except SystemExit as error:
-        _fail(error)
-        return False
+    except SystemExit:
+        raise  # The process ends, as it would from a method.
     except BaseException as error:
         _fail(error)
         return False

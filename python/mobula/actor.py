@@ -139,9 +139,11 @@ def _parameters(function: Any, skip_first: bool) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _stub(parameters: str) -> Callable[..., Any]:
-    """A function with these parameters, against which calls are checked."""
-    return eval(f"lambda {parameters}: None")  # type: ignore[no-any-return]  # Names, no values.
+def _stub(parameters: str, name: str) -> Callable[..., Any]:
+    """A function with these parameters, against which calls are checked; `name` is for errors."""
+    stub: Callable[..., Any] = eval(f"lambda {parameters}: None")  # Names, no values.
+    stub.__name__ = stub.__qualname__ = name
+    return stub
 
 
 def _unwrapped(value: Any) -> tuple[Any, bool]:
@@ -358,7 +360,11 @@ class ActorClass:
             impossible = options.placement.impossible(context.get_node_id())
             if impossible:
                 resources[impossible] = 1.0  # No node has it, and the error says so.
-        spec = _core.put((self._export(), args, kwargs, creation.settings))
+        exported = self._export()
+        try:
+            spec = _core.put((exported, args, kwargs, creation.settings))
+        except TypeError as error:
+            raise self._unserializable(args, kwargs, error) from error.__cause__
         handle = _core.put(creation.state)
         try:
             actor = _core.create_actor(
@@ -386,6 +392,20 @@ class ActorClass:
             ) from error
         state = creation.state if actor == handle else _core.get(actor)
         return ActorHandle(actor, state)
+
+    def _unserializable(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
+    ) -> BaseException:
+        """Which argument of the constructor it is that cannot be serialized."""
+        from mobula import _serialization
+
+        assert self._signature is not None
+        where = f"{self._class.__name__}.__init__"
+        for name, value in self._signature.bind(*args, **kwargs).arguments.items():
+            if not _serialization.pickles(value):
+                cause = error.__cause__ or error
+                return _serialization.serialization_error("argument", value, name, where, cause)
+        return error
 
     def _export(self) -> Any:
         number = _core.session_number()
@@ -419,7 +439,7 @@ def _constructor_signature(cls: type) -> inspect.Signature:
         for name in ("__init__", "__new__"):
             constructor: Any = getattr(cls, name)
             if constructor is not getattr(object, name):
-                return inspect.signature(_stub(_parameters(constructor, True)))
+                return inspect.signature(_stub(_parameters(constructor, True), "__init__"))
         return inspect.Signature()
     except (TypeError, ValueError, SyntaxError):
         return inspect.signature(lambda *args, **kwargs: None)
@@ -698,7 +718,7 @@ def _source(
     """What is sent for a method: its name, or, if it is not to be called plainly, a description."""
     plain = retry is None and not is_dynamic
     description = method if plain else (method, retry, is_dynamic)
-    return _core.FunctionSource(_stub(parameters), name, description, group)
+    return _core.FunctionSource(_stub(parameters, name), name, description, group)
 
 
 # ---- functions ---------------------------------------------------------------------------------

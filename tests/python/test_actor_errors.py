@@ -211,3 +211,16 @@ def test_the_context_is_there_in_the_constructor() -> None:
     assert name == "Curious.__init__"
     assert resources == {"CPU": 1.0}
     assert function.endswith(".Curious.get")
+
+
+def test_an_argument_that_cannot_be_serialized_is_named_with_its_method() -> None:
+    class Takes:
+        def __init__(self, first: Any = None, second: Any = None) -> None: ...
+
+        def take(self, what: Any) -> None: ...
+
+    takes = ray.remote(Takes)
+    with pytest.raises(TypeError, match=r"Could not serialize the argument <unlocked.*__init__"):
+        takes.remote(1, second=threading.Lock())
+    with pytest.raises(TypeError, match=r"Could not serialize the argument <unlocked.*Takes\.take"):
+        takes.remote().take.remote(threading.Lock())

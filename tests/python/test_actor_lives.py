@@ -146,6 +146,36 @@ def test_calls_that_wait_behind_a_fatal_one_fail_with_its_cause() -> None:
             ray.get(ref)
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_sys_exit_in_a_constructor_ends_the_process_like_anywhere_else(code: int) -> None:
+    class Leaves:
+        def __init__(self) -> None:
+            sys.exit(code)
+
+        def nothing(self) -> None: ...
+
+    leaver = ray.remote(Leaves).remote()
+    with pytest.raises(ray.exceptions.ActorDiedError, match="worker process has died") as caught:
+        ray.get(leaver.nothing.remote(), timeout=60)
+    assert "creation task" not in str(caught.value)
+
+
+def test_sys_exit_with_an_error_in_a_constructor_uses_up_a_restart(tmp_path: Path) -> None:
+    class LeavesOnce:
+        def __init__(self) -> None:
+            try:
+                (tmp_path / "was here").touch(exist_ok=False)
+            except FileExistsError:
+                return
+            sys.exit(1)
+
+        def answer(self) -> int:
+            return 42
+
+    leaver = ray.remote(LeavesOnce).options(max_restarts=1, max_task_retries=1).remote()
+    assert ray.get(leaver.answer.remote(), timeout=60) == 42
+
+
 @pytest.mark.parametrize(("method", "arguments"), [("leave", ()), ("sys_exit", (0,))])
 def test_an_actor_that_leaves_by_itself_does_not_come_back(
     method: str, arguments: tuple[int, ...]

@@ -79,7 +79,7 @@ class ActorPool:
 
         StopIteration: nothing was submitted. TimeoutError: it did not come in `timeout` seconds; with
         `ignore_if_timedout` this call's result will never be given. ValueError: get_next_unordered()
-        has taken this result. Raises what the call raised; its actor is free again then.
+        has taken a later one. Raises what the call raised; its actor is free again then.
         """
         if not self.has_next():
             raise StopIteration(_EMPTY)
