@@ -62,6 +62,10 @@ class RemoteFunction(Generic[P, R]):
     def options(self, **task_options: Any) -> RemoteFunctionWithOptions[P, R]:
         """The same function with other options, for one or more calls."""
         _options.check_types(task_options, in_options=True)
+        if not task_options.get("runtime_env", True):
+            del task_options[
+                "runtime_env"
+            ]  # An empty one says nothing: that of the decorator stays.
         merged = _options.task_options({**self._options, **task_options}, self._function)
         return RemoteFunctionWithOptions(self, task_options, self._submitter(merged))
 

@@ -160,12 +160,17 @@ def serialization_error(
     return explained
 
 
-def pickles(value: Any) -> bool:
+def why_not(value: Any) -> Exception | None:
+    """Why `value` cannot be serialized; None: it can."""
     try:
         _core._encode_for_test(value)
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        return error
+    return None
+
+
+def pickles(value: Any) -> bool:
+    return why_not(value) is None
 
 
 def parts(value: Any) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mobula import _cancelled, _core, _environments, _lease, _session, _sessions_here
-from mobula._ids import ActorID, JobID, NodeID, TaskID
+from mobula._ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 
 if TYPE_CHECKING:
     from mobula.runtime_env import RuntimeEnv
@@ -125,6 +125,10 @@ class RuntimeContext:
         """The name of the session's directory."""
         return os.path.basename(_core.session_info()["session_directory"])
 
+    def get_temp_dir(self) -> str:
+        """The folder in which the session's directory is."""
+        return os.path.dirname(_core.session_info()["session_directory"])
+
     def get_runtime_env_string(self) -> str:
         """The runtime environment as JSON."""
         return self.runtime_env.serialize()
@@ -201,6 +205,12 @@ class RuntimeContext:
         """Deprecated: use get_task_id()."""
         text = self.get_task_id()
         return TaskID(text) if text else None
+
+    @property
+    def current_placement_group_id(self) -> PlacementGroupID:
+        """Deprecated: use get_placement_group_id(). Nil: in no placement group."""
+        text = self.get_placement_group_id()
+        return PlacementGroupID(text) if text else PlacementGroupID.nil()
 
     @property
     def actor_id(self) -> ActorID | None:

@@ -90,8 +90,9 @@ void RuntimeImpl::enforce_time_limits(bool of_own_tasks) {
         if (claim.word.load() != shm::claim_word(task.tag, shm::ClaimState::kStarted)) continue;
         if (!clock_.overdue.saw(id, task.tag, limit, now)) continue;
         claim.overran.store(task.tag);  // Why its worker will have died.
+        const uint32_t peer = number(channel->peer);
         uplink_->send([&](wire::Builder& builder) {
-          return wire::fb::CreateCancel(builder, number(channel->peer), task.tag, true, true);
+          return wire::fb::CreateCancel(builder, peer, task.tag, true, true);
         });
         ring_daemon_later();
       }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import pickle
 from typing import Any
 
@@ -141,3 +142,12 @@ def test_some_modules_need_no_import_of_their_own() -> None:
     assert callable(ray.experimental.tqdm_ray.tqdm)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         ray.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_context_knows_the_folder_of_sessions_and_the_group_by_its_old_name() -> None:
+    options: dict[str, Any] = {"num_cpus": 1}
+    with ray.init(**options):
+        context = ray.get_runtime_context()
+        assert os.path.isdir(context.get_temp_dir())
+        assert context.get_session_name() in os.listdir(context.get_temp_dir())
+        assert context.current_placement_group_id.is_nil()

@@ -78,6 +78,17 @@ def test_many_tasks_of_many_environments_each_run_in_their_own() -> None:
     assert ray.get(refs) == [[str(i % 4)] for i in range(200)] + [[None]] * 50
 
 
+def test_an_empty_environment_in_options_leaves_that_of_the_decorator() -> None:
+    @ray.remote(runtime_env={"env_vars": {"OF_DECORATOR": "1"}})
+    def variables() -> tuple[str | None, str | None]:
+        return os.environ.get("OF_DECORATOR"), os.environ.get("OF_OPTIONS")
+
+    assert ray.get(variables.options(runtime_env={}).remote()) == ("1", None)
+    assert ray.get(variables.options(runtime_env=None).remote()) == ("1", None)
+    other = {"env_vars": {"OF_OPTIONS": "2"}}
+    assert ray.get(variables.options(runtime_env=other).remote()) == (None, "2")
+
+
 @pytest.mark.usefixtures("session")
 def test_children_inherit_and_merge() -> None:
     @ray.remote

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import threading
@@ -110,11 +111,16 @@ def test_what_cannot_be_serialized_is_found() -> None:
     def uses_it() -> Any:
         return lock
 
-    fine, nothing = util.inspect_serializability([1, 2])
+    said = io.StringIO()
+    fine, nothing = util.inspect_serializability([1, 2], print_file=said)
     assert fine and nothing == set()
-    fine, failures = util.inspect_serializability(uses_it, name="uses_it")
+    assert "Checking Serializability of [1, 2]" in said.getvalue()
+    fine, failures = util.inspect_serializability(uses_it, name="uses_it", print_file=said)
     assert not fine
-    assert [(f.obj, f.name) for f in failures] == [(lock, "lock")]
+    assert [(f.obj, f.path, f.parent) for f in failures] == [(lock, ("uses_it", "lock"), uses_it)]
+    assert "!!! FAIL serialization: cannot pickle '_thread.lock' object" in said.getvalue()
+    _, failures = util.inspect_serializability(lock, print_file=said)
+    assert [(f.obj, f.path, f.parent) for f in failures] == [(lock, (), None)]
 
 
 def test_log_once() -> None:

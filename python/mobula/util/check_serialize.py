@@ -11,14 +11,20 @@ from mobula import _serialization
 
 @dataclass(frozen=True, eq=False)
 class FailureTuple:
-    """An object that cannot be serialized, under the name by which its holder knows it."""
+    """An object that cannot be serialized, the names that lead to it, and who holds it."""
 
     obj: Any
-    name: str
+    path: tuple[str, ...]
     parent: Any
 
+    @property
+    def name(self) -> str:
+        """The name by which its holder knows it."""
+        return self.path[-1] if self.path else repr(self.obj)
+
     def __repr__(self) -> str:
-        return f"FailTuple({self.name} [obj={self.obj}, parent={self.parent}])"
+        way = " -> ".join(self.path)
+        return f"FailTuple({self.name} [path={way}, obj={self.obj}, parent={self.parent}])"
 
 
 def inspect_serializability(
@@ -33,20 +39,30 @@ def inspect_serializability(
     innermost objects that fail, which are what has to change.
     """
     out = print_file if print_file is not None else sys.stdout
-    shown = name or str(getattr(base_obj, "__name__", type(base_obj).__name__))
-    print(f"Checking whether {shown!r} can be serialized", file=out)
+    print(f"Checking Serializability of {base_obj}", file=out)
     failures: set[FailureTuple] = set()
-    if _serialization.pickles(base_obj):
-        print("  It can.", file=out)
+    why = _serialization.why_not(base_obj)
+    if why is None:
         return True, failures
-    _search(base_obj, shown, None, depth, failures, {id(base_obj)})
+    print(f"!!! FAIL serialization: {why}", file=out)
+    _search(base_obj, (name,) if name else (), None, depth, failures, {id(base_obj)})
     for failure in failures:
-        print(f"  It cannot, because of {failure.name}: {failure.obj!r}", file=out)
+        print(f"    {failure}\n    was found to be non-serializable.", file=out)
+    print(
+        "There may be others that were not looked at. Make such objects where they are used, in the "
+        "task, or leave them out of what is sent.",
+        file=out,
+    )
     return False, failures
 
 
 def _search(
-    value: Any, name: str, parent: Any, depth: int, failures: set[FailureTuple], seen: set[int]
+    value: Any,
+    path: tuple[str, ...],
+    parent: Any,
+    depth: int,
+    failures: set[FailureTuple],
+    seen: set[int],
 ) -> None:
     found = False
     if depth > 0:
@@ -56,9 +72,9 @@ def _search(
             seen.add(id(part))
             if not _serialization.pickles(part):
                 found = True
-                _search(part, _plain(step), value, depth - 1, failures, seen)
+                _search(part, (*path, _plain(step)), value, depth - 1, failures, seen)
     if not found:
-        failures.add(FailureTuple(value, name, parent))
+        failures.add(FailureTuple(value, path, parent))
 
 
 def _plain(step: str) -> str:
