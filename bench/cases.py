@@ -168,6 +168,39 @@ CPU_BOUND = Case(
     ),
 )
 
+
+def percent_of_the_floor(key: str) -> Figures:
+    return lambda taken: [
+        100 * ours[key] / plain[key]
+        for ours, plain in zip(taken.measurements[OURS], taken.measurements[FLOOR], strict=True)
+    ]
+
+
+SPILL = Case(
+    "spill",
+    (OURS, FLOOR),
+    (
+        Row(
+            name="spill",
+            title="{spilled_mib} MiB put through a store of {spill_store_mib} MiB",
+            unit="% of the disk",
+            target=70,
+            more_is_better=True,
+            ours=percent_of_the_floor("value"),
+            floor=lambda taken: [100.0],
+        ),
+        Row(
+            name="restore",
+            title="get of all that, one by one",
+            unit="% of the disk",
+            target=70,
+            more_is_better=True,
+            ours=percent_of_the_floor("read"),
+            floor=lambda taken: [100.0],
+        ),
+    ),
+)
+
 ALL_THREE = (OURS, FLOOR, POOL)
 CASES = (
     rate("tasks", "get([nop.remote() for _ in range(1000)])", 100_000, ALL_THREE),
@@ -190,6 +223,7 @@ CASES = (
     rate("put-small", "put(0)", 300_000, (OURS,)),
     rate("get-small", "get(ref) of a small local object", 300_000, (OURS,)),
     ARRAY,
+    SPILL,
     START,
     cost("memory", "memory: daemon, zygote, {workers} idle workers", "MiB", 60),
     cost("idle", "idle node", "% of a core", 1, at_once=True),

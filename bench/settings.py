@@ -22,6 +22,8 @@ class Settings:
     queued_in_ray: int = 20_000  # Ray takes minutes for a million.
     beside_repeats: int = 5
     queued_repeats: int = 3
+    spill_store_mib: int = 200
+    spilled_mib: int = 2048
     cpu_task_steps: int = 0  # So many steps of work take cpu_task_ms here; measured before use.
 
     def to_json(self) -> str:
@@ -42,6 +44,8 @@ QUICK = Settings(
     cpu_tasks=100,
     nested_tasks=100,
     queued=20_000,
+    spill_store_mib=80,
+    spilled_mib=320,
     queued_in_ray=2_000,
     beside_repeats=1,
     queued_repeats=1,

@@ -22,7 +22,7 @@ from typing import Any
 
 from bench import processes
 from bench.settings import Settings
-from bench.subjects import Subject, per_second, run_program, work
+from bench.subjects import Subject, disk, per_second, run_program, work
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "bench" / "floor.cc"
@@ -197,4 +197,5 @@ SUBJECTS: dict[str, Subject] = {
     "get-loop": tasks_one_by_one,
     "start": start,
     "cpu-bound": cpu_bound,
+    **disk.FLOOR,
 }

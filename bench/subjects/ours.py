@@ -15,7 +15,7 @@ import numpy as np
 
 from bench import processes
 from bench.settings import Settings
-from bench.subjects import Subject, beside, per_second, rates, run_program, work
+from bench.subjects import Subject, beside, disk, per_second, rates, run_program, work
 from bench.subjects.observer import Observer
 from bench.subjects.resources import cpu_percent, memory_below_this_process
 
@@ -278,5 +278,6 @@ SUBJECTS: dict[str, Subject] = {
     "idle": idle,
     "waiting": waiting,
     "cpu-bound": cpu_bound,
+    **disk.OURS,
     **beside.subjects(ray, lambda settings: settings.queued),
 }

@@ -244,7 +244,7 @@ void Node::run() {
 bool Node::work() {
   bool did = uplinks_.read_some();
   did |= leases_.run();
-  store_.run();
+  did |= store_.run();
   return did;
 }
 

@@ -11,13 +11,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
-#include <span>
 #include <system_error>
-
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include <utility>
 
 #include "node/log.h"
 
@@ -29,141 +25,14 @@ namespace fs = std::filesystem;
 
 constexpr const char* kPrefix = "mobula-spill-";
 constexpr const char* kLockName = "lock";
-constexpr size_t kChunkBytes = 1ULL << 20;
-// The kernel starts to write back so much at a time, so that dirty pages do not pile up.
-constexpr uint64_t kWriteBackBytes = 8ULL << 20;
 constexpr uint64_t kFullShare = 20;  // Full when less than 1/20 is left.
 constexpr long kTmpfsMagic = 0x01021994;
 constexpr long kRamfsMagic = static_cast<long>(0x858458f6);
 
 std::string text_of(int error) { return std::generic_category().message(error); }
 
-class Checksum {
- public:
-  Checksum() { XXH3_64bits_reset(&state_); }
-  void add(std::span<const std::byte> bytes) {
-    XXH3_64bits_update(&state_, bytes.data(), bytes.size());
-  }
-  uint64_t value() const { return XXH3_64bits_digest(&state_); }
-
- private:
-  XXH3_state_t state_;
-};
-
-// All of it, or the error number.
-int read_all(int fd, std::span<std::byte> into, uint64_t offset) {
-  while (!into.empty()) {
-    const ssize_t count = ::pread(fd, into.data(), into.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return errno;
-    if (count == 0) return ENODATA;  // The file ends too early.
-    into = into.subspan(static_cast<size_t>(count));
-    offset += static_cast<uint64_t>(count);
-  }
-  return 0;
-}
-
-int write_all(int fd, std::span<const std::byte> from, uint64_t offset) {
-  while (!from.empty()) {
-    const ssize_t count = ::pwrite(fd, from.data(), from.size(), static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return count < 0 ? errno : EIO;
-    from = from.subspan(static_cast<size_t>(count));
-    offset += static_cast<uint64_t>(count);
-  }
-  return 0;
-}
-
-using Stop = std::shared_ptr<std::atomic<bool>>;
-
-// Writes the parts one behind the other and removes the file again if that fails.
-class FileWriter {
- public:
-  FileWriter(std::string path, Stop stop) : path_(std::move(path)), stop_(std::move(stop)) {}
-
-  store::WriteOutcome write(const std::vector<SpillDisk::Part>& parts) {
-    fd_ = shm::Fd(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-    if (!fd_.valid()) return failed(errno);
-    store::WriteOutcome outcome;
-    for (const SpillDisk::Part& part : parts) {
-      Checksum sum;
-      if (const int error = append(part, sum); error != 0) {
-        ::unlink(path_.c_str());
-        return failed(error);
-      }
-      outcome.checksums.push_back(sum.value());
-    }
-    start_write_back();
-    return outcome;
-  }
-
- private:
-  int append(const SpillDisk::Part& part, Checksum& sum) {
-    for (uint64_t at = 0; at < part.size;) {
-      if (stop_->load(std::memory_order_relaxed)) return ECANCELED;
-      const std::span<std::byte> chunk(buffer_.data(),
-                                       std::min<uint64_t>(kChunkBytes, part.size - at));
-      if (const int error = read_all(part.segment->get(), chunk, part.offset + at)) return error;
-      sum.add(chunk);
-      if (const int error = write_all(fd_.get(), chunk, written_)) return error;
-      at += chunk.size();
-      written_ += chunk.size();
-      if (written_ - started_ >= kWriteBackBytes) start_write_back();
-    }
-    return 0;
-  }
-
-  void start_write_back() {
-    ::sync_file_range(fd_.get(), static_cast<off_t>(started_),
-                      static_cast<off_t>(written_ - started_), SYNC_FILE_RANGE_WRITE);
-    started_ = written_;
-  }
-
-  store::WriteOutcome failed(int error) const {
-    store::WriteOutcome outcome;
-    const bool full = error == ENOSPC || error == EDQUOT;
-    outcome.kind = full ? store::WriteOutcome::Kind::kDiskFull : store::WriteOutcome::Kind::kFailed;
-    outcome.why = fmt::format("cannot spill to {}: {}", path_, text_of(error));
-    return outcome;
-  }
-
-  const std::string path_;
-  const Stop stop_;
-  shm::Fd fd_;
-  std::vector<std::byte> buffer_ = std::vector<std::byte>(kChunkBytes);
-  uint64_t written_ = 0;
-  uint64_t started_ = 0;  // Its writing back.
-};
-
-store::ReadOutcome read_back(const std::string& path, const store::DiskCopy& from,
-                             const SpillDisk::Part& to, const Stop& stop) {
-  const auto lost = [&](const std::string& why) {
-    const std::string text = fmt::format(
-        "its bytes were spilled to {} (offset {}, {} bytes) and cannot be read back: {}", path,
-        from.offset, from.size, why);
-    return store::ReadOutcome{false, text};
-  };
-  const shm::Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd.valid()) return lost(text_of(errno));
-  ::posix_fadvise(fd.get(), static_cast<off_t>(from.offset), static_cast<off_t>(from.size),
-                  POSIX_FADV_WILLNEED);
-  std::vector<std::byte> buffer(std::min<uint64_t>(kChunkBytes, from.size));
-  Checksum sum;
-  for (uint64_t at = 0; at < from.size;) {
-    if (stop->load(std::memory_order_relaxed)) return lost("the session ends");
-    const std::span<std::byte> chunk(buffer.data(),
-                                     std::min<uint64_t>(buffer.size(), from.size - at));
-    if (const int error = read_all(fd.get(), chunk, from.offset + at)) {
-      return lost(error == ENODATA ? "the file is too short" : text_of(error));
-    }
-    sum.add(chunk);
-    if (const int error = write_all(to.segment->get(), chunk, to.offset + at)) {
-      return lost(text_of(error));
-    }
-    at += chunk.size();
-  }
-  if (sum.value() == from.checksum) return {true, ""};
-  return lost("they are not what was written (the checksum differs)");
+std::unique_ptr<io::JobThread> make_thread(const char* name) {
+  return std::make_unique<io::JobThread>(name, io::JobPriority::kNormal);
 }
 
 // The lock, unless a living process has it.
@@ -242,14 +111,17 @@ SpillDisk::SpillDisk(io::Loop& loop, std::string folder, shm::Fd lock)
     : loop_(loop),
       folder_(std::move(folder)),
       lock_(std::move(lock)),
-      ended_(std::make_shared<std::atomic<bool>>(false)),
-      writer_(std::make_unique<io::JobThread>("mobula-spill", io::JobPriority::kNormal)),
-      reader_(std::make_unique<io::JobThread>("mobula-restore", io::JobPriority::kNormal)) {}
+      ended_(std::make_shared<SpillStop>(false)) {
+  for (Lane& lane : writers_) lane.thread = make_thread("mobula-spill");
+  for (Lane& lane : readers_) lane.thread = make_thread("mobula-restore");
+  remover_ = make_thread("mobula-unspill");
+}
 
 SpillDisk::~SpillDisk() {
   ended_->store(true);
-  writer_.reset();
-  reader_.reset();
+  for (Lane& lane : writers_) lane.thread.reset();
+  for (Lane& lane : readers_) lane.thread.reset();
+  remover_.reset();
   std::error_code error;
   fs::remove_all(folder_, error);
   if (error) {
@@ -267,32 +139,51 @@ void SpillDisk::tell(std::function<void()> what) {
   });
 }
 
-void SpillDisk::write(store::SpillFileId file, std::vector<Part> parts, OnWritten on_written) {
-  writer_->add([this, path = path(file), parts = std::move(parts), done = std::move(on_written)] {
-    store::WriteOutcome outcome = FileWriter(path, ended_).write(parts);
-    tell([done, outcome = std::move(outcome)] { done(outcome); });
+SpillDisk::Lane& SpillDisk::least_busy(Lanes& lanes) {
+  return *std::ranges::min_element(lanes, {}, &Lane::jobs);
+}
+
+template <typename Move, typename Done>
+void SpillDisk::give(Lanes& lanes, Move move, Done done) {
+  Lane& lane = least_busy(lanes);
+  lane.jobs++;
+  lane.thread->add([this, &lane, move = std::move(move), done = std::move(done)] {
+    tell([&lane, done, outcome = move()] {
+      lane.jobs--;
+      done(outcome);
+    });
     return false;
   });
 }
 
-void SpillDisk::read(const store::DiskCopy& from, Part to, OnRead on_read) {
-  reader_->add([this, path = path(from.file), from, to = std::move(to), done = std::move(on_read)] {
-    store::ReadOutcome outcome = read_back(path, from, to, ended_);
-    tell([done, outcome = std::move(outcome)] { done(outcome); });
-    return false;
-  });
+void SpillDisk::write(store::SpillFileId file, std::vector<SpillPart> parts, OnWritten on_written) {
+  give(
+      writers_,
+      [path = path(file), parts = std::move(parts), stop = ended_] {
+        return write_values(path, parts, *stop);
+      },
+      std::move(on_written));
 }
 
-// By the reader: removing must not wait for a long write, as it may be what makes room for it.
+void SpillDisk::read(const store::DiskCopy& from, SpillPart to, OnRead on_read) {
+  give(
+      readers_,
+      [path = path(from.file), from, to = std::move(to), stop = ended_] {
+        return read_value(path, from, to, *stop);
+      },
+      std::move(on_read));
+}
+
+// By a thread of its own: removing must not wait for a long write, as it may be what makes room for it.
 void SpillDisk::remove(store::SpillFileId file) {
-  reader_->add([path = path(file)] {
+  remover_->add([path = path(file)] {
     ::unlink(path.c_str());
     return false;
   });
 }
 
 void SpillDisk::punch(const store::PunchHole& hole) {
-  reader_->add([path = path(hole.file), hole] {
+  remover_->add([path = path(hole.file), hole] {
     const shm::Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
     if (fd.valid()) {
       // Where the file system cannot, the blocks go with the file.

@@ -1,15 +1,15 @@
 #pragma once
-// SpillDisk keeps spilled values in files of a folder of its own, and moves their bytes. It decides
-// nothing (core/store/spiller.h) and never has a value in memory of its own: bytes go from the store's
-// segment to the file, and back, a mebibyte at a time, with their checksum (XXH3, 64 bits) on the way.
+// SpillDisk keeps spilled values in files of a folder of its own, and has their bytes moved
+// (spill_bytes.h). It decides nothing (core/store/spiller.h).
 //
 // The folder has a lock that its process holds while it lives: whoever opens another one beside it
 // removes the folders of the dead. The destructor removes this one.
 //
-// Threads: the loop's, and two that move bytes (one writes, one reads); they tell the loop by post().
+// Threads: the loop's; two that write and two that read, as one alone leaves the disk idle between its
+//          requests; one that removes files. They tell the loop by post().
 // Limits:  files of one batch each; the disk counts as full at 95 %.
 
-#include <atomic>
+#include <array>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,18 +18,13 @@
 #include "core/store/spill_effects.h"
 #include "io/job_thread.h"
 #include "io/loop.h"
+#include "node/spill_bytes.h"
 #include "shm/memory.h"
 
 namespace mobula::node {
 
 class SpillDisk {
  public:
-  // A part of a segment.
-  struct Part {
-    std::shared_ptr<shm::Fd> segment;
-    uint64_t offset;
-    uint64_t size;
-  };
   using OnWritten = std::function<void(const store::WriteOutcome&)>;
   using OnRead = std::function<void(const store::ReadOutcome&)>;
 
@@ -37,8 +32,8 @@ class SpillDisk {
   static Result<std::unique_ptr<SpillDisk>> open(io::Loop& loop, const std::string& directory);
   ~SpillDisk();
 
-  void write(store::SpillFileId file, std::vector<Part> parts, OnWritten on_written);
-  void read(const store::DiskCopy& from, Part to, OnRead on_read);
+  void write(store::SpillFileId file, std::vector<SpillPart> parts, OnWritten on_written);
+  void read(const store::DiskCopy& from, SpillPart to, OnRead on_read);
   void remove(store::SpillFileId file);
   void punch(const store::PunchHole& hole);
 
@@ -46,17 +41,27 @@ class SpillDisk {
   const std::string& folder() const { return folder_; }
 
  private:
+  struct Lane {
+    std::unique_ptr<io::JobThread> thread;
+    size_t jobs = 0;  // That it has not answered yet.
+  };
+  using Lanes = std::array<Lane, 2>;
+
   SpillDisk(io::Loop& loop, std::string folder, shm::Fd lock);
   std::string path(store::SpillFileId file) const;
   void tell(std::function<void()> what);
+  static Lane& least_busy(Lanes& lanes);
+  template <typename Move, typename Done>
+  void give(Lanes& lanes, Move move, Done done);
 
   io::Loop& loop_;
   const std::string folder_;
   const shm::Fd lock_;
   // Said to the threads, and to what they still post after the end.
-  const std::shared_ptr<std::atomic<bool>> ended_;
-  std::unique_ptr<io::JobThread> writer_;
-  std::unique_ptr<io::JobThread> reader_;
+  const std::shared_ptr<SpillStop> ended_;
+  Lanes writers_;
+  Lanes readers_;
+  std::unique_ptr<io::JobThread> remover_;
 };
 
 struct SpillChoice {

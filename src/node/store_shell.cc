@@ -153,7 +153,7 @@ void StoreShell::on_buried(ProcessId process) {
   carry_out(effects);
 }
 
-void StoreShell::run() {
+bool StoreShell::run() {
   if (!books_.evicting().empty()) {
     const shm::PinScan scan = scan_pins();
     const std::vector<wire::StoreLocation> evicting = books_.evicting();
@@ -166,6 +166,7 @@ void StoreShell::run() {
   if (changed_) step();
   send_freed();
   set_timer();
+  return changed_;
 }
 
 void StoreShell::set_timer() {

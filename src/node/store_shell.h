@@ -54,8 +54,8 @@ class StoreShell {
   void prefetch(const wire::StoreLocation& location);
   void on_buried(ProcessId process);
 
-  // Once a turn of the loop: extents that nobody looks at any more are free.
-  void run();
+  // Once a turn of the loop: extents that nobody looks at any more are free. True: there is more to do.
+  bool run();
 
   uint64_t capacity_bytes() const { return books_.capacity_bytes(); }
   uint64_t granted_bytes() const { return books_.granted_bytes(); }

@@ -112,6 +112,7 @@ void StoreShell::finish_evictions() {
   }
   carry_out(effects);
   carry_out(spill);
+  changed_ = true;  // There is room now for what waits to be read back.
 }
 
 void StoreShell::own_segment_created(SegmentId segment, const shm::SegmentView& view) {
@@ -130,7 +131,7 @@ void StoreShell::carry_out(const store::SpillEffects& effects) {
 }
 
 void StoreShell::carry_out(const store::WriteOut& write) {
-  std::vector<SpillDisk::Part> parts;
+  std::vector<SpillPart> parts;
   for (const wire::StoreLocation& from : write.from) {
     parts.push_back({segments_.at(from.segment).fd, from.offset, from.size});
   }

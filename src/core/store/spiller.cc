@@ -141,12 +141,20 @@ void Spiller::queue_restore(Value& value) {
 
 void Spiller::tell(Value& value, Instant now, SpillEffects& spill) {
   touch(value);
-  value.protected_until = std::max(value.protected_until, now + options_.protect);
+  value.protected_until =
+      std::max(value.protected_until, now + std::max(value.protect, options_.protect));
   for (const ProcessId process : value.waiting) {
     spill.emplace_back(TellPlace{process, value.name, value.place});
   }
   restores_waiting_ -= value.waiting.size();
   value.waiting.clear();
+}
+
+// If it had to come back soon after that, it had left before somebody who is slow could look at it.
+void Spiller::lengthen_protection(Value& value, Instant now) {
+  const bool again =
+      value.protect > Duration(0) && now - value.protected_until < options_.protect_max;
+  value.protect = again ? std::min(2 * value.protect, options_.protect_max) : options_.protect;
 }
 
 void Spiller::fail_restore(Value& value, RestoreProblem problem, const std::string& why,
@@ -262,6 +270,7 @@ void Spiller::on_read(const ValueName& name, const ReadOutcome& outcome, Instant
     set_state(value, State::kBoth, now);
     books_.adopt(place);
     enter_memory(value, place);
+    lengthen_protection(value, now);
     totals_.restored_bytes += value.name.size;
     totals_.restored_values++;
     tell(value, now, spill);

@@ -36,6 +36,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -56,9 +57,12 @@ class Spiller {
     size_t batch_count_max = 1024;
     size_t writes_max = 2;  // Batches on their way.
     size_t reads_max = 4;
-    Duration protect = std::chrono::seconds(1);       // After it was asked for.
+    // A value that was asked for stays so long, twice as long each time that this was not enough for
+    // whoever asked, up to `protect_max`.
+    Duration protect = std::chrono::milliseconds(50);
+    Duration protect_max = std::chrono::seconds(2);
     Duration settle = std::chrono::milliseconds(20);  // For what was evicted to be put to use.
-    Duration ask_again = std::chrono::milliseconds(50);
+    Duration ask_again = std::chrono::milliseconds(10);
     Duration write_again = std::chrono::seconds(1);  // After a failure.
     Duration keep_empty = std::chrono::seconds(10);  // Segments of our own.
     size_t restores_max = 1'000'000;                 // Waiting, of all processes.
@@ -151,6 +155,7 @@ class Spiller {
     DiskCopy copy;                // Both, disk, reading.
     uint64_t order = 0;           // In lru_; 0: not there.
     Instant protected_until{0};
+    Duration protect{0};  // The last time.
     Instant since{0};
     Instant made{0};
     std::vector<ProcessId> waiting;
@@ -173,6 +178,7 @@ class Spiller {
   void forget(Values::iterator value, Effects& effects, SpillEffects& spill);
   void drop_copy(Value& value, SpillEffects& spill);
   void tell(Value& value, Instant now, SpillEffects& spill);
+  void lengthen_protection(Value& value, Instant now);
   void queue_restore(Value& value);
   void fail_restore(Value& value, RestoreProblem problem, const std::string& why,
                     SpillEffects& spill);
@@ -184,6 +190,7 @@ class Spiller {
   bool may_write(Instant now) const;
   void make_room(Instant now, const Outside& outside, Effects& effects, SpillEffects& spill);
   void write_ahead(Instant now, const Outside& outside, Effects& effects, SpillEffects& spill);
+  void forget_served(std::span<const SegmentRequest> waiting);
   void consider(Value& value, Choice& choice, SpillEffects& spill);
   void consider_segment(SegmentId segment, Choice& choice, SpillEffects& spill);
   bool serves_directly(SegmentId segment, std::span<const SegmentRequest> waiting) const;
@@ -212,6 +219,8 @@ class Spiller {
   uint64_t memory_bytes_ = 0;  // In memory in any state.
   uint64_t writing_bytes_ = 0;
   uint64_t evicted_bytes_ = 0;  // For those who wait, since settle_at_ was set.
+  std::map<std::pair<ProcessId, uint64_t>, uint64_t>
+      served_;  // Those who waited then, and for how much.
   Instant settle_at_{0};
   Instant ask_at_{0};
   uint64_t granted_when_asked_ = 0;

@@ -39,7 +39,11 @@ bool Spiller::busy() const {
 void Spiller::step(Instant now, const Outside& outside, Effects& effects, SpillEffects& spill) {
   start_reads(now, outside, effects, spill);
   if (options_.enabled) {
-    if (books_.waiting() > 0) make_room(now, outside, effects, spill);
+    if (books_.waiting() > 0) {
+      make_room(now, outside, effects, spill);
+    } else {
+      forget_served({});
+    }
     write_ahead(now, outside, effects, spill);
   }
   return_own_segments(now, effects);
@@ -57,6 +61,7 @@ void Spiller::make_room(Instant now, const Outside& outside, Effects& effects,
   for (const SegmentRequest& request : waiting) {
     wanted = std::min(wanted + request.bytes, books_.capacity_bytes());
   }
+  forget_served(waiting);
   if (now >= settle_at_) evicted_bytes_ = 0;
   if (evicted_bytes_ >= wanted) return;  // It is on its way to them.
   Choice choice{now, outside.is_pinned, now >= write_at_, wanted - evicted_bytes_, {}, {}, {}, {}};
@@ -79,9 +84,23 @@ void Spiller::make_room(Instant now, const Outside& outside, Effects& effects,
     write(choice.to_write, outside, now, spill);
   }
   const uint64_t unwritten = memory_bytes_ - clean_bytes_ - writing_bytes_;
-  if (now >= write_at_ && (known_is_not_enough || unwritten < options_.batch_bytes)) {
-    ask_to_share(std::max(choice.bytes_left, 2 * options_.batch_bytes), now, effects);
+  // As much as is on its way to the disk at once, so that more is known when that is done.
+  const uint64_t ahead = options_.writes_max * options_.batch_bytes;
+  if (now >= write_at_ && (known_is_not_enough || unwritten < ahead)) {
+    ask_to_share(std::max(choice.bytes_left, 2 * ahead), now, effects);
   }
+}
+
+// What was evicted for those who do not wait any more was taken by them.
+void Spiller::forget_served(std::span<const SegmentRequest> waiting) {
+  std::map<std::pair<ProcessId, uint64_t>, uint64_t> bytes;
+  for (const SegmentRequest& request : waiting) {
+    bytes[{request.process, request.number}] = request.bytes;
+  }
+  for (const auto& [request, size] : served_) {
+    if (!bytes.contains(request)) evicted_bytes_ -= std::min(evicted_bytes_, size);
+  }
+  served_ = std::move(bytes);
 }
 
 // A value that could make room: on its way already, evicted at once, or to be written.

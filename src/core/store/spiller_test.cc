@@ -138,6 +138,25 @@ TEST_F(SpillerTest, who_waits_gets_the_memory_of_the_least_recently_used) {
   }
 }
 
+TEST_F(SpillerTest, who_comes_after_one_that_was_served_need_not_wait_either) {
+  while (books.granted_bytes() < 88 * kMiB) adopted(p);
+  for (int values = 0; values < 2; ++values) {
+    want(20 * kMiB);
+    for (const auto& write : take<WriteOut>(spill)) written(write);
+    step();
+  }
+  size_t evictions = 0;
+  // The time that is given to what was evicted to be put to use is not over.
+  for (int rounds = 0; rounds < 2; ++rounds) {
+    for (uint64_t i = 1; i <= requests; ++i) books.cancel(q, i);
+    want(10 * kMiB);
+    const auto evicted = take<TryEvict>(spill);
+    evictions += evicted.empty() ? 0 : 1;
+    for (const auto& one : evicted) spiller.on_evicted(one.value, now, effects, spill);
+  }
+  EXPECT_EQ(evictions, 2);
+}
+
 TEST_F(SpillerTest, what_is_pinned_stays) {
   std::vector<wire::StoreLocation> values;
   while (books.granted_bytes() < 70 * kMiB) values.push_back(adopted(p));
