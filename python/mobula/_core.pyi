@@ -213,6 +213,7 @@ class LiveShape(TypedDict):
     leases: int
     blocked_leases: int
     target: int
+    group: int
 
 class LiveTask(TypedDict):
     task: int

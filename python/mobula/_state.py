@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mobula import _core, _group_rows, _objects_state
+from mobula._ids import PlacementGroupID
 from mobula.util.state import schema
 
 _UNIT = 10_000  # Amounts are fixed point.
@@ -209,6 +210,7 @@ class Snapshot:
             worker_pid=task["worker_pid"] or None,
             error_type=None,
             required_resources=amounts(shape["resources"]) if shape else {},
+            placement_group_id=self.group_id(shape["group"]) if shape else None,
             events=[],
         )
 
@@ -319,6 +321,8 @@ class Snapshot:
         rows = []
         for actor in self.section("actors"):
             worker = self.processes.get(actor["worker"])
+            # Not what it needs only to be made.
+            resources = amounts({**actor["resources"], "CPU": actor["cpus_for_life"]})
             rows.append(
                 schema.ActorState(
                     actor_id=actor["actor"],
@@ -332,6 +336,11 @@ class Snapshot:
                     death_cause={"error_message": actor["death"]} if actor["death"] else None,
                     repr_name="",
                     num_restarts=actor["restarts"],
+                    required_resources={
+                        name: amount for name, amount in resources.items() if amount
+                    },
+                    is_detached=actor["detached"],
+                    placement_group_id=self.group_id(actor["group"]),
                 )
             )
         return rows
@@ -339,6 +348,9 @@ class Snapshot:
     def objects(self) -> list[schema.ObjectState]:
         """Those that were asked for by `objects_max`, the largest first."""
         return _objects_state.rows(self, _PHASES)
+
+    def group_id(self, group: int) -> str | None:
+        return str(PlacementGroupID.of(self.node_id, group)) if group else None
 
     def placement_groups(self) -> list[schema.PlacementGroupState]:
         rows = []

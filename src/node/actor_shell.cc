@@ -122,6 +122,9 @@ Result<void> ActorShell::create(const Session& session, const wire::fb::ActorCre
   stand_in.depth = record.depth();
   stand_in.bundle = wire::read_bundle(record.bundle());
   stand_in.infeasible_is_error = record.infeasible_is_error();
+  options.resources = resources;
+  options.cpus_for_life = record.cpus_for_life();
+  options.group = stand_in.bundle.group;
   by_stand_in_[id] = actor;
   log_info(fmt::format("actor={} class={} name={} event=created by={}", actors::actor_hex(actor),
                        options.class_name, options.name, number(session.id)));

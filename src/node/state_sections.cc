@@ -83,6 +83,10 @@ std::string actors_json(const actors::ActorRegistry& registry) {
                     {"namespace", actor.options.name_space},
                     {"worker", number(actor.worker)},
                     {"restarts", actor.restarts},
+                    {"detached", actor.options.detached},
+                    {"resources", amounts(actor.options.resources)},
+                    {"cpus_for_life", actor.options.cpus_for_life},
+                    {"group", number(actor.options.group)},
                     {"death", actor.death ? actor.death->text : ""}});
   }
   return dump(list);

@@ -128,7 +128,7 @@ void Answer::add_shape(const tasks::Dispatcher::ShapeCounts& counts, const Shape
   const auto resources = builder_.CreateVector(list);
   shapes_.push_back(fb::CreateLiveShape(builder_, counts.shape, key.depth, resources, counts.queued,
                                         counts.in_flight, counts.leases, counts.blocked_leases,
-                                        counts.target));
+                                        counts.target, number(key.bundle.group)));
 }
 
 std::span<const uint8_t> Answer::finish(const Whole& whole, LiveObjects& objects) {

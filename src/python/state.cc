@@ -117,6 +117,7 @@ nb::list shapes_of(const fb::LiveTasks& live) {
     record["leases"] = shape->leases();
     record["blocked_leases"] = shape->blocked_leases();
     record["target"] = shape->target();
+    record["group"] = shape->group();
     list.append(record);
   }
   return list;

@@ -588,3 +588,39 @@ def test_groups_end_with_their_job_unless_they_are_detached(
     wait_for_resources(CPU=1)
     states = {row["name"]: row["state"] for row in placement_group_table().values()}
     assert states == {"mine": "REMOVED", "stays": "CREATED"}
+
+
+@pytest.mark.mobula_only  # Ray answers with a dashboard only.
+def test_rows_of_actors_and_of_tasks_that_are_there_say_their_group(
+    make: Any, tmp_path: Path
+) -> None:
+    from mobula.util import state
+
+    @ray.remote
+    class Placed:
+        def where(self) -> int:
+            return os.getpid()
+
+    group = make([{"CPU": 1}])
+    assert group.wait(30)
+    placed = Placed.options(num_cpus=0.5, scheduling_strategy=InGroup(group)).remote()
+    ray.get(placed.where.remote(), timeout=60)
+    other = Placed.options(num_cpus=0).remote()
+    ray.get(other.where.remote(), timeout=60)
+    rows = {row.actor_id: row for row in state.list_actors(detail=True)}
+    assert rows[placed._actor_id.hex()].placement_group_id == group.id.hex()
+    assert rows[placed._actor_id.hex()].required_resources == {"CPU": 0.5}
+    assert rows[placed._actor_id.hex()].is_detached is False
+    assert rows[other._actor_id.hex()].placement_group_id is None
+    assert rows[other._actor_id.hex()].required_resources == {}
+
+    @ray.remote(num_cpus=0.5)
+    def waits() -> None:
+        while not (tmp_path / "go").exists():
+            time.sleep(0.005)
+
+    waiting = waits.options(scheduling_strategy=InGroup(group)).remote()
+    (row,) = state.list_tasks(detail=True, filters=[("name", "=", "waits")])
+    assert row.placement_group_id == group.id.hex()
+    (tmp_path / "go").touch()
+    ray.get(waiting, timeout=60)

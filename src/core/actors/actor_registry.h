@@ -31,7 +31,9 @@
 #include <variant>
 #include <vector>
 
+#include "base/bundle.h"
 #include "base/ids.h"
+#include "base/resources.h"
 #include "base/result.h"
 
 namespace mobula::actors {
@@ -43,6 +45,10 @@ struct ActorOptions {
   std::string name_space{};
   int32_t restarts_max = 0;  // -1: without limit.
   bool detached = false;     // Its job is its own.
+  // For people only:
+  ResourceSet resources{};  // To be placed.
+  int64_t cpus_for_life = 0;
+  PlacementGroupId group = kNoGroup;
 };
 
 enum class Phase : uint8_t { kPlacing, kCreating, kAlive, kDead };
