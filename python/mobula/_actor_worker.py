@@ -77,8 +77,14 @@ def become() -> bool:
     actor."""
     global _actor
     _actor = _Actor(_core.actor_identity())
+    loop = None
     try:
-        settings = _make_instance(_actor)
+        settings, construct = _read_spec(_actor)
+        if settings["is_async"]:
+            loop = asyncio.new_event_loop()
+            _construct_in(loop, construct)
+        else:
+            construct()
     except SystemExit:
         raise  # The process ends, as it would from a method.
     except BaseException as error:
@@ -89,8 +95,8 @@ def become() -> bool:
     _actor.is_async = settings["is_async"]
     _actor.is_concurrent = _actor.is_async or groups != [("_default", 1)]
     _core.actor_made(len(groups))
-    if settings["is_async"]:
-        _run_loops([limit for _, limit in groups])
+    if loop is not None:
+        _run_loops([limit for _, limit in groups], loop)
         return False
     if len(groups) == 1 and groups[0][1] == 1:
         return True
@@ -98,7 +104,24 @@ def become() -> bool:
     return False
 
 
-def _make_instance(actor: _Actor) -> Mapping[str, Any]:
+def _construct_in(loop: asyncio.AbstractEventLoop, construct: Callable[[], None]) -> None:
+    """On the loop on which the actor's coroutines will run: its constructor may start some."""
+
+    async def run() -> BaseException | None:
+        try:
+            construct()
+        except BaseException as error:
+            return error
+        return None
+
+    asyncio.set_event_loop(loop)
+    error = loop.run_until_complete(run())
+    if error is not None:
+        raise error
+
+
+def _read_spec(actor: _Actor) -> tuple[Mapping[str, Any], Callable[[], None]]:
+    """(settings, what makes the instance)."""
     class_ref, args, kwargs, settings = _core.get(_core.actor_ref(True))
     refs = [value for value in (*args, *kwargs.values()) if isinstance(value, _core.ObjectRef)]
     values = iter(_core.get(refs) if refs else ())
@@ -110,6 +133,12 @@ def _make_instance(actor: _Actor) -> Mapping[str, Any]:
     kwargs = {name: value_of(value) for name, value in kwargs.items()}
     actor.cpus_for_life = settings["cpus_for_life"]
     cls = _core.get(class_ref).cls
+    return settings, functools.partial(_construct, actor, cls, args, kwargs)
+
+
+def _construct(
+    actor: _Actor, cls: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
     if type(cls).__call__ is type.__call__:
         # What it says of itself is wanted also if its constructor fails.
         actor.instance = cls.__new__(cls, *args, **kwargs)
@@ -122,7 +151,6 @@ def _make_instance(actor: _Actor) -> Mapping[str, Any]:
     if own_repr is not object.__repr__:
         with contextlib.suppress(Exception):  # It is the user's, and only for people.
             actor.shown_name = repr(actor.instance)[:_SHOWN_NAME_MAX]
-    return settings  # type: ignore[no-any-return]
 
 
 def _fail(error: BaseException) -> None:
@@ -291,7 +319,7 @@ class _LoopGroup:
     loop looks for the next one by itself for a moment, on credit (docs/decisions/waiting.md). While it
     does, the thread rests, and callers need not wake anybody."""
 
-    def __init__(self, number: int, limit: int) -> None:
+    def __init__(self, number: int, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         self._number = number
         self._limit = limit
         self._running = 0
@@ -302,7 +330,7 @@ class _LoopGroup:
         self._credit = _LOOK_SECONDS_MAX
         self.tasks: dict[Any, asyncio.Task[None]] = {}
         self.cancelled: set[Any] = set()
-        self.loop = asyncio.new_event_loop()
+        self.loop = loop
 
     def run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -426,8 +454,11 @@ def _without_our_frames(error: BaseException) -> BaseException:
     return error.with_traceback(step)
 
 
-def _run_loops(limits: list[int]) -> None:
-    groups = [_LoopGroup(number, limit) for number, limit in enumerate(limits)]
+def _run_loops(limits: list[int], first: asyncio.AbstractEventLoop) -> None:
+    groups = [
+        _LoopGroup(number, limit, asyncio.new_event_loop() if number else first)
+        for number, limit in enumerate(limits)
+    ]
     threading.Thread(
         target=_pass_cancels, args=(groups,), name="mobula-cancels", daemon=True
     ).start()

@@ -272,3 +272,34 @@ def test_the_handle_of_a_busy_event_loop_goes_and_so_does_its_process() -> None:
     gc.collect()
     ray.get(refs)
     wait_until(lambda: not is_alive(pid))
+
+
+def test_a_constructor_can_start_coroutines_on_the_loop_of_the_actor() -> None:
+    @ray.remote
+    class Ticks:
+        def __init__(self) -> None:
+            self.loop = asyncio.get_running_loop()
+            self.first = asyncio.create_task(self.tick(1))
+            self.second = asyncio.get_event_loop().create_task(self.tick(2))
+
+        async def tick(self, value: int) -> int:
+            await asyncio.sleep(0.01)
+            return value
+
+        async def both(self) -> tuple[int, int, bool]:
+            same = asyncio.get_running_loop() is self.loop
+            return await self.first, await self.second, same
+
+    assert ray.get(Ticks.remote().both.remote(), timeout=60) == (1, 2, True)
+
+
+def test_the_constructor_of_an_asyncio_actor_fails_like_any_other() -> None:
+    class Fails:
+        def __init__(self) -> None:
+            raise RuntimeError("not today")
+
+        async def nothing(self) -> None: ...
+
+    with pytest.raises(ray.exceptions.ActorDiedError, match="not today") as caught:
+        ray.get(ray.remote(Fails).remote().nothing.remote(), timeout=60)
+    assert "run_until_complete" not in str(caught.value)
