@@ -12,6 +12,7 @@ import gc
 import os
 import pickle
 import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -553,3 +554,19 @@ def test_ids_have_bytes_and_digits(shared_session: None) -> None:
     assert len(task.hex()) == 48 and bytes.fromhex(task.hex()) == task.binary()
     assert len(ref.job_id().hex()) == 8 and not ref.job_id().is_nil()
     assert task == ref.task_id() and hash(task) == hash(ref.task_id())
+
+
+def test_refs_in_arguments_are_kept_over_all_retries(tmp_path: Path) -> None:
+    @ray.remote(max_retries=2)
+    def read(refs: list[ray.ObjectRef[Any]], runs: Path) -> int:
+        with open(runs, "a") as file:
+            file.write("x")
+        if runs.stat().st_size < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return int(ray.get(refs[0]).sum())
+
+    kept = ray.put(np.ones(200_000, dtype="u1"))
+    result = read.remote([kept], tmp_path / "runs")
+    del kept
+    gc.collect()
+    assert ray.get(result, timeout=60) == 200_000
