@@ -63,7 +63,9 @@ NOT_IN_CORE_WORDS = re.compile(
     r"|getenv|gettimeofday|clock_gettime|std::time|thread_local|std::thread|std::mutex|this_thread)\b"
 )
 BANNED_NAME = re.compile(r"^(utils?|commons?|misc)$|(^|_)(utils?|misc)$", re.IGNORECASE)
-NAMED_BY_THE_API = "python/mobula/util/"  # Programs import ray.util.
+NAMED_BY_THE_API = re.compile(
+    r"^python/mobula/(util|_common/test_utils|_private/test_utils)"
+)  # Programs import these.
 CLASS_NAME = re.compile(r"^\s*(?:class|struct)\s+(?:\[\[.*?\]\]\s*)?(\w+)[^;]*$", re.MULTILINE)
 EXCEPTIONS = re.compile(r"\b(throw|try)\b")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(<[^>]+>|"[^"]+")', re.MULTILINE)
@@ -185,7 +187,7 @@ def _python_functions(text: str) -> Iterator[tuple[str, int, int, int, int]]:
 
 
 def check_names(tree: Tree, path: str) -> Iterator[Finding]:
-    for part in path.removeprefix(NAMED_BY_THE_API).split("/"):
+    for part in NAMED_BY_THE_API.sub("", path).split("/"):
         if BANNED_NAME.search(part.split(".")[0]):
             yield Finding("name", path, 1, f"'{part}' says nothing about what is inside")
     if is_cpp(path) or path.endswith(".py"):

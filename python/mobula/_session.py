@@ -67,6 +67,11 @@ def become_worker() -> None:
     _is_worker = True
 
 
+def is_worker() -> bool:
+    """Is this a worker process, and no driver?"""
+    return _is_worker
+
+
 def is_initialized() -> bool:
     """Has `init` been called in this process, and not `shutdown` since? True in tasks."""
     return _core.is_connected()

@@ -1,0 +1,1 @@
+"""Private names of Ray that programs use all the same."""
