@@ -26,9 +26,7 @@ class SpillBytes : public testing::Test {
     EXPECT_EQ(::pwrite(segment->get(), bytes.data(), bytes.size(), 0), ssize_t{kBytes});
     content = std::move(bytes);
   }
-  ~SpillBytes() override { std::filesystem::remove_all(folder); }
-  SpillBytes(const SpillBytes&) = delete;
-  SpillBytes& operator=(const SpillBytes&) = delete;
+  void TearDown() override { std::filesystem::remove_all(folder); }
 
   std::string path() const { return folder + "/values"; }
   // Reads it back to where the segment ends.
