@@ -11,6 +11,7 @@ from mobula import _cancelled, _core, _environments, _lease, _session, _sessions
 from mobula._ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 
 if TYPE_CHECKING:
+    from mobula._private.worker import Worker
     from mobula.runtime_env import RuntimeEnv
 
 _ONLY_IN_WORKERS = "This is only there in tasks: the caller is a driver."
@@ -189,6 +190,13 @@ class RuntimeContext:
         if actor is None:
             raise RuntimeError(_ONLY_IN_ACTORS)
         return bool(actor.restarts > 0)
+
+    @property
+    def worker(self) -> Worker:
+        """What this process is, under private names of Ray."""
+        from mobula._private.worker import global_worker
+
+        return global_worker
 
     @property
     def job_id(self) -> JobID:

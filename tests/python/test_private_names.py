@@ -29,6 +29,7 @@ def test_the_global_worker_says_where_it_is() -> None:
         ref.task_id().hex(),
     )
     assert here.current_node_id.hex() == ray.nodes()[0]["NodeID"]
+    assert ray.get_runtime_context().worker is here
 
 
 def test_tasks_wait_for_a_signal() -> None:
