@@ -25,7 +25,7 @@ std::vector<T> take(List& effects) {
 // A store of 100 MiB. Values are 10 MiB, each in a segment of its own unless said otherwise.
 class SpillerTest : public testing::Test {
  protected:
-  ~SpillerTest() override {
+  void TearDown() override {
     spiller.check_invariants();
     books.check_invariants();
   }
