@@ -564,32 +564,6 @@ def test_the_state_api_and_the_command_line_list_groups(make: Any) -> None:
     assert group.id.hex() in shown.stdout and "listed" in shown.stdout
 
 
-@pytest.mark.mobula_only
-def test_groups_end_with_their_job_unless_they_are_detached(
-    no_session: None, start_script: Callable[..., subprocess.Popen[str]]
-) -> None:
-    session = start()
-    program = start_script(
-        "import sys, mobula as ray\n"
-        "from mobula.util import placement_group\n"
-        "ray.init(address=sys.argv[1], namespace='here')\n"
-        "groups = [placement_group([{'CPU': 1}], name='mine'),\n"
-        "          placement_group([{'CPU': 1}], name='stays', lifetime='detached')]\n"
-        "assert all(group.wait(30) for group in groups)\n"
-        "print('ready', flush=True)\n"
-        "sys.stdin.read()\n",
-        session["gcs_address"] if "gcs_address" in session else session.address_info["address"],
-        stdin=subprocess.PIPE,
-    )
-    assert program.stdout is not None and program.stdout.readline() == "ready\n"
-    wait_for_resources(CPU=0)
-    program.kill()
-    program.wait()
-    wait_for_resources(CPU=1)
-    states = {row["name"]: row["state"] for row in placement_group_table().values()}
-    assert states == {"mine": "REMOVED", "stays": "CREATED"}
-
-
 @pytest.mark.mobula_only  # Ray answers with a dashboard only.
 def test_rows_of_actors_and_of_tasks_that_are_there_say_their_group(
     make: Any, tmp_path: Path
@@ -624,3 +598,29 @@ def test_rows_of_actors_and_of_tasks_that_are_there_say_their_group(
     assert row.placement_group_id == group.id.hex()
     (tmp_path / "go").touch()
     ray.get(waiting, timeout=60)
+
+
+@pytest.mark.mobula_only
+def test_groups_end_with_their_job_unless_they_are_detached(
+    no_session: None, start_script: Callable[..., subprocess.Popen[str]]
+) -> None:
+    session = start()
+    program = start_script(
+        "import sys, mobula as ray\n"
+        "from mobula.util import placement_group\n"
+        "ray.init(address=sys.argv[1], namespace='here')\n"
+        "groups = [placement_group([{'CPU': 1}], name='mine'),\n"
+        "          placement_group([{'CPU': 1}], name='stays', lifetime='detached')]\n"
+        "assert all(group.wait(30) for group in groups)\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n",
+        session["gcs_address"] if "gcs_address" in session else session.address_info["address"],
+        stdin=subprocess.PIPE,
+    )
+    assert program.stdout is not None and program.stdout.readline() == "ready\n"
+    wait_for_resources(CPU=0)
+    program.kill()
+    program.wait()
+    wait_for_resources(CPU=1)
+    states = {row["name"]: row["state"] for row in placement_group_table().values()}
+    assert states == {"mine": "REMOVED", "stays": "CREATED"}
