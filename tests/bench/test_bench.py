@@ -22,8 +22,17 @@ from bench.runner import SubjectFailed, Taken, take  # noqa: E402
 from bench.settings import QUICK  # noqa: E402
 from bench.subjects.floor import load, worker  # noqa: E402
 
-WITH_FLOOR = {"tasks", "tasks-arg", "get-loop", "put-array", "start", "cpu-bound"}
-WITHOUT_POOL = {"put-small", "get-small", "get-array", "observed"}
+WITH_FLOOR = {
+    "tasks",
+    "tasks-arg",
+    "get-loop",
+    "put-array",
+    "spill",
+    "restore",
+    "start",
+    "cpu-bound",
+}
+WITHOUT_POOL = {"put-small", "get-small", "get-array", "spill", "restore", "observed"}
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -202,7 +202,7 @@ def test_a_temp_dir_holds_the_session_and_stop_finds_it(mobula: Command, tmp_pat
         (('--resources={"CPU": 1}',), "num_cpus"),
         (("--num-cpus=-1",), "negative"),
         (("--labels=nonsense",), "--labels"),
-        (("--object-store-memory=1",), "least"),
+        (("--object-store-memory=1",), "minimum allowed"),
         (("--address=127.0.0.1:6379",), "not supported yet"),
     ],
 )
