@@ -64,7 +64,8 @@ bool read_refs(Session& session, PyObject* tuple, std::vector<Object*>& objects)
     PyObject* item = PyTuple_GET_ITEM(tuple, i);
     if (!is_ref(item)) {
       PyErr_Format(PyExc_TypeError,
-                   "Attempting to call `get` on the value %R, which is not an ray.ObjectRef.", item);
+                   "Attempting to call `get` on the value %R, which is not an ray.ObjectRef.",
+                   item);
       return false;
     }
     if (!check_session(as_ref(item), session)) return false;
@@ -300,9 +301,10 @@ PyObject* put(PyObject*, PyObject* value) {
   Session* open = require_session();
   if (open == nullptr) return nullptr;
   if (is_ref(value)) {
-    PyErr_SetString(PyExc_TypeError,
-                    "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, "
-                    "you can wrap the ray.ObjectRef in a list and call 'put' on it.");
+    PyErr_SetString(
+        PyExc_TypeError,
+        "Calling 'put' on an ray.ObjectRef is not allowed. If you really want to do this, "
+        "you can wrap the ray.ObjectRef in a list and call 'put' on it.");
     return nullptr;
   }
   const SessionUse use(open);
