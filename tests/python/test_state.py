@@ -403,6 +403,27 @@ def test_what_workers_print_can_be_read(session: None) -> None:
         list(state.get_log(filename="../daemon.log"))
     with pytest.raises(ValueError):
         list(state.get_log())
+    with pytest.raises(RayStateApiException):
+        list(state.get_log(actor_id="ab" * 16))
+
+
+def test_what_an_actor_prints_can_be_read_by_its_id(session: None) -> None:
+    @ray.remote
+    class Speaker:
+        def speak(self) -> str:
+            print("an actor speaks")
+            return ray.get_runtime_context().get_actor_id()
+
+    speaker = Speaker.remote()
+    actor_id = ray.get(speaker.speak.remote())
+
+    def text() -> str:
+        try:
+            return "".join(state.get_log(actor_id=actor_id))
+        except RayStateApiException:
+            return ""
+
+    leftovers.wait_until(lambda: "an actor speaks" in text(), "it is in the file")
 
 
 def test_without_a_session_it_says_so(no_session: None) -> None:

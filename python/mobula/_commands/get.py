@@ -22,12 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from mobula import _state
-    from mobula.util.state import api
+    from mobula.util.state import _listing
 
     kind = _state.KINDS[arguments.kind]
     with _cli.observing(arguments):
-        filters: list[api.Filter] = [(kind.id_column, "=", arguments.id)]
-        listing = api.take_listing(kind, filters, 1000, arguments.timeout)
+        filters: list[_listing.Filter] = [(kind.id_column, "=", arguments.id)]
+        listing = _listing.take_listing(kind, filters, 1000, arguments.timeout)
     if not listing.rows:
         raise _cli.CommandError(f"there is none of the {kind.name} with the id {arguments.id!r}")
     format = "yaml" if arguments.format == "default" else arguments.format

@@ -43,14 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from mobula import _state
-    from mobula.util.state import api
+    from mobula.util.state import _listing
     from mobula.util.state.exception import RayStateApiException
 
     kind = _state.KINDS[arguments.kind]
     with _cli.observing(arguments):
         try:
-            filters = api.check_filters(kind, [parse_filter(text) for text in arguments.filter])
-            listing = api.take_listing(kind, filters, arguments.limit, arguments.timeout)
+            filters = _listing.check_filters(
+                kind, [parse_filter(text) for text in arguments.filter]
+            )
+            listing = _listing.take_listing(kind, filters, arguments.limit, arguments.timeout)
         except (RayStateApiException, ValueError) as error:
             raise _cli.CommandError(str(error)) from error
     rows = listing.rows if arguments.detail else [row.without_detail() for row in listing.rows]

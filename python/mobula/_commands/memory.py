@@ -84,12 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from mobula import _objects_state, _state
     from mobula._commands import list as list_command
-    from mobula.util.state import api, schema
+    from mobula.util.state import _listing, schema
     from mobula.util.state.exception import RayStateApiException
 
     kind = _state.KINDS["objects"]
     try:
-        filters = api.check_filters(
+        filters = _listing.check_filters(
             kind, [list_command.parse_filter(text) for text in arguments.filter]
         )
     except (RayStateApiException, ValueError) as error:
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
             ended_max=0,
             objects_max=0 if arguments.stats_only else schema.MAX_LIMIT,
         )
-    rows = [row for row in snapshot.objects() if api.matches(row, filters)]
+    rows = [row for row in snapshot.objects() if _listing.matches(row, filters)]
     rows.sort(key=_ORDERS[arguments.sort_by])
     if arguments.json:
         _print_json(snapshot, rows)
