@@ -135,20 +135,9 @@ def _groups(value: Any) -> dict[str, int]:
 
 def check(options: Mapping[str, Any], *, in_options: bool) -> None:
     """ValueError: no such option, or no such value. TypeError: a value of the wrong type."""
-    for keyword, value in options.items():
-        types = _ACTOR_OPTIONS.get(keyword)
-        if types is None:
-            raise ValueError(
-                f"Invalid option keyword {keyword} for actors. "
-                f"Valid ones are {list(_ACTOR_OPTIONS)}."
-            )
-        if not isinstance(value, types):
-            names = types[0] if len(types) == 1 else types
-            raise TypeError(
-                f"The type of keyword '{keyword}' must be {names}, but received type {type(value)}"
-            )
-        if in_options and keyword == "concurrency_groups":
-            raise ValueError("Setting 'concurrency_groups' is not supported in '.options()'.")
+    _options.check_keywords(options, _ACTOR_OPTIONS, "actors")
+    if in_options and "concurrency_groups" in options:
+        raise ValueError("Setting 'concurrency_groups' is not supported in '.options()'.")
     for keyword in ("max_restarts", "max_task_retries", "max_pending_calls"):
         value = options.get(keyword)
         if value is not None and value < -1:

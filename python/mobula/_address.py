@@ -108,12 +108,14 @@ def _starting(options: NodeOptions) -> Callable[[], Opened]:
         from mobula import _daemon
 
         daemon = _daemon.start_private_daemon(
-            resources=amounts,
-            object_store_memory=capacity,
-            labels=labels,
-            temp_dir=options.temp_dir,
-            metrics_port=port,
-            object_spilling_directory=options.object_spilling_directory,
+            _daemon.NodeSettings(
+                resources=amounts,
+                object_store_memory=capacity,
+                labels=labels,
+                temp_dir=options.temp_dir,
+                metrics_port=port,
+                object_spilling_directory=options.object_spilling_directory,
+            )
         )
         return daemon, labels, ""
 

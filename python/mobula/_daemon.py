@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -133,37 +134,47 @@ class JoinedDaemon(_Connection):
         _sessions_here.remove_if_dead(self.session_directory)  # Nothing, unless it was killed.
 
 
-def start_private_daemon(
-    *,
-    resources: Mapping[str, float],
-    object_store_memory: int,
-    labels: Mapping[str, str] | None = None,
-    temp_dir: str | os.PathLike[str] | None = None,
-    metrics_port: int = 0,
-    log_level: str | None = None,
-    object_spilling_directory: str | None = None,
-) -> PrivateDaemon:
-    """Starts a daemon for this process. Its welcome, or its refusal, comes over the socket.
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings:
+    """What a daemon is started with."""
 
-    resources: amounts by name. object_store_memory: bytes. labels: of the node. temp_dir: where the
-    session directory is made; $XDG_RUNTIME_DIR or the system's folder for temporary files by default.
-    metrics_port: on loopback, for Prometheus; 0: one that is free, -1: none. log_level: debug, info,
-    warning or error; $MOBULA_LOG_LEVEL or info by default. object_spilling_directory: in the session
-    directory by default. ConnectionError: it could not be started.
-    """
+    resources: Mapping[str, float]
+    """Amounts by name."""
+    object_store_memory: int
+    """In bytes."""
+    labels: Mapping[str, str] | None = None
+    temp_dir: str | os.PathLike[str] | None = None
+    """Where the session directory is made; None: in $XDG_RUNTIME_DIR or the system's folder for
+    temporary files."""
+    metrics_port: int = 0
+    """On loopback, for Prometheus; 0: one that is free, -1: none."""
+    log_level: str | None = None
+    """debug, info, warning or error; None: $MOBULA_LOG_LEVEL or info."""
+    object_spilling_directory: str | None = None
+    """None: in the session directory."""
+
+    def arguments(self) -> list[str]:
+        spilling = self.object_spilling_directory
+        return [
+            f"--resources={json.dumps(dict(self.resources))}",
+            f"--labels={json.dumps(dict(self.labels or {}))}",
+            f"--object-store-memory={int(self.object_store_memory)}",
+            f"--log-level={self.log_level or os.environ.get('MOBULA_LOG_LEVEL', 'info')}",
+            f"--metrics-port={self.metrics_port}",
+            *([] if spilling is None else [f"--object-spilling-directory={spilling}"]),
+        ]
+
+
+def start_private_daemon(node: NodeSettings) -> PrivateDaemon:
+    """Starts a daemon for this process. Its welcome, or its refusal, comes over the socket.
+    ConnectionError: it could not be started."""
     _fill_standard_descriptors()
-    place = _Place(_sessions_here.PRIVATE, temp_dir)
+    place = _Place(_sessions_here.PRIVATE, node.temp_dir)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         try:
             process = place.start(
-                [
-                    f"--driver-fd={theirs.fileno()}",
-                    *_arguments(resources, object_store_memory, labels, log_level),
-                    f"--metrics-port={metrics_port}",
-                    *_spilling(object_spilling_directory),
-                ],
-                theirs.fileno(),
+                [f"--driver-fd={theirs.fileno()}", *node.arguments()], theirs.fileno()
             )
         except BaseException:
             ours.close()
@@ -173,20 +184,12 @@ def start_private_daemon(
 
 
 def start_standing_daemon(
-    *,
-    resources: Mapping[str, float],
-    object_store_memory: int,
-    labels: Mapping[str, str] | None = None,
-    temp_dir: str | os.PathLike[str] | None = None,
-    metrics_port: int = 0,
-    log_level: str | None = None,
-    object_spilling_directory: str | None = None,
+    node: NodeSettings,
 ) -> tuple[_sessions_here.SessionRecord, subprocess.Popen[bytes]]:
-    """Starts a daemon that outlives this process, and waits until drivers can join it. Arguments as
-    for `start_private_daemon`. AlreadyRunningError: there is one. ConnectionError: it could not be
-    started."""
+    """Starts a daemon that outlives this process, and waits until drivers can join it.
+    AlreadyRunningError: there is one. ConnectionError: it could not be started."""
     _fill_standard_descriptors()
-    place = _Place(_sessions_here.STANDING, temp_dir)
+    place = _Place(_sessions_here.STANDING, node.temp_dir)
     try:
         _be_the_only_one(place.directory)
     except BaseException:
@@ -195,15 +198,7 @@ def start_standing_daemon(
     ready, theirs = os.pipe()
     try:
         try:
-            process = place.start(
-                [
-                    f"--ready-fd={theirs}",
-                    *_arguments(resources, object_store_memory, labels, log_level),
-                    f"--metrics-port={metrics_port}",
-                    *_spilling(object_spilling_directory),
-                ],
-                theirs,
-            )
+            process = place.start([f"--ready-fd={theirs}", *node.arguments()], theirs)
         finally:
             os.close(theirs)
         said = _read_line(ready, _READY_SECONDS)
@@ -307,24 +302,6 @@ class _Place:
 
     def _remove(self) -> None:
         _sessions_here.remove(self.directory, self.link)
-
-
-def _arguments(
-    resources: Mapping[str, float],
-    object_store_memory: int,
-    labels: Mapping[str, str] | None,
-    log_level: str | None,
-) -> list[str]:
-    return [
-        f"--resources={json.dumps(dict(resources))}",
-        f"--labels={json.dumps(dict(labels or {}))}",
-        f"--object-store-memory={int(object_store_memory)}",
-        f"--log-level={log_level or os.environ.get('MOBULA_LOG_LEVEL', 'info')}",
-    ]
-
-
-def _spilling(directory: str | None) -> list[str]:
-    return [] if directory is None else [f"--object-spilling-directory={directory}"]
 
 
 def _read_line(descriptor: int, seconds: float) -> str:

@@ -151,21 +151,28 @@ def _code_flags(function: Callable[..., Any]) -> int:
 
 def check_types(options: Mapping[str, Any], *, in_options: bool) -> None:
     """ValueError: no such option. TypeError: an option cannot have such a value."""
+    check_keywords(options, _TASK_OPTIONS, "remote functions")
+    if in_options and "max_calls" in options:
+        raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
+
+
+def check_keywords(
+    options: Mapping[str, Any], known: Mapping[str, tuple[type, ...]], whose: str
+) -> None:
+    """`known`: the types that each keyword takes. ValueError: no such keyword. TypeError: another
+    type."""
     for keyword, value in options.items():
-        types = _TASK_OPTIONS.get(keyword)
+        types = known.get(keyword)
         if types is None:
             raise ValueError(
-                f"Invalid option keyword {keyword} for remote functions. "
-                f"Valid ones are {list(_TASK_OPTIONS)}."
+                f"Invalid option keyword {keyword} for {whose}. Valid ones are {list(known)}."
             )
         if not isinstance(value, types):
-            names = ", ".join("None" if t is type(None) else t.__name__ for t in types)
+            names = types[0] if len(types) == 1 else types
             raise TypeError(
-                f"The type of keyword '{keyword}' must be one of ({names}), "
-                f"but it is {type(value).__name__}: {value!r}"
+                f"The type of keyword '{keyword}' must be {names}, but received type {type(value)}: "
+                f"{value!r}"
             )
-        if in_options and keyword == "max_calls":
-            raise ValueError("Setting 'max_calls' is not supported in '.options()'.")
 
 
 def _amount(name: str, value: Any) -> float:

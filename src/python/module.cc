@@ -25,6 +25,7 @@
 #include "python/objects.h"
 #include "python/pickling.h"
 #include "python/process_title.h"
+#include "python/results.h"
 #include "python/session.h"
 #include "python/state.h"
 #include "python/store_view.h"
@@ -77,20 +78,6 @@ PyMethodDef methods[] = {
     {"_decode_for_test", decode_method, METH_VARARGS, nullptr},
     {"_new_ref_for_test", new_ref_for_test, METH_O, nullptr},
     kNoMethod};
-
-// The open session or the exception that says why there is none.
-Session& session() {
-  Session* open = require_session();
-  if (open == nullptr) throw nb::python_error();
-  return *open;
-}
-
-template <typename T>
-T value_of(Result<T> result) {
-  if (result.has_value()) return std::move(*result);
-  raise_error(result.error());
-  throw nb::python_error();
-}
 
 void connect_with(int fd, const nb::dict& options) {
   process::RuntimeOptions plain;
@@ -172,9 +159,6 @@ nb::list nodes() {
   }
   return list;
 }
-
-// What workers print is bytes, as a rule UTF-8.
-nb::object text(std::string_view bytes) { return nb::steal(to_text(bytes).release()); }
 
 // One thread reads, a session at a time. It keeps the session past disconnect, until every line
 // that had arrived by then was handed out, and it never starts one: whoever ends a session waits

@@ -4,7 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include "python/session.h"
+#include "python/results.h"
 #include "wire/state_generated.h"
 
 namespace nb = nanobind;
@@ -15,21 +15,7 @@ namespace {
 
 namespace fb = wire::fb;
 
-Session& session() {
-  Session* open = require_session();
-  if (open == nullptr) throw nb::python_error();
-  return *open;
-}
-
-template <typename T>
-T value_of(Result<T> result) {
-  if (result.has_value()) return std::move(*result);
-  raise_error(result.error());
-  throw nb::python_error();
-}
-
-// What other processes wrote is bytes, as a rule UTF-8.
-nb::object text(std::string_view bytes) { return nb::steal(to_text(bytes).release()); }
+using python::text;
 nb::object text(const flatbuffers::String* bytes) {
   return text(bytes != nullptr ? std::string_view(bytes->c_str(), bytes->size())
                                : std::string_view());

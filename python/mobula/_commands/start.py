@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             spilling = _spilling.check(spilling)
     except (TypeError, ValueError) as error:
         raise _cli.CommandError(str(error)) from error
-    record, process = _daemon.start_standing_daemon(
+    settings = _daemon.NodeSettings(
         resources=resources,
         object_store_memory=store_bytes,
         labels=labels,
@@ -91,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         log_level=arguments.log_level,
         object_spilling_directory=spilling,
     )
+    record, process = _daemon.start_standing_daemon(settings)
     _greet(record)
     return _block(record, process) if arguments.block else 0
 
