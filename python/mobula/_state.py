@@ -9,6 +9,7 @@ New kinds of things register themselves in KINDS.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections import Counter
@@ -59,6 +60,11 @@ def amounts(fixed: dict[str, int]) -> dict[str, float]:
 
 
 def _amounts_of_text(lines: str) -> dict[str, float]:
+    return dict(_parsed_amounts(lines))
+
+
+@functools.lru_cache(256)
+def _parsed_amounts(lines: str) -> dict[str, float]:
     pairs = (line.rpartition("=") for line in lines.splitlines())
     return {name: int(amount) / _UNIT for name, _, amount in pairs if name}
 

@@ -97,12 +97,32 @@ StateOut::Live live_of(const Question::Contents& contents) {
   return live;
 }
 
-bool wanted(const StateRequest& request, const TraceEventOut& event) {
-  if (request.failed_only && !event.failed) return false;
-  if (request.finished_only && event.failed) return false;
-  if (!request.name.empty() && !same_name(event.name, request.name)) return false;
-  return request.task == 0 || (event.task == request.task && event.caller == request.creator);
-}
+// Which records of one trace are asked for. Names are compared once each.
+class Wanted {
+ public:
+  Wanted(const StateRequest& request, const shm::TraceReader& reader)
+      : request_(request), reader_(reader) {}
+
+  bool operator()(const shm::TraceFacts& facts) {
+    if (request_.failed_only && !facts.failed) return false;
+    if (request_.finished_only && facts.failed) return false;
+    if (request_.task != 0 && (facts.task != request_.task || facts.caller != request_.creator)) {
+      return false;
+    }
+    return request_.name.empty() || is_name(facts.name_index);
+  }
+
+ private:
+  bool is_name(uint32_t index) {
+    const auto [known, is_new] = names_.try_emplace(index, false);
+    if (is_new) known->second = same_name(reader_.total(index).name, request_.name);
+    return known->second;
+  }
+
+  const StateRequest& request_;
+  const shm::TraceReader& reader_;
+  std::map<uint32_t, bool> names_;
+};
 
 void add_trace(const StateRequest& request, const Question::Trace& source, StateOut& out,
                std::map<std::string, EndedTotal>& totals) {
@@ -127,17 +147,17 @@ void add_trace(const StateRequest& request, const Question::Trace& source, State
   const uint64_t end = reader.written();
   const uint64_t first = reader.first_kept();
   uint64_t taken = 0;
+  Wanted wanted(request, reader);
   out.ended_dropped += first;
   for (uint64_t i = end; i > first; --i) {
-    auto event = reader.read(i - 1);
-    if (!event) continue;
-    if (event->children > 0) {
-      children.push_back({event->children_from, event->children_from + event->children,
-                          event->caller, event->task});
+    const auto facts = reader.read_facts(i - 1);
+    if (!facts) continue;
+    if (facts->children > 0) {
+      children.push_back({facts->children_from, facts->children_from + facts->children,
+                          facts->caller, facts->task});
     }
-    TraceEventOut found = to_out(source, std::move(*event));
-    if (taken == request.ended_max || !wanted(request, found)) continue;
-    out.ended.push_back(std::move(found));
+    if (taken == request.ended_max || !wanted(*facts)) continue;
+    out.ended.push_back(to_out(source, reader.complete(*facts)));
     ++taken;
   }
   std::ranges::reverse(children);

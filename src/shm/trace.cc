@@ -137,31 +137,41 @@ void TraceReader::read_error(uint32_t number, TraceEvent& event) const {
   event.error = std::move(text);
 }
 
-std::optional<TraceEvent> TraceReader::read(uint64_t number) const {
+std::optional<TraceFacts> TraceReader::read_facts(uint64_t number) const {
   const TraceRecord& record = records_of(trace_)[number % kTraceRecords];
   if (record.sequence.load(std::memory_order_acquire) != number + 1) return std::nullopt;
-  TraceEvent event{};
+  TraceFacts facts{};
   const uint64_t name_and_call = get(record.name_and_call);
-  event.start_ns = get(record.start_ns);
-  event.end_ns = get(record.end_ns);
-  event.task = get(record.task);
-  event.children_from = get(record.children_from);
-  event.children = get(record.children);
-  event.caller = get(record.caller);
-  event.attempt = get(record.attempt);
+  facts.start_ns = get(record.start_ns);
+  facts.end_ns = get(record.end_ns);
+  facts.task = get(record.task);
+  facts.children_from = get(record.children_from);
+  facts.children = get(record.children);
+  facts.caller = get(record.caller);
+  facts.attempt = get(record.attempt);
   const uint16_t flags = get(record.flags);
-  const uint32_t error = get(record.error);
+  facts.error_number = get(record.error);
   std::atomic_thread_fence(std::memory_order_acquire);
   if (record.sequence.load(std::memory_order_relaxed) != number + 1) return std::nullopt;
-  TraceTotal named = total(static_cast<uint32_t>(name_and_call >> 48));
-  event.name = std::move(named.name);
-  event.resources = std::move(named.resources);
-  event.call = name_and_call & kCallMask;
-  event.failed = (flags & kTraceFailed) != 0;
-  event.by_owner = (flags & kTraceByOwner) != 0;
-  event.is_call = (flags & kTraceCall) != 0;
-  if (error != 0) read_error(error, event);
+  facts.name_index = static_cast<uint32_t>(name_and_call >> 48);
+  facts.call = name_and_call & kCallMask;
+  facts.failed = (flags & kTraceFailed) != 0;
+  facts.by_owner = (flags & kTraceByOwner) != 0;
+  facts.is_call = (flags & kTraceCall) != 0;
+  return facts;
+}
+
+TraceEvent TraceReader::complete(const TraceFacts& facts) const {
+  TraceTotal named = total(facts.name_index);
+  TraceEvent event{facts, std::move(named.name), std::move(named.resources), 0, {}};
+  if (facts.error_number != 0) read_error(facts.error_number, event);
   return event;
+}
+
+std::optional<TraceEvent> TraceReader::read(uint64_t number) const {
+  const auto facts = read_facts(number);
+  if (!facts) return std::nullopt;
+  return complete(*facts);
 }
 
 }  // namespace mobula::shm

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -40,6 +41,16 @@ def wait_until(
         if time.monotonic() > end:
             raise AssertionError(f"after {deadline} s still not: {what}")
         time.sleep(0.02)
+
+
+def stop_process(pid: int) -> None:
+    """Returns once all its threads stand: the signal alone leaves them a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    wait_until(
+        lambda: all(") T " in (thread / "stat").read_text() for thread in threads.iterdir()),
+        f"process {pid} stands",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

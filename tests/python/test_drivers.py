@@ -209,7 +209,7 @@ def test_a_killed_daemon_is_told_to_every_driver(start_driver: StartDriver) -> N
 def test_who_puts_while_the_daemon_dies_is_told_so() -> None:
     start()
     daemon = daemon_pid()
-    os.kill(daemon, signal.SIGSTOP)  # So that it never answers.
+    leftovers.stop_process(daemon)  # So that it never answers.
     killer = threading.Timer(0.3, os.kill, [daemon, signal.SIGKILL])
     killer.start()
     with pytest.raises(exceptions.RaySystemError, match="the node daemon is gone"):
@@ -489,7 +489,7 @@ def test_what_was_removed_in_part_is_swept(monkeypatch: pytest.MonkeyPatch, remo
 def test_a_living_session_is_not_swept(start_driver: StartDriver) -> None:
     first = start_driver()
     (record,) = _sessions_here.sessions()
-    os.kill(record.pid, signal.SIGSTOP)
+    leftovers.stop_process(record.pid)
     try:
         _sessions_here.sweep()
         assert record.directory.is_dir()

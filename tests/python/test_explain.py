@@ -151,7 +151,7 @@ def test_an_owner_that_is_stopped_is_named(session: None, tmp_path: Path) -> Non
     task = state.get_task(ref)
     assert task is not None
     assert task.worker_pid is not None
-    os.kill(task.worker_pid, signal.SIGSTOP)
+    leftovers.stop_process(task.worker_pid)
     try:
         expect(None, f"Process {task.worker_pid} has 2 tasks of its own, but cannot be asked")
     finally:

@@ -198,12 +198,8 @@ def test_a_stopped_process_is_named(session: Any, tmp_path: Path) -> None:
     ref = ray.put(array(MIB))
     pid = ray.get(keeper.keep.remote([ref]))
     leftovers.wait_until(lambda: pid in views_of(ref), "the actor has it")
-    os.kill(pid, signal.SIGSTOP)
-    threads = Path(f"/proc/{pid}/task")
+    leftovers.stop_process(pid)
     try:
-        leftovers.wait_until(
-            lambda: all(") T " in (t / "stat").read_text() for t in threads.iterdir()), "it stands"
-        )
         with pytest.raises(RayStateApiException, match=f"process {pid}"):
             state.list_objects()
         with pytest.warns(UserWarning, match=f"process {pid}"):

@@ -340,7 +340,7 @@ def test_a_stopped_worker_delays_the_answer_by_a_moment(session: None, tmp_path:
     wait_for_state("child", "RUNNING")
     (task,) = state.list_tasks(filters=[("name", "=", "parent")])
     assert task.worker_pid is not None
-    os.kill(task.worker_pid, signal.SIGSTOP)
+    leftovers.stop_process(task.worker_pid)
     try:
         with pytest.raises(RayStateApiException, match=str(task.worker_pid)):
             state.list_tasks()

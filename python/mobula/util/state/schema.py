@@ -8,6 +8,7 @@ may use.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,14 +58,20 @@ class StateSchema:
         fields = dataclasses.fields(cls)  # type: ignore[arg-type]
         return {f.name for f in fields if not f.metadata.get("detail")}
 
+    @classmethod
+    @functools.cache
+    def _hidden_columns(cls) -> dict[str, None]:
+        return dict.fromkeys(cls.columns() - cls.base_columns())
+
     def asdict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
     def without_detail(self) -> Any:
         """A copy in which the fields of `detail` are None."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        hidden = {f.name: None for f in fields if f.metadata.get("detail")}
-        return dataclasses.replace(self, **hidden)  # type: ignore[type-var]
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied.__dict__.update(self._hidden_columns())
+        return copied
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, key)
