@@ -19,7 +19,7 @@ namespace {
 Task* maker_of(const Object& object, Task* live_tasks) {
   if (object.sharing == Sharing::kForeign) return nullptr;
   if (!object.is_ready() && object.producer != nullptr) return object.producer;
-  if (object.rebuild != objects::Rebuild::kItem) return nullptr;
+  if (!object.is_item) return nullptr;
   for (Task* task = live_tasks; task != nullptr; task = task->live_next) {
     if (task->stream && task->stream->has_made(object.id.index)) return task;
   }

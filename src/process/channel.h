@@ -57,6 +57,11 @@ struct OutboundChannel final : ChannelEnd {
   std::unordered_map<uint64_t, Task*> started;  // Calls that gave their slots back, by tag.
 };
 
+// The task's place in its channel is free (pump.cc).
+void release_slot(OutboundChannel& channel, Task& task);
+// nullptr: there is no such task.
+Task* find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag);
+
 struct InboundChannel final : ChannelEnd {
   InboundChannel(shm::Mapping channel_memory, shm::Mapping bell_memory);
 

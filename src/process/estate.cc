@@ -53,8 +53,7 @@ std::optional<ResourceSet> read_resources(std::string_view text) {
 
 }  // namespace
 
-// The refs that must live for the task to be run: the function's, then the arguments'.
-std::vector<Object*> RuntimeImpl::spec_refs_of(const Task& task) const {
+std::vector<Object*> spec_refs_of(const Task& task) {
   std::vector<Object*> refs = static_cast<const Function&>(*task.function).refs;
   refs.insert(refs.end(), task.refs.begin(), task.refs.end());
   return refs;

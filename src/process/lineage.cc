@@ -40,16 +40,17 @@ std::vector<std::byte> loss_error(ObjectId id, LossReason reason) {
 
 // ---- keeping tasks
 
-// What the results of this task that lie in the store are marked with.
-Rebuild RuntimeImpl::rebuild_of(const Task& task) {
-  if (task.stream) return Rebuild::kItem;
+Rebuild rebuild_of(const Task& task) {
   if (task.calls != nullptr) return Rebuild::kCall;
+  if (task.yields && task.cancelled) return Rebuild::kCancelled;
   if (task.adopted) return Rebuild::kNoRetries;
   return task.retries_left == 0 ? Rebuild::kNoRetries : Rebuild::kByCreator;
 }
 
-// The task has succeeded and its results are in. It is kept if one of them can get lost.
+// The task has succeeded and its results are in, or it is a generator with a first item. It is kept if
+// one of them can get lost.
 void RuntimeImpl::remember(Task& task) {
+  if (task.rerun_of != nullptr) return;
   if (task.rebuilding) return remember_again(task);
   if (rebuild_of(task) != Rebuild::kByCreator) return;
   std::vector<ObjectId> results;
@@ -59,7 +60,7 @@ void RuntimeImpl::remember(Task& task) {
     results.push_back(object->id);
     results_kept_[object->id] = object;
   }
-  if (results.empty()) return;
+  if (results.empty() && !task.yields) return;
   std::vector<ObjectId> arguments;
   std::vector<Object*> open = task.refs;
   while (!open.empty()) {
@@ -77,7 +78,11 @@ void RuntimeImpl::remember(Task& task) {
   kept_[task.lineage_key()] = &task;
   const uint64_t bytes = sizeof(Task) + task.arguments.capacity() +
                          results.size() * kBytesPerResult + arguments.size() * kBytesPerArgument;
-  lineage_.keep(task.lineage_key(), bytes, results, arguments, lineage_effects_);
+  if (task.yields) {
+    lineage_.open(task.lineage_key(), {bytes, kBytesPerResult}, arguments, lineage_effects_);
+  } else {
+    lineage_.keep(task.lineage_key(), bytes, results, arguments, lineage_effects_);
+  }
 }
 
 void RuntimeImpl::remember_again(Task& task) {
@@ -104,11 +109,20 @@ void RuntimeImpl::complete_original(const Object& proxy) {
 }
 
 // It is not to run again. Its results are as they are.
-void RuntimeImpl::forget_task(Task& task) {
+void RuntimeImpl::forget_task(Task& task, Rebuild why) {
   task.rebuilding = false;
+  if (task.yields) {  // It may run still, or once more: end() forgets it.
+    for (const ObjectId id : lineage_.results_of(task.lineage_key())) {
+      if (const auto kept = results_kept_.find(id); kept != results_kept_.end()) {
+        kept->second->rebuild = why;
+      }
+      forget_result(id);
+    }
+    return;
+  }
   std::erase_if(results_kept_, [&](const auto& entry) {
     if (lineage_.task_of(entry.first) != task.lineage_key()) return false;
-    entry.second->rebuild = Rebuild::kNoRetries;
+    entry.second->rebuild = why;
     return true;
   });
   lineage_.forget(task.lineage_key(), lineage_effects_);
@@ -116,6 +130,7 @@ void RuntimeImpl::forget_task(Task& task) {
 
 // The task is over and kept: it lets go of its arguments.
 void RuntimeImpl::rest_task(Task& task) {
+  task.resting = true;
   unlink_task(task);
   for (Object* ref : task.refs) release(ref);
 }
@@ -225,6 +240,7 @@ void RuntimeImpl::make_again(Object& object) {
     complete(object, loss_error(object.id, reason), {});
     return;
   }
+  if (task->yields) return want_item(*task, object);
   prepare_rerun(*task);
   give_return(*task, object);
 }
@@ -240,6 +256,7 @@ Task* RuntimeImpl::kept_task_of(ObjectId result) {
 void RuntimeImpl::prepare_rerun(Task& task) {
   if (task.rebuilding) return;
   task.rebuilding = true;
+  task.resting = false;
   lineage_.begin(task.lineage_key());
   task.call = CallId{next_call_++};  // Parcels of the last time may still be open.
   if (task.retries_left > 0) --task.retries_left;
@@ -362,6 +379,8 @@ void RuntimeImpl::on_rebuild_object(const wire::fb::RebuildObject& message) {
     const LossReason reason =
         why == Rebuild::kByCreator ? LossReason::kEvicted : objects::loss_reason(why);
     complete(*proxy, loss_error(id, reason), {});
+  } else if (task->yields) {
+    want_item(*task, *proxy);
   } else {
     prepare_rerun(*task);
     give_return(*task, *proxy);
@@ -426,7 +445,7 @@ void RuntimeImpl::make_private(Object& object) {
 // With everything else, at the end.
 void RuntimeImpl::free_lineage() {
   for (auto& [key, task] : kept_) {
-    if (!task->rebuilding) delete task;
+    if (task->resting) delete task;
   }
   kept_.clear();
   std::vector<Object*> dormant;

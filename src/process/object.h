@@ -89,6 +89,7 @@ struct Object {
   bool is_argument = false;  // Of a task that is kept: the object is not deleted while it is.
   bool entry_lives = false;  // The daemon says when nobody holds it any more.
   bool dormant = false;      // Without counts; kept for one of the two reasons above.
+  bool is_item = false;      // Of a generator.
   bool proxy = false;        // Takes a value to the daemon that another Object of this id lost.
 
   bool is_ready() const { return ready.load(std::memory_order_acquire); }

@@ -134,7 +134,7 @@ bool RuntimeImpl::drain_results(OutboundChannel& channel, size_t& budget) {
   return false;
 }
 
-void RuntimeImpl::release_slot(OutboundChannel& channel, Task& task) {
+void release_slot(OutboundChannel& channel, Task& task) {
   if (task.slot == kNoSlot) {
     channel.started.erase(task.tag);
     return;
@@ -143,8 +143,7 @@ void RuntimeImpl::release_slot(OutboundChannel& channel, Task& task) {
   channel.free_slots.push_back(task.slot);
 }
 
-// nullptr: there is no such task.
-Task* RuntimeImpl::find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag) {
+Task* find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag) {
   Task* task = channel.slots[slot];
   if (task != nullptr && task->tag == tag) [[likely]] {
     return task;
@@ -199,6 +198,8 @@ Result<void> RuntimeImpl::complete_returns(OutboundChannel& channel, Task& task,
                                            std::span<const std::byte> values) {
   const bool failed = (header.frame.flags & wire::kResultFailed) != 0;
   const bool parcel = (header.frame.flags & wire::kResultParcel) != 0;
+  task.answered = true;
+  if (task.collected && !failed) collect_items(task);
   std::vector<std::vector<ObjectId>> refs(parcel ? task.returns.size() : 0);
   size_t offset = 0;
   bool stored = false;

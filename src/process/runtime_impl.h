@@ -152,6 +152,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void on_cancel_object(const wire::fb::CancelObject& message);
   Result<void> on_yield_frame(OutboundChannel& channel, std::span<const std::byte> frame);
   Object& arriving_item(Stream& stream);
+  void collect_items(Task& task);
   void finish_stream(Task& task, std::span<const std::byte> error);
   void tell_consumed(const Stream& stream);
   bool may_yield(const ClaimedTask& task) const;
@@ -187,7 +188,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void note_running(ClaimedTask& task);
 
   // submit.cc
-  const Object* failed_argument(const Task& task) const;
   void send_task_frame(Task& task, OutboundChannel& channel, uint32_t epoch);
   Result<Task*> make_task(const Submission& submission, PackedValues arguments,
                           std::span<Object*> returns);
@@ -201,8 +201,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void announce_lease(OutboundChannel& channel, const tasks::Lease& lease, uint32_t shape);
   void start_startable();
   void announce_function(OutboundChannel& channel, Function& function);
-  std::vector<std::byte> substituted_arguments(const Task& task) const;
-  std::vector<Object*> leaving_refs(const Task& task) const;
   void fail_task(Task& task, std::span<const std::byte> error);
   void fail_dependent(Task& task, const Object& argument);
   void finish_returns(Task& task);
@@ -225,8 +223,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void settle();
   void carry_out();
   void tell_shape(uint32_t shape, uint32_t target);
-  static void release_slot(OutboundChannel& channel, Task& task);
-  static Task* find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag);
   void flush_senders();
   void ring_later(ChannelEnd& channel, bool wake);
   void ring_daemon_later();
@@ -307,20 +303,18 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void answer_state_wanted(const wire::fb::StateWanted& message);
   void look_at_objects(LiveObjects& objects);
   std::vector<std::byte> spec_of(const Task& task) const;
-  std::vector<Object*> spec_refs_of(const Task& task) const;
   void on_adopt(const wire::fb::Adopt& message);
   uint32_t adopted_shape(const wire::TaskSpecView& spec);
   Task* adopt_task(ObjectId object, std::span<const std::byte> spec);
   Function* adopted_function(std::string_view name, std::span<const std::byte> pickled,
                              std::vector<Object*> refs);
 
-  // lineage.cc
-  static objects::Rebuild rebuild_of(const Task& task);
+  // lineage.cc, items.cc
   void remember(Task& task);
   void remember_again(Task& task);
   void forget_result(ObjectId id);
   void complete_original(const Object& proxy);
-  void forget_task(Task& task);
+  void forget_task(Task& task, objects::Rebuild why = objects::Rebuild::kNoRetries);
   void rest_task(Task& task);
   void settle_lineage();
   bool hibernate(Object& object, objects::UplinkRecords& records);
@@ -338,6 +332,12 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void on_objects_dropped(const wire::fb::ObjectsDropped& message);
   void make_private(Object& object);
   void free_lineage();
+  objects::Rebuild keep_item(Task& task, Object& item, uint64_t number);
+  void rest_generator(Task& task);
+  void want_item(Task& task, Object& object);
+  void run_again(Task& task);
+  Object* take_rerun_item(Task& run, uint64_t number, bool is_error);
+  void end_rerun(Task& run, std::span<const std::byte> error);
   Result<void> wait_for_answer(uint64_t request, Question& question, Locked& lock, Gate& gate,
                                ErrorCode refused);
 };

@@ -118,6 +118,9 @@ struct Submission {
   bool concurrent = false;   // The actor executes several calls at a time.
   int64_t pending_max = -1;  // Calls of it that may be pending here; -1: any number.
   uint32_t ahead_max = 0;  // Of a generator: items it may be ahead of its consumer; 0: any number.
+  // Of a generator without anybody who takes its items: a value without refs, which becomes that of its
+  // return, with the refs of all items in it.
+  std::shared_ptr<const std::vector<std::byte>> collected = nullptr;
   std::optional<int32_t> priority =
       std::nullopt;            // None: that of the task that submits it, 0 in a driver.
   uint32_t time_limit_ms = 0;  // The task may run for so long; 0: for ever.

@@ -1,5 +1,6 @@
 // RuntimeImpl: the items of generator tasks, at their owner and in the worker that yields them.
 
+#include <algorithm>
 #include <cstring>
 
 #include "process/runtime_impl.h"
@@ -38,6 +39,8 @@ Result<std::shared_ptr<Stream>> RuntimeImpl::submit_generator(const Submission& 
   stream->ahead_max = submission.ahead_max & ~wire::kStreaming;
   stream->task = task;
   task->stream = stream;
+  task->yields = true;
+  task->collected = submission.collected;
   if (submission.actor != nullptr) {
     MOBULA_TRY(launch_call(*task, submission));
   } else {
@@ -94,7 +97,29 @@ Object& RuntimeImpl::arriving_item(Stream& stream) {
     stream.note_made(stream.items.back()->id.index);
   }
   ++stream.arrived;
+  stream.items.back()->is_item = true;
   return *stream.items.back();
+}
+
+// The task is done: its return is the value that was asked for, with the refs of all items.
+void RuntimeImpl::collect_items(Task& task) {
+  Stream& stream = *task.stream;
+  std::vector<Object*> items(stream.items.begin(), stream.items.end());
+  stream.items.clear();
+  stream.taken = stream.arrived;
+  size_t offset = 0;
+  const Result<wire::ValueView> value = wire::read_value(*task.collected, offset);
+  MOBULA_CHECK(value.has_value() && value->header.ref_count == 0);  // Our own binding made it.
+  wire::ValueHeader header = value->header;
+  header.ref_count = static_cast<uint32_t>(items.size());
+  std::vector<std::byte> bytes(sizeof header + items.size() * sizeof(ObjectId));
+  std::memcpy(bytes.data(), &header, sizeof header);
+  for (size_t i = 0; i < items.size(); ++i) {
+    std::memcpy(bytes.data() + sizeof header + i * sizeof(ObjectId), &items[i]->id,
+                sizeof(ObjectId));
+  }
+  bytes.insert(bytes.end(), value->payload.begin(), value->payload.end());
+  complete(*task.returns[0], bytes, std::move(items));
 }
 
 Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
@@ -114,8 +139,14 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
   if (header->index > stream.arrived) {
     return fail(ErrorCode::kInvalidArgument, "item of a generator out of order");
   }
+  size_t offset = 0;
+  const Result<wire::ValueView> value = wire::read_value(values, offset);
+  const bool stored = value->header.kind == wire::ValueKind::kInStore;
   Object* item = nullptr;
-  if (header->index < stream.arrived) {  // The task was run again.
+  if (task->rerun_of != nullptr) {
+    stream.arrived = std::max(stream.arrived, header->index + 1);
+    item = take_rerun_item(*task, header->index, wire::is_error(value->header.kind));
+  } else if (header->index < stream.arrived) {  // The task was run again.
     item = new_object();
   } else if (stream.abandoned) {
     ++stream.arrived;
@@ -124,17 +155,16 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
   } else {
     item = &arriving_item(stream);
     item->retain();
+    if (stored) item->rebuild = keep_item(*task, *item, header->index);
   }
-  size_t offset = 0;
-  const Result<wire::ValueView> value = wire::read_value(values, offset);
   std::vector<Object*> inner;
   std::vector<std::vector<ObjectId>> refs(1);
   for (uint32_t r = 0; r < value->header.ref_count; ++r) {
     inner.push_back(known_object(value->ref(r)));
     refs[0].push_back(value->ref(r));
   }
-  item->rebuild = objects::Rebuild::kItem;
   complete(*item, value->whole, std::move(inner));
+  if (!stored && task->rerun_of != nullptr) forget_result(item->id);
   if ((header->frame.flags & wire::kResultParcel) != 0) {
     close_parcel(channel.peer, header->parcel, {&item, 1}, std::move(refs));
   }
@@ -146,6 +176,7 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
 void RuntimeImpl::finish_stream(Task& task, std::span<const std::byte> error) {
   Stream& stream = *task.stream;
   stream.task = nullptr;
+  if (task.rerun_of != nullptr) return end_rerun(task, error);
   if (!error.empty() && !stream.abandoned) {
     size_t offset = 0;
     const Result<wire::ValueView> value = wire::read_value(error, offset);

@@ -23,6 +23,59 @@ void append(std::vector<std::byte>& to, const void* from, size_t size) {
 
 void pad(std::vector<std::byte>& to) { to.resize(wire::padded(to.size())); }
 
+// The arguments with each reference replaced by the value it stands for: inline bytes, or where the
+// bytes lie (which is sending the ref, and the refs inside: they are listed behind it).
+std::vector<std::byte> substituted_arguments(const Task& task) {
+  std::vector<std::byte> bytes;
+  bytes.reserve(task.arguments.size());
+  size_t offset = 0;
+  size_t ref_at = 0;
+  for (uint32_t i = 0; i < task.value_count; ++i) {
+    const auto value = wire::read_value(task.arguments, offset);
+    if (value->header.kind != wire::ValueKind::kReference) {
+      append(bytes, value->whole.data(), value->whole.size());
+    } else {
+      const Object& object = *task.refs.at(ref_at);
+      if (object.value.kind() == wire::ValueKind::kInStore) {
+        const auto ref_count = static_cast<uint32_t>(1 + object.inner.size());
+        const wire::ValueHeader header{
+            sizeof(wire::StoreLocation), ref_count, wire::ValueKind::kInStore, {}};
+        append(bytes, &header, sizeof header);
+        append(bytes, &object.id, sizeof object.id);
+        for (const Object* inner : object.inner) append(bytes, &inner->id, sizeof inner->id);
+        append(bytes, object.value.payload().data(), sizeof(wire::StoreLocation));
+      } else {
+        append(bytes, object.value.bytes().data(), object.value.bytes().size());
+      }
+    }
+    pad(bytes);
+    ref_at += value->header.ref_count;
+  }
+  return bytes;
+}
+
+// The refs that the task's frame will name. A reference argument itself does not leave if its value is
+// sent inline, but the refs inside that value do.
+std::vector<Object*> leaving_refs(const Task& task) {
+  if (!task.has_references) return task.refs;
+  std::vector<Object*> leaving;
+  size_t offset = 0;
+  size_t ref_at = 0;
+  for (uint32_t i = 0; i < task.value_count; ++i) {
+    const auto value = wire::read_value(task.arguments, offset);
+    const auto refs = std::span(task.refs).subspan(ref_at, value->header.ref_count);
+    ref_at += value->header.ref_count;
+    const bool is_reference = value->header.kind == wire::ValueKind::kReference;
+    if (!is_reference || refs[0]->value.kind() == wire::ValueKind::kInStore) {
+      leaving.insert(leaving.end(), refs.begin(), refs.end());
+    }
+    if (is_reference) {
+      leaving.insert(leaving.end(), refs[0]->inner.begin(), refs[0]->inner.end());
+    }
+  }
+  return leaving;
+}
+
 }  // namespace
 
 Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickled,
@@ -174,8 +227,7 @@ bool RuntimeImpl::resolve_arguments(Task& task) {
   return task.unresolved == 0;
 }
 
-// All arguments are known. The first one that is an error, or nullptr.
-const Object* RuntimeImpl::failed_argument(const Task& task) const {
+const Object* failed_argument(const Task& task) {
   if (!task.has_references) return nullptr;
   size_t offset = 0;
   size_t ref_at = 0;
@@ -199,59 +251,6 @@ void RuntimeImpl::start_task(Task& task) {
   }
   dispatcher_.submit(task, monotonic_now(), effects_);
   carry_out();
-}
-
-// The arguments with each reference replaced by the value it stands for: inline bytes, or where the
-// bytes lie (which is sending the ref, and the refs inside: they are listed behind it).
-std::vector<std::byte> RuntimeImpl::substituted_arguments(const Task& task) const {
-  std::vector<std::byte> bytes;
-  bytes.reserve(task.arguments.size());
-  size_t offset = 0;
-  size_t ref_at = 0;
-  for (uint32_t i = 0; i < task.value_count; ++i) {
-    const auto value = wire::read_value(task.arguments, offset);
-    if (value->header.kind != wire::ValueKind::kReference) {
-      append(bytes, value->whole.data(), value->whole.size());
-    } else {
-      const Object& object = *task.refs.at(ref_at);
-      if (object.value.kind() == wire::ValueKind::kInStore) {
-        const auto ref_count = static_cast<uint32_t>(1 + object.inner.size());
-        const wire::ValueHeader header{
-            sizeof(wire::StoreLocation), ref_count, wire::ValueKind::kInStore, {}};
-        append(bytes, &header, sizeof header);
-        append(bytes, &object.id, sizeof object.id);
-        for (const Object* inner : object.inner) append(bytes, &inner->id, sizeof inner->id);
-        append(bytes, object.value.payload().data(), sizeof(wire::StoreLocation));
-      } else {
-        append(bytes, object.value.bytes().data(), object.value.bytes().size());
-      }
-    }
-    pad(bytes);
-    ref_at += value->header.ref_count;
-  }
-  return bytes;
-}
-
-// The refs that the task's frame will name. A reference argument itself does not leave if its value is
-// sent inline, but the refs inside that value do.
-std::vector<Object*> RuntimeImpl::leaving_refs(const Task& task) const {
-  if (!task.has_references) return task.refs;
-  std::vector<Object*> leaving;
-  size_t offset = 0;
-  size_t ref_at = 0;
-  for (uint32_t i = 0; i < task.value_count; ++i) {
-    const auto value = wire::read_value(task.arguments, offset);
-    const auto refs = std::span(task.refs).subspan(ref_at, value->header.ref_count);
-    ref_at += value->header.ref_count;
-    const bool is_reference = value->header.kind == wire::ValueKind::kReference;
-    if (!is_reference || refs[0]->value.kind() == wire::ValueKind::kInStore) {
-      leaving.insert(leaving.end(), refs.begin(), refs.end());
-    }
-    if (is_reference) {
-      leaving.insert(leaving.end(), refs[0]->inner.begin(), refs[0]->inner.end());
-    }
-  }
-  return leaving;
 }
 
 void RuntimeImpl::announce_lease(OutboundChannel& channel, const tasks::Lease& lease,
@@ -418,9 +417,9 @@ void RuntimeImpl::fail_dependent(Task& task, const Object& argument) {
   append(error, name.data(), name.size());
   append(error, payload.data(), payload.size());
   trace_.end_by_owner(task, asked_for(task), error);
-  if (task.stream) finish_stream(task, error);
   // A lost value is not told of as an error of the task that was to make it again.
   const bool plain = task.rebuilding && cause.kind() == wire::ValueKind::kSystemError;
+  if (task.stream) finish_stream(task, plain ? cause.bytes() : std::span<const std::byte>(error));
   for (Object* object : task.returns) {
     for (Object* ref : argument.inner) ref->retain();
     complete(*object, plain ? cause.bytes() : std::span<const std::byte>(error), argument.inner);
@@ -436,6 +435,7 @@ void RuntimeImpl::finish_returns(Task& task) {
   }
   task.returns.clear();
   if (!task.kept) return free_task(task);
+  if (task.yields) return rest_generator(task);
   if (task.rebuilding) forget_task(task);  // It did not succeed this time.
   rest_task(task);
 }

@@ -13,6 +13,7 @@
 
 #include "base/resources.h"
 #include "core/actors/call_queue.h"
+#include "core/tasks/item_rebuild.h"
 #include "core/tasks/task_list.h"
 #include "process/object.h"
 #include "process/runtime_types.h"
@@ -54,6 +55,14 @@ struct Request {
 // By request, depth, priority, and the placement group of those that say nothing.
 using ShapeNumbers = std::map<std::tuple<uint32_t, uint32_t, int32_t, PlacementGroupId>, uint32_t>;
 
+// Items of a generator that were lost, and what is known of the run that makes them again.
+struct ItemRerun {
+  tasks::ItemRebuild plan;
+  std::map<uint64_t, Object*> objects;  // Those that are lost, by number, each with a count.
+  Object* error = nullptr;              // With which the run ended early; with a count.
+  Task* run = nullptr;                  // The run.
+};
+
 // Its return objects each have one count of the task until it is done.
 struct Task : actors::CallNode {
   CallId call{};
@@ -73,11 +82,18 @@ struct Task : actors::CallNode {
   bool kept = false;         // Known to the lineage, by lineage_key().
   bool adopted = false;      // A dead process submitted it.
   bool rebuilding = false;   // It is run again for results that were lost.
+  bool resting = false;      // It is over, and kept.
+  bool answered = false;     // Its worker said how it ended.
+  bool yields = false;       // Of a generator, also when it has no stream any more.
   uint16_t oom_retries = 0;  // Times that it was lost because memory ran out.
   uint32_t return_count = 0;
-  bool cancelled = false;              // It had started when it was cancelled: no more retries.
-  uint64_t parent = 0;                 // The number of the task that submitted it here; 0: none.
-  std::shared_ptr<Stream> stream;      // Of a generator.
+  bool cancelled = false;          // It had started when it was cancelled: no more retries.
+  uint64_t parent = 0;             // The number of the task that submitted it here; 0: none.
+  std::shared_ptr<Stream> stream;  // Of a generator.
+  std::shared_ptr<const std::vector<std::byte>>
+      collected;                       // The same, with its return (Submission).
+  std::unique_ptr<ItemRerun> rerun;    // Of a kept generator, while it runs again: lost items.
+  Task* rerun_of = nullptr;            // It is such a run, of this kept task.
   ActorCalls* calls = nullptr;         // A call of an actor, which it holds.
   OutboundChannel* channel = nullptr;  // Valid in flight.
   Task* live_previous = nullptr;
@@ -87,5 +103,12 @@ struct Task : actors::CallNode {
   CallId lineage_key() const { return CallId{first_return.index}; }
   Function& own_function() { return static_cast<Function&>(*function); }
 };
+
+// What the results of this task that lie in the store are marked with (lineage.cc).
+objects::Rebuild rebuild_of(const Task& task);
+// The refs that must live for the task to be run: the function's, then the arguments' (estate.cc).
+std::vector<Object*> spec_refs_of(const Task& task);
+// All arguments are known: the first one that is an error, or nullptr (submit.cc).
+const Object* failed_argument(const Task& task);
 
 }  // namespace mobula::process

@@ -16,8 +16,11 @@ const char* why(LossReason reason) {
       return "The task that made it has no retries left (max_retries).";
     case LossReason::kCall:
       return "A method of an actor returned it, and calls are not made again for a lost value.";
-    case LossReason::kItem:
-      return "A generator yielded it, and generators are not run again for a lost item.";
+    case LossReason::kCancelled:
+      return "The generator that yielded it was cancelled, and is not run again.";
+    case LossReason::kMissing:
+      return "The generator that yielded it was run again, and yielded fewer items than before: it "
+             "must yield the same ones each time.";
     case LossReason::kEvicted:
       return "The task that made it was forgotten: its owner keeps only so many bytes of finished "
              "tasks (MOBULA_MAX_LINEAGE_BYTES).";
@@ -42,8 +45,8 @@ LossReason loss_reason(Rebuild why_not) {
       return LossReason::kNoRetries;
     case Rebuild::kCall:
       return LossReason::kCall;
-    case Rebuild::kItem:
-      return LossReason::kItem;
+    case Rebuild::kCancelled:
+      return LossReason::kCancelled;
     case Rebuild::kEvicted:
       return LossReason::kEvicted;
     case Rebuild::kByCreator:

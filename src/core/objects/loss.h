@@ -15,7 +15,8 @@ enum class LossReason {
   kPut,          // No task made it.
   kNoRetries,    // Its task is not to run again.
   kCall,         // A method of an actor returned it.
-  kItem,         // A generator yielded it.
+  kCancelled,    // Its generator was cancelled.
+  kMissing,      // Its generator was run again, and did not yield it.
   kEvicted,      // Its task is not known any more.
   kCreatorDead,  // The process that kept its task is dead.
   kArgument,     // An argument of its task does not exist any more.

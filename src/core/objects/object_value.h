@@ -19,7 +19,7 @@ enum class Rebuild : uint8_t {
   kByCreator,  // The creator keeps the task.
   kNoRetries,  // The task is not to run again, or not once more.
   kCall,       // A method of an actor returned it.
-  kItem,       // It is an item of a generator.
+  kCancelled,  // It is an item of a generator that was cancelled.
   kEvicted,    // The creator kept the task no longer: too many others (tasks/lineage.h).
 };
 

@@ -5,6 +5,8 @@
 //   keep() ──begin()──► running again ──end()──► kept
 //     └──all results gone, or too many bytes are kept and it is the oldest──► forgotten
 //
+// A generator is kept from its first item on: open() says that it runs, add_result() names each item.
+//
 // It does not keep values: a kept task names its arguments, and the runtime keeps of an object that
 // is only an argument of kept tasks what it can make it again from, not its bytes in the store
 // (OWNERSHIP.md R21). Only tasks with results in the store are worth keeping: inline values live in
@@ -44,8 +46,16 @@ class Lineage {
   // The task is done. `results`: those in the store that somebody may want. `bytes`: what it costs.
   void keep(CallId call, uint64_t bytes, std::span<const ObjectId> results,
             std::span<const ObjectId> arguments, Effects& effects);
-  // A kept task is about to run again, and has. It is not forgotten in between, except that end()
-  // forgets one whose results have all gone.
+  struct Costs {
+    uint64_t task_bytes = 0;
+    uint64_t result_bytes = 0;  // Of each result that is added, until it goes.
+  };
+  // A generator runs, and has no results yet. end() says that it has ended.
+  void open(CallId call, Costs costs, std::span<const ObjectId> arguments, Effects& effects);
+  // One more result of a generator that runs, its item `number`. False: there is no room for it.
+  bool add_result(CallId call, ObjectId result, uint64_t number, Effects& effects);
+  // A kept task is about to run again, and has. It is not forgotten in between, except that the last
+  // end() forgets one whose results have all gone.
   void begin(CallId call);
   void end(CallId call, Effects& effects);
   // Nobody can want this result any more. Does nothing for an unknown one.
@@ -55,8 +65,12 @@ class Lineage {
 
   // The kept task that makes this object.
   std::optional<CallId> task_of(ObjectId result) const;
+  // Which item of its generator a result is.
+  uint64_t number_of(ObjectId result) const { return made_.at(result).number; }
+  // Its results that can still be wanted.
+  std::vector<ObjectId> results_of(CallId call) const;
   bool is_argument(ObjectId object) const { return uses_.contains(object); }
-  bool is_running(CallId call) const { return tasks_.at(call).running; }
+  bool is_running(CallId call) const { return tasks_.at(call).runs > 0; }
 
   size_t task_count() const { return tasks_.size(); }
   uint64_t bytes() const { return bytes_; }
@@ -67,18 +81,27 @@ class Lineage {
  private:
   struct Task {
     uint64_t bytes = 0;
-    uint64_t age = 0;  // Its place in by_age_.
-    bool running = false;
+    uint64_t age = 0;   // Its place in by_age_.
+    uint32_t runs = 0;  // A generator can run again while it runs.
+    uint64_t result_bytes = 0;
+    size_t wanted = 0;  // So many of these: those that made_ knows.
     std::vector<ObjectId> results;
     std::vector<ObjectId> arguments;
   };
 
+  struct Made {
+    CallId call{};
+    uint64_t number = 0;
+  };
+
+  Task& add(CallId call, uint64_t bytes, std::span<const ObjectId> arguments);
+  void add_wanted(Task& task, ObjectId result, Made made);
   void drop(CallId call, bool evicted, Effects& effects);
   void evict(Effects& effects);
 
   const Options options_;
   std::unordered_map<CallId, Task> tasks_;
-  std::unordered_map<ObjectId, CallId, ObjectIdHash> task_of_;
+  std::unordered_map<ObjectId, Made, ObjectIdHash> made_;
   std::unordered_map<ObjectId, uint32_t, ObjectIdHash> uses_;
   std::map<uint64_t, CallId> by_age_;  // Those that are not running.
   uint64_t next_age_ = 1;

@@ -117,6 +117,64 @@ TEST_F(Kept, a_task_that_fails_when_it_runs_again_is_forgotten) {
   expect_no_more();
 }
 
+TEST_F(Kept, a_generator_is_kept_while_it_runs_and_while_one_of_its_items_is_wanted) {
+  lineage.open(f, {10, 5}, std::vector{object(9)}, effects);
+  lineage.check_invariants();
+  EXPECT_TRUE(lineage.add_result(f, object(1), 1, effects));
+  EXPECT_TRUE(lineage.add_result(f, object(2), 2, effects));
+  EXPECT_EQ(lineage.bytes(), 20);
+  lineage.on_result_gone(object(1), effects);
+  lineage.on_result_gone(object(2), effects);
+  lineage.check_invariants();
+  EXPECT_EQ(lineage.bytes(), 10);
+  expect_no_more();  // It runs.
+  EXPECT_TRUE(lineage.add_result(f, object(3), 3, effects));
+  EXPECT_EQ(lineage.results_of(f), std::vector{object(3)});
+  EXPECT_EQ(lineage.number_of(object(3)), 3);
+  lineage.end(f, effects);
+  expect_no_more();
+  lineage.on_result_gone(object(3), effects);
+  EXPECT_EQ(forgotten(), std::vector{f});
+  EXPECT_EQ(std::exchange(effects.unused, {}), std::vector{object(9)});
+}
+
+TEST_F(Kept, a_generator_that_runs_again_while_it_runs_is_kept_until_both_have_ended) {
+  lineage.open(f, {10, 5}, {}, effects);
+  lineage.add_result(f, object(1), 1, effects);
+  lineage.begin(f);
+  lineage.on_result_gone(object(1), effects);
+  lineage.end(f, effects);
+  EXPECT_TRUE(lineage.is_running(f));
+  expect_no_more();
+  lineage.end(f, effects);
+  EXPECT_EQ(forgotten(), std::vector{f});
+}
+
+TEST_F(Kept, items_push_out_older_tasks_and_then_find_no_room) {
+  keep(f, {object(1)}, {}, 60);
+  lineage.open(g, {40, 30}, {}, effects);
+  EXPECT_TRUE(lineage.add_result(g, object(2), 2, effects));
+  EXPECT_EQ(forgotten(), std::vector{f});
+  EXPECT_TRUE(lineage.add_result(g, object(3), 3, effects));
+  EXPECT_FALSE(lineage.add_result(g, object(4), 4, effects));
+  EXPECT_EQ(lineage.bytes(), 100);
+  EXPECT_EQ(lineage.task_of(object(4)), std::nullopt);
+  lineage.end(g, effects);
+  expect_no_more();
+}
+
+TEST_F(Kept, a_generator_without_end_keeps_no_list_of_what_has_gone) {
+  lineage.open(f, {10, 1}, {}, effects);
+  for (uint64_t i = 1; i <= 10'000; ++i) {
+    ASSERT_TRUE(lineage.add_result(f, object(i), i, effects));
+    if (i > 10) lineage.on_result_gone(object(i - 10), effects);
+  }
+  EXPECT_EQ(lineage.results_of(f).size(), 10);
+  EXPECT_EQ(lineage.bytes(), 20);
+  lineage.forget(f, effects);
+  EXPECT_EQ(forgotten(), std::vector{f});
+}
+
 // A random history against what can be said without any cleverness.
 TEST(LineageRandom, the_books_balance_and_the_cap_holds) {
   const char* text = std::getenv("MOBULA_SEED");
@@ -124,7 +182,7 @@ TEST(LineageRandom, the_books_balance_and_the_cap_holds) {
   std::mt19937_64 random(seed);
   Lineage lineage({.bytes_max = 2000});
   std::map<CallId, std::set<ObjectId>> wanted;  // By kept task.
-  std::set<CallId> running;
+  std::map<CallId, int> running;                // So many runs of it go on.
   uint64_t next = 1;
   for (int step = 0; step < 30'000; step++) {
     Lineage::Effects effects;
@@ -147,11 +205,23 @@ TEST(LineageRandom, the_books_balance_and_the_cap_holds) {
       const ObjectId result = *wanted[call].begin();
       wanted[call].erase(result);
       lineage.on_result_gone(result, effects);
-    } else if (const CallId call = some(); running.insert(call).second) {
+    } else if (random() % 4 == 0) {
+      const CallId call{next++};
+      wanted[call] = {};
+      running[call] = 1;
+      lineage.open(call, {20, 10}, {}, effects);
+    } else if (const CallId call = some(); lineage.is_running(call) && random() % 2 == 0) {
+      const ObjectId result = object(next++);
+      // A task that is kept by keep() costs nothing more: it is not added to in earnest.
+      if (lineage.add_result(call, result, result.index, effects)) wanted[call].insert(result);
+    } else if (running[call] == 0 || random() % 4 == 0) {
+      ++running[call];
       lineage.begin(call);
-    } else if (running.erase(call); random() % 4 == 0) {
+    } else if (random() % 4 == 0) {
+      running.erase(call);
       lineage.forget(call, effects);
     } else {
+      if (--running[call] == 0) running.erase(call);
       lineage.end(call, effects);
     }
     for (const Lineage::Forgotten& gone : effects.forgotten) {
