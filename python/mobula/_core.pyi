@@ -389,6 +389,7 @@ class Submitter:
         time_limit_ms: int = 0,
         environment: tuple[str, int, bool] | None = None,
         bundle: tuple[int, int, bool] | None = None,
+        collected: object = ...,
     ) -> None:
         """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
         is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
@@ -397,7 +398,9 @@ class Submitter:
         object, and `resources` is empty. priority: None is that of the task that submits, 0 in a
         driver. time_limit_ms: 0 is none. `environment`: (spec, ms that setting it up may take or 0,
         False); None: that of this process. `bundle`: (placement group or 0, index or -1, whether
-        children go there, too); None: as the task that submits it says."""
+        children go there, too); None: as the task that submits it says. `collected`: with `streaming`,
+        calling gives an ObjectRef, whose value is this one once the task has ended, with `load_refs`
+        for the refs of all items."""
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Stream:
@@ -593,6 +596,9 @@ def is_serializing() -> bool:
 def dumps(value: Any) -> bytes:
     """Pickles within the value that is being serialized around this call (for __reduce__ and the
     like), so that refs inside are recorded there. RuntimeError outside of one."""
+
+def load_refs() -> list[ObjectRef[Any]]:
+    """All refs of the value that is being loaded."""
 
 def load_ref(index: int) -> ObjectRef[Any]:
     """What a pickled ref calls when it is loaded; RuntimeError outside of a value being loaded."""

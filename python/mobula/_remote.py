@@ -125,6 +125,18 @@ class RemoteFunction(Generic[P, R]):
         environment: _environments.Spec | None,
         bundle: tuple[int, int, bool] | None = None,
     ) -> Any:
+        if options.dynamic:
+            return _core.Submitter(
+                self._source(options),
+                resources,
+                max_retries=options.max_retries,
+                streaming=True,
+                priority=options.priority,
+                time_limit_ms=options.time_limit_ms,
+                environment=environment,
+                bundle=bundle,
+                collected=_generator.Collected(),
+            )
         streaming = options.num_returns == _options.STREAMING
         submit = _core.Submitter(
             self._source(options),
@@ -144,14 +156,12 @@ class RemoteFunction(Generic[P, R]):
         name = options.name or str(getattr(self._function, "__name__", self._function))
         retried = (options.retry_exceptions, options.max_retries)
         retry = retried if options.retry_exceptions else None
-        key = (name, retry, options.dynamic, options.max_calls)
+        key = (name, retry, options.max_calls)
         source = self._sources.get(key)
         if source is None:
             function: Callable[..., Any] = self._function
             if options.retry_exceptions:
                 function = _Retrying(function, options.retry_exceptions, options.max_retries)
-            if options.dynamic:
-                function = _Dynamic(function)
             if options.max_calls:
                 function = _Limited(function, options.max_calls)
             source = _core.FunctionSource(function, name)
@@ -302,7 +312,7 @@ class _Limited:
 
 
 class _Dynamic:
-    """A generator function whose items are put one by one and returned together, as refs. If it raises,
+    """A generator method whose items are put one by one and returned together, as refs. If it raises,
     the error is the last of them."""
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -137,6 +137,8 @@ struct SubmitterObject {
   PyObject* actor;  // The ref of its handle object, if it is a method. Or null.
   process::RuntimeEnvironment* environment;
   std::optional<BundleRef>* bundle;
+  PyObject*
+      collected;  // Whose value a generator's return becomes, with the refs of its items. Or null.
   process::Submission submission;
   uint64_t session;  // In which `submission` is filled in.
   PyObject* weak_refs;
@@ -188,6 +190,12 @@ bool prepare(SubmitterObject* self, Session& session) {
     self->submission.shape =
         session.runtime->shape(*self->resources, *self->environment, *self->bundle);
   }
+  if (self->collected != nullptr) {
+    Encoder encoder(session);
+    if (!encoder.add_result(self->collected)) return false;
+    self->submission.collected =
+        std::make_shared<const std::vector<std::byte>>(encoder.take().bytes);
+  }
   self->session = session.number;
   return true;
 }
@@ -226,6 +234,7 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
     auto items = use.runtime().submit_generator(self->submission, encoder.take(), returns);
     if (!items.has_value()) return raise_submit_error(self, items.error());
     note_call_site(*open, returns, "task call");
+    if (self->collected != nullptr) return make_refs(*open, returns);
     return make_stream(*open, std::move(*items), returns[0]);
   }
   const Result<void> submitted = use.runtime().submit(self->submission, encoder.take(), returns);
@@ -240,7 +249,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   static const char* names[] = {"source",      "resources",   "num_returns", "max_retries",
                                 "streaming",   "ahead_max",   "actor",       "any_order",
                                 "concurrent",  "pending_max", "priority",    "time_limit_ms",
-                                "environment", "bundle",      nullptr};
+                                "environment", "bundle",      "collected",   nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
@@ -255,11 +264,12 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   unsigned time_limit_ms = 0;
   PyObject* environment = Py_None;
   PyObject* bundle = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppLOIOO",
+  PyObject* collected = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppLOIOOO",
                                    const_cast<char**>(names), &function_source_type, &source,
                                    &mapping, &num_returns, &max_retries, &streaming, &ahead_max,
                                    &ref_type, &actor, &any_order, &concurrent, &pending_max,
-                                   &priority, &time_limit_ms, &environment, &bundle)) {
+                                   &priority, &time_limit_ms, &environment, &bundle, &collected)) {
     return nullptr;
   }
   std::optional<int32_t> own_priority;
@@ -290,6 +300,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   self->source = as_source(Py_NewRef(source));
   self->resources = resources.release();
   self->actor = Py_XNewRef(actor);
+  self->collected = Py_XNewRef(collected);
   self->environment = runtime_environment.release();
   self->bundle = place.release();
   self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
@@ -338,6 +349,8 @@ void submitter_dealloc(PyObject* object) {
   if (self->weak_refs != nullptr) PyObject_ClearWeakRefs(object);
   Py_CLEAR(self->source);
   Py_CLEAR(self->actor);
+  Py_CLEAR(self->collected);
+  self->submission.collected.reset();
   delete self->resources;
   delete self->environment;
   delete self->bundle;
