@@ -293,6 +293,7 @@ void RuntimeImpl::on_value_arrived(const wire::fb::ValueArrived& message) {
   const ObjectId id = wire::from_wire(*message.object());
   const auto found = known_.find(id);
   if (found == known_.end()) return;  // Nobody wants it any more.
+  if (refs_.is_only_asked_for(id)) return;
   Object& object = *found->second;
   object.retain();
   if (message.value() == nullptr) {
