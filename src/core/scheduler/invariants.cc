@@ -38,7 +38,12 @@ void check_ledger(const Ledger& ledger, const Leases& leases) {
     MOBULA_CHECK(lease.cpus == (lease.is_for_life ? 0 : lease.holding.amounts.get(kCpu)));
   }
   Held& of_node = held[BundleId{}];
+  size_t overdrawn = ledger.overdrawn().contains(BundleId{}) ? 1 : 0;
+  MOBULA_CHECK((ledger.available().get(kCpu) < 0) == (overdrawn == 1));
   for (const auto& [id, bundle] : ledger.bundles()) {
+    const bool is_overdrawn = bundle.available.get(kCpu) < 0;
+    MOBULA_CHECK(ledger.overdrawn().contains(id) == is_overdrawn);
+    overdrawn += is_overdrawn ? 1 : 0;
     check_pool(bundle, held[id]);
     of_node.amounts.add(bundle.total);
     ResourceAmount on_gpus = 0;
@@ -50,6 +55,7 @@ void check_ledger(const Ledger& ledger, const Leases& leases) {
     }
     MOBULA_CHECK(on_gpus == bundle.total.get(kGpu));
   }
+  MOBULA_CHECK(ledger.overdrawn().size() == overdrawn);
   check_pool({ledger.total(), ledger.available(), ledger.gpus()}, of_node);
   const Gpus& gpus = ledger.gpus();
   for (uint32_t index = 0; index < gpus.count(); ++index) {

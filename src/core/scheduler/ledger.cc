@@ -111,11 +111,13 @@ void Ledger::give_back(const Holding& holding) {
   Pool& to = pool(holding.bundle);
   to.available.add(holding.amounts);
   to.gpus.give_back(holding.gpus);
+  note_balance(holding.bundle);
 }
 
 void Ledger::lend_cpus(const BundleId& from, ResourceAmount amount) {
   Pool& lender = pool(from);
   lender.available.set(kCpu, lender.available.get(kCpu) + amount);
+  note_balance(from);
 }
 
 void Ledger::take_cpus_again(const BundleId& from, ResourceAmount amount) {
@@ -148,7 +150,19 @@ void Ledger::dissolve(PlacementGroupId group) {
   while (at != bundles_.end() && at->first.group == group) {
     node_.available.add(at->second.available);
     node_.gpus.give_back(at->second.gpus.all_left());
+    overdrawn_.erase(at->first);
     at = bundles_.erase(at);
+  }
+  note_balance({});
+}
+
+// Nobody who takes something may overdraw: only what comes back or is lent changes this.
+void Ledger::note_balance(const BundleId& id) {
+  const BundleId at = pool_of(id);
+  if (pool(at).available.get(kCpu) < 0) {
+    overdrawn_.insert(at);
+  } else {
+    overdrawn_.erase(at);
   }
 }
 

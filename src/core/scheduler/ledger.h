@@ -6,12 +6,14 @@
 // of them then comes back to the node.
 //
 // Of the node and of each bundle: available + everything held == total, always. CPUs alone can be
-// overdrawn: a worker that wakes takes its own again whether or not they are left.
+// overdrawn: a worker that wakes takes its own again whether or not they are left. overdrawn() says
+// where they are, so that nobody has to look through all bundles.
 //
 // Threads: none; a value.
 
 #include <compare>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -73,6 +75,10 @@ class Ledger {
   const ResourceSet& available() const { return node_.available; }
   const Gpus& gpus() const { return node_.gpus; }
   const std::map<BundleId, Pool>& bundles() const { return bundles_; }
+  // Bundles whose CPUs are overdrawn; BundleId{} is the node.
+  const std::set<BundleId>& overdrawn() const { return overdrawn_; }
+  // From whose pool this is taken: of a bundle that is not there any more, the node.
+  BundleId pool_of(const BundleId& id) const { return bundles_.contains(id) ? id : BundleId{}; }
 
  private:
   // Of a bundle that is not there any more: the node's.
@@ -82,8 +88,11 @@ class Ledger {
   template <typename Accept>
   const BundleId* find_bundle(const BundleRef& where, Accept accepts) const;
 
+  void note_balance(const BundleId& id);
+
   Pool node_;
   std::map<BundleId, Pool> bundles_;
+  std::set<BundleId> overdrawn_;
 };
 
 }  // namespace mobula::scheduler

@@ -171,6 +171,36 @@ TEST(NestedPrograms, two_jobs_share_a_node_evenly_whatever_their_nesting) {
   EXPECT_GT(node.done(nested), 60);
 }
 
+// A parent waits for one of its many children, lends its CPU meanwhile, and then works for long.
+TEST(NestedPrograms, a_parent_that_wakes_early_gets_its_cpu_of_the_node_or_the_bundle_back) {
+  for (const bool in_bundle : {false, true}) {
+    NestedPrograms node(node_with(4));
+    PlacementGroup group;
+    group.job = JobId{1};
+    group.bundles = {cpus(2 * kResourceUnit), cpus(2 * kResourceUnit)};
+    const ProcessId driver = node.add_driver(1);
+    BundleRef where;
+    if (in_bundle) where = {*node.scheduler().add_group(group, node.now()), 1, true};
+    TaskSpec child = leaf(2ms);
+    child.bundle = where;
+    TaskSpec outer = parent(child, 100'000, 20s);
+    outer.bundle = where;
+    outer.children_awaited = 20;
+    node.submit(driver, outer, 1);
+    ASSERT_FALSE(node.run(10s));  // Half of its work is done, and now it starts its children.
+    Duration overdrawn{0};
+    bool was_overdrawn_at_the_end = true;
+    for (int step = 0; step < 2000; ++step) {
+      ASSERT_FALSE(node.run(1ms));
+      was_overdrawn_at_the_end = !node.scheduler().overdrawn().empty();
+      if (was_overdrawn_at_the_end) overdrawn += 1ms;
+    }
+    EXPECT_GT(overdrawn.count(), 0) << in_bundle;  // Else this shows nothing.
+    EXPECT_LT(overdrawn, 50ms) << in_bundle;
+    EXPECT_FALSE(was_overdrawn_at_the_end) << in_bundle;
+  }
+}
+
 TEST(NestedPrograms, parents_with_gpus_keep_them_and_their_children_run) {
   const TaskSpec inner = leaf(2ms);
   TaskSpec outer = parent(inner, 3, 2ms);

@@ -92,7 +92,7 @@ void NestedPrograms::carry_out(const Effect& effect) {
       pump(asked.owner);
     });
   } else {
-    MOBULA_CHECK(false);
+    MOBULA_CHECK(std::holds_alternative<GroupChanged>(effect));
   }
 }
 
@@ -100,7 +100,8 @@ void NestedPrograms::enqueue(ProcessId owner_id, Work task) {
   Process& owner = processes_.at(owner_id);
   ++owner.submitted;
   const auto known = std::ranges::find_if(owner.shapes, [&](const Shape& shape) {
-    return shape.resources == task->spec->resources && shape.depth == task->depth;
+    return shape.resources == task->spec->resources && shape.depth == task->depth &&
+           shape.bundle == task->spec->bundle;
   });
   if (known != owner.shapes.end()) {
     known->queue.push_back(std::move(task));
@@ -109,11 +110,14 @@ void NestedPrograms::enqueue(ProcessId owner_id, Work task) {
   Shape shape;
   shape.resources = task->spec->resources;
   shape.depth = task->depth;
+  shape.bundle = task->spec->bundle;
   shape.queue.push_back(std::move(task));
   owner.shapes.push_back(std::move(shape));
   tell_daemon([this, owner_id, id = ShapeId{static_cast<uint32_t>(owner.shapes.size())},
-               resources = owner.shapes.back().resources, depth = owner.shapes.back().depth] {
-    MOBULA_CHECK(scheduler_.define_shape(owner_id, id, resources, depth).has_value());
+               resources = owner.shapes.back().resources, depth = owner.shapes.back().depth,
+               bundle = owner.shapes.back().bundle] {
+    const NodeScheduler::Manner manner{0, {}, bundle};
+    MOBULA_CHECK(scheduler_.define_shape(owner_id, id, resources, depth, manner).has_value());
   });
 }
 
@@ -186,7 +190,7 @@ void NestedPrograms::start_children(const Work& task) {
             std::make_shared<Task>(
                 Task{.spec = spec.child, .depth = task->depth + 1, .owner = task->worker}));
   }
-  task->waiting_for = spec.children;
+  task->waiting_for = std::min(spec.children, spec.children_awaited);
   if (spec.rendezvous > 0) {
     ++task->waiting_for;
     rendezvous_[&spec].push_back(task);

@@ -6,8 +6,8 @@
 // Like real owners these do not lower a target for a lease that is idle: they keep it for `idle_kept`
 // and give it back sooner only when asked.
 //
-// A task works for half its time, starts its children, waits for all of them, and works for the
-// other half. A worker that has waited for `blocked_after` says so.
+// A task works for half its time, starts its children, waits for all of them (or for some), and works
+// for the other half. A worker that has waited for `blocked_after` says so.
 
 #include <cstdint>
 #include <deque>
@@ -30,6 +30,8 @@ struct TaskSpec {
   const TaskSpec* child = nullptr;
   // Waits, like for children, until this many tasks of this spec have been started. 0: does not.
   uint32_t rendezvous = 0;
+  uint32_t children_awaited = UINT32_MAX;  // It goes on when so many have ended, or all.
+  BundleRef bundle{};                      // Where it runs.
 };
 
 class NestedPrograms {
@@ -76,6 +78,7 @@ class NestedPrograms {
   struct Shape {
     ResourceSet resources;
     uint32_t depth = 0;
+    BundleRef bundle;
     uint32_t sent_target = 0;
     std::deque<Work> queue;
   };

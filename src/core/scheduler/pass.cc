@@ -59,7 +59,7 @@ void NodeScheduler::Pass::run() {
     }
   }
   undo_plans();
-  settle_overdraft();
+  settle_overdrafts();
 }
 
 void NodeScheduler::Pass::serve(DemandId id) {
@@ -186,23 +186,25 @@ void NodeScheduler::Pass::reclaim(LeaseId id) {
   effects_.emplace_back(ReclaimLease{id, lease.demand.owner});
 }
 
-void NodeScheduler::Pass::settle_overdraft() {
-  if (s_.ledger_.available().get(kCpu) >= 0) {
-    s_.overdraft_.reset();
-    return;
-  }
-  if (!s_.overdraft_) {
+// Of the node and of each bundle.
+void NodeScheduler::Pass::settle_overdrafts() {
+  const std::set<BundleId>& overdrawn = s_.ledger_.overdrawn();
+  std::erase_if(s_.overdrafts_,
+                [&](const auto& entry) { return !overdrawn.contains(entry.first); });
+  const Duration allowed = s_.options_.overdraft_allowed;
+  for (const BundleId& where : overdrawn) {
     // Give it a moment: owners that wake give idle leases back by themselves.
-    s_.overdraft_ = Overdraft{now_ + s_.options_.overdraft_allowed, s_.options_.overdraft_allowed};
+    const auto [found, is_new] =
+        s_.overdrafts_.try_emplace(where, Overdraft{now_ + allowed, allowed});
+    Overdraft& overdraft = found->second;
+    if (now_ >= overdraft.next_reclaim) {
+      const std::optional<LeaseId> victim = reclaims_.choose_for_overdraft(where);
+      if (victim) reclaim(*victim);
+      overdraft.delay *= 2;
+      overdraft.next_reclaim = now_ + overdraft.delay;
+    }
+    wake_at(overdraft.next_reclaim);
   }
-  Overdraft& overdraft = *s_.overdraft_;
-  if (now_ >= overdraft.next_reclaim) {
-    const std::optional<LeaseId> victim = reclaims_.choose_for_overdraft();
-    if (victim) reclaim(*victim);
-    overdraft.delay *= 2;
-    overdraft.next_reclaim = now_ + overdraft.delay;
-  }
-  wake_at(overdraft.next_reclaim);
 }
 
 void NodeScheduler::Pass::undo_plans() {

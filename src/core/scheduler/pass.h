@@ -46,7 +46,7 @@ class NodeScheduler::Pass {
   void short_of_resources(DemandId id);
   void reclaim_for(const Reclaims::Want& want);
   void reclaim(LeaseId id);
-  void settle_overdraft();
+  void settle_overdrafts();
   void undo_plans();
   void wake_at(Instant at);
 

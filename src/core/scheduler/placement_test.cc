@@ -105,6 +105,44 @@ TEST_F(SchedulerOfGroups, a_blocked_worker_lends_the_cpus_of_its_bundle_to_other
   EXPECT_EQ(free_cpus(), units(3));
 }
 
+TEST_F(SchedulerOfGroups, an_overdraft_that_lasts_in_a_bundle_is_settled_with_a_reclaim_there) {
+  const PlacementGroupId group = add({kOneCpu, kOneCpu});
+  node_.want(driver_, kOneCpu, 2);
+  node_.settle();
+  const ShapeId parent = want_in({group, 0, true}, kOneCpu, 1);
+  const ShapeId elsewhere = want_in({group, 1}, kOneCpu, 1);
+  node_.block(lease_of(parent).worker);
+  const ShapeId child = want_in({group, 0, true}, kOneCpu, 1, 2);
+  ASSERT_EQ(held(child), 1U);
+  ASSERT_EQ(held(elsewhere), 1U);
+  node_.unblock(lease_of(parent).worker);
+  node_.settle();
+  EXPECT_EQ(node_.scheduler.overdrawn().size(), 1U);
+  EXPECT_TRUE(take<ReclaimLease>(node_.effects).empty());
+  node_.pass_time(10ms);
+  auto reclaims = take<ReclaimLease>(node_.effects);
+  ASSERT_EQ(reclaims.size(), 1U);
+  EXPECT_EQ(reclaims[0].lease, lease_of(child).lease);
+  node_.give_back(reclaims[0].lease);
+  node_.settle();
+  EXPECT_TRUE(node_.scheduler.overdrawn().empty());
+  EXPECT_EQ(held(child), 0U);
+  EXPECT_EQ(held(elsewhere), 1U);
+}
+
+TEST_F(SchedulerOfGroups, what_a_removed_group_has_overdrawn_the_node_is_short_of) {
+  const PlacementGroupId group = add({kOneCpu});
+  const ShapeId parent = want_in({group, 0, true}, kOneCpu, 1);
+  node_.block(lease_of(parent).worker);
+  want_in({group, 0, true}, kOneCpu, 1, 2);
+  node_.unblock(lease_of(parent).worker);
+  node_.settle();
+  EXPECT_TRUE(node_.scheduler.remove_group(group));
+  node_.settle();
+  EXPECT_EQ(free_cpus(), units(2));
+  EXPECT_TRUE(node_.scheduler.overdrawn().empty());
+}
+
 TEST_F(SchedulerOfGroups, leases_are_asked_back_for_one_that_waits) {
   node_.want(driver_, kOneCpu, 4);
   node_.settle();

@@ -79,14 +79,15 @@ Reclaims::Choice Reclaims::choose_for_group(const ResourceSet& missing, Instant 
   return choice;
 }
 
-std::optional<LeaseId> Reclaims::choose_for_overdraft() const {
+std::optional<LeaseId> Reclaims::choose_for_overdraft(const BundleId& where) const {
   using Score = std::tuple<bool, ResourceAmount, ResourceAmount, uint32_t, ResourceAmount>;
   std::optional<Score> best;
   std::optional<LeaseId> victim;
   for (const DemandId id : demands_.holding()) {
     const Demand& holder = demands_.at(id);
-    if (holder.resources.get(kCpu) == 0 || holder.bundle.in_group() || is_actor(id)) continue;
-    const std::optional<LeaseId> oldest = oldest_running(holder);
+    if (holder.resources.get(kCpu) == 0 || is_actor(id)) continue;
+    const std::optional<LeaseId> oldest = oldest_running(
+        holder, [&](const Lease& lease) { return ledger_.pool_of(lease.holding.bundle) == where; });
     if (!oldest) continue;
     const Demands::Owner& owner = demands_.owner(id.owner);
     const Score score(is_probably_idle(id), demands_.job_share(owner.job), owner.share,

@@ -44,9 +44,9 @@ class Reclaims {
   // is at least `slice` old or probably idle; of those that are probably idle first, of whoever holds
   // most, the oldest. Groups are no rivals of leases: what they reserve is not shared out any more.
   Choice choose_for_group(const ResourceSet& missing, Instant now) const;
-  // When CPUs are overdrawn: a running lease with CPUs, a probably idle one first; among those one of
-  // whoever holds most, the deepest.
-  std::optional<LeaseId> choose_for_overdraft() const;
+  // When the CPUs of the node or of a bundle are overdrawn: a running lease with CPUs from there, a
+  // probably idle one first; among those one of whoever holds most, the deepest.
+  std::optional<LeaseId> choose_for_overdraft(const BundleId& where) const;
 
  private:
   // What the two hold at the first level in which they differ.

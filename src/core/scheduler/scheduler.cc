@@ -236,7 +236,9 @@ void NodeScheduler::warn_infeasible(Effects& effects) {
   for (const DemandId id : std::exchange(infeasible_, {})) {
     const Demand* demand = demands_.find(id);
     if (demand == nullptr) continue;  // Its owner is gone.
-    const std::string request = "a task asks for {" + demand->resources.to_string() + "}, but ";
+    const bool is_actor = demands_.owner(id.owner).kind == OwnerKind::kActor;
+    const std::string request = std::string(is_actor ? "an actor" : "a task") + " asks for {" +
+                                demand->resources.to_string() + "}, but ";
     if (demand->bundle.in_group()) {
       effects.emplace_back(WarnInfeasible{
           id.owner, id.shape, request + describe_bundles(demand->bundle), /*for_good=*/true});

@@ -23,8 +23,9 @@
 //            its resources are taken. The owner learns it from the news that the worker died.
 //
 // What is promised
-// - Leases never exceed the node's resources, except the CPUs of just-woken workers. While CPUs are
-//   overdrawn none are granted, and other leases are reclaimed until the books are even.
+// - Leases never exceed the resources of the node or of their bundle, except the CPUs of just-woken
+//   workers. While CPUs are overdrawn none are granted there, and other leases are reclaimed until the
+//   books are even.
 // - Order of service: the job that holds the fewest CPUs; in it the highest priority; then the owner
 //   that holds the fewest; among equals children of blocked workers, the deepest first; then who was
 //   served longest ago. A demand that has held nothing for `patience` goes ahead of deeper ones of its
@@ -165,6 +166,8 @@ class NodeScheduler {
   const ResourceSet& total() const { return ledger_.total(); }
   // CPUs may be below zero: see above.
   const ResourceSet& available() const { return ledger_.available(); }
+  // Where woken workers have more CPUs than there are; BundleId{} is the node.
+  const std::set<BundleId>& overdrawn() const { return ledger_.overdrawn(); }
   uint32_t worker_count() const { return pool_.worker_count(); }
   uint32_t lease_count() const { return static_cast<uint32_t>(leases_.size()); }
   // For those who look on.
@@ -216,8 +219,8 @@ class NodeScheduler {
   workers::Effects pool_effects_;     // Not yet handed out, as are these two:
   workers::EnvironmentEffects environment_effects_;
   std::vector<EnvironmentFailed> failed_environments_;
-  uint64_t changes_ = 0;  // Of leases and targets.
-  std::optional<Overdraft> overdraft_;
+  uint64_t changes_ = 0;                      // Of leases and targets.
+  std::map<BundleId, Overdraft> overdrafts_;  // BundleId{}: of the node.
   std::optional<Instant> deadline_;
 };
 
