@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _SHOWN_NAME_MAX = 100
+_REPR_MAX = 250
 # How long an event loop looks for calls before it leaves that to a thread.
 _LOOK_SECONDS_MAX = 100e-6
 
@@ -43,6 +44,7 @@ class _Actor:
         self.actor_id: str = identity["actor_id"]
         self.class_name: str = identity["class_name"]
         self.shown_name: str = self.class_name  # Beside what it prints.
+        self.repr = ""  # What the instance calls itself, if its class says how.
         self.name: str = identity["name"]
         self.namespace: str = identity["namespace"]
         self.restarts: int = identity["restarts"]
@@ -94,7 +96,7 @@ def become() -> bool:
     _actor.group_count = len(groups)
     _actor.is_async = settings["is_async"]
     _actor.is_concurrent = _actor.is_async or groups != [("_default", 1)]
-    _core.actor_made(len(groups))
+    _core.actor_made(len(groups), _actor.repr)
     if loop is not None:
         _run_loops([limit for _, limit in groups], loop)
         return False
@@ -150,7 +152,9 @@ def _construct(
     own_repr: Any = type(actor.instance).__repr__
     if own_repr is not object.__repr__:
         with contextlib.suppress(Exception):  # It is the user's, and only for people.
-            actor.shown_name = repr(actor.instance)[:_SHOWN_NAME_MAX]
+            said = repr(actor.instance)[:_REPR_MAX]
+            actor.repr = said.replace("\0", "").encode(errors="replace").decode()
+            actor.shown_name = said[:_SHOWN_NAME_MAX]
 
 
 def _fail(error: BaseException) -> None:

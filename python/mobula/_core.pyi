@@ -43,6 +43,10 @@ class Hooks(Protocol):
         """Makes the actor that this worker is. True: the extension executes its calls, one after the
         other; False: they were executed, or there is no actor."""
 
+    def check_captured(self, name: str, resources: dict[str, float]) -> None:
+        """ValueError: the placement group that captures what this process submits has no room for a
+        task that asks for these."""
+
     def actor_method(self, description: Any, group: int) -> Callable[..., Any]:
         """What is called for a method of this actor."""
 
@@ -171,6 +175,7 @@ class TraceRecord(TypedDict):
     end_ns: int  # 0: it runs
     children_from: int  # tasks that the process made meanwhile have indices from here,
     children: int  # so many of them
+    group: int  # the placement group in which it ran, not of calls; 0: none
     attempt: int
     failed: bool
     is_call: bool  # of an actor
@@ -389,7 +394,6 @@ class Submitter:
         time_limit_ms: int = 0,
         environment: tuple[str, int, bool] | None = None,
         bundle: tuple[int, int, bool] | None = None,
-        collected: object = ...,
     ) -> None:
         """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
         is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
@@ -398,9 +402,7 @@ class Submitter:
         object, and `resources` is empty. priority: None is that of the task that submits, 0 in a
         driver. time_limit_ms: 0 is none. `environment`: (spec, ms that setting it up may take or 0,
         False); None: that of this process. `bundle`: (placement group or 0, index or -1, whether
-        children go there, too); None: as the task that submits it says. `collected`: with `streaming`,
-        calling gives an ObjectRef, whose value is this one once the task has ended, with `load_refs`
-        for the refs of all items."""
+        children go there, too); None: as the task that submits it says."""
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Stream:
@@ -420,8 +422,11 @@ class Stream:
     def at_end(self) -> bool:
         """Does `next` give None now?"""
 
-def cancel(ref: ObjectRef[Any], force: bool, recursive: bool) -> None:
-    """Cancels the task that makes the value of `ref`. Does nothing if it is ready. Never waits."""
+def cancel(
+    ref: ObjectRef[Any], force: bool, recursive: bool, only_waiting: bool = False, /
+) -> bool:
+    """Cancels the task that makes the value of `ref`; `only_waiting`: if it has not started. True: it
+    had not, and never will. Does nothing if it is ready. Never waits."""
 
 # ---- futures ---------------------------------------------------------------------------------
 
@@ -550,7 +555,7 @@ def actor_identity() -> ActorIdentity:
 def actor_ref(spec: bool, /) -> ObjectRef[Any]:
     """What this actor is made from, or its own handle object."""
 
-def actor_made(groups: int, /) -> None:
+def actor_made(groups: int, repr: str, /) -> None:
     """This actor was made; it has so many concurrency groups."""
 
 def actor_failed(text: str, /) -> None:
@@ -596,9 +601,6 @@ def is_serializing() -> bool:
 def dumps(value: Any) -> bytes:
     """Pickles within the value that is being serialized around this call (for __reduce__ and the
     like), so that refs inside are recorded there. RuntimeError outside of one."""
-
-def load_refs() -> list[ObjectRef[Any]]:
-    """All refs of the value that is being loaded."""
 
 def load_ref(index: int) -> ObjectRef[Any]:
     """What a pickled ref calls when it is loaded; RuntimeError outside of a value being loaded."""

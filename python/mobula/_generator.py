@@ -112,15 +112,3 @@ class DynamicObjectRefGenerator:
 
     def __len__(self) -> int:
         return len(self._refs)
-
-
-class Collected:
-    """Stands for the refs of all items of a task with num_returns="dynamic". The owner of the task adds
-    them to the value as which it is sent."""
-
-    def __reduce__(self) -> Any:
-        return _load_collected, ()
-
-
-def _load_collected() -> DynamicObjectRefGenerator:
-    return DynamicObjectRefGenerator(_core.load_refs())

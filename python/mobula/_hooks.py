@@ -54,6 +54,11 @@ class _Hooks:
 
         return _actor_worker.become()
 
+    def check_captured(self, name: str, resources: dict[str, float]) -> None:
+        from mobula import _placement
+
+        _placement.check_captured(name, resources)
+
     def actor_method(self, description: Any, group: int) -> Any:
         from mobula import _actor_worker
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _Bundle = tuple[int, int, bool]  # As _core takes them: group, index, captures.
+NO_BUNDLE: _Bundle = (0, -1, False)
 _GONE = 2**63  # The number of no group.
 _EPSILON = 1e-9
 
@@ -33,14 +34,18 @@ class Placement:
         hard: Mapping[str, Any],
         node_id: str | None,
         group: strategies.PlacementGroupSchedulingStrategy | None = None,
+        is_outside: bool = False,
     ) -> None:
         """alternatives: label selectors, one of which must fit; empty: no matter. hard: label to In,
         NotIn, Exists or DoesNotExist, all of which must fit. node_id: None: no matter. group: None:
-        as the caller's task."""
+        as the caller's task, unless it `is_outside` of all groups."""
         self._alternatives = [(_text(one), parse_selector(one)) for one in alternatives]
         self._hard = hard
         self._node_id = node_id
         self._group = group
+        self._is_outside = is_outside
+        # It is known without a session where that is.
+        self.is_plain = is_outside and not any(alternatives) and not hard and node_id is None
 
     def bundle(
         self, name: str, resources: Mapping[str, float], kept: Mapping[str, float] | None = None
@@ -50,7 +55,7 @@ class Placement:
 
         ValueError: there is no such bundle, or none can ever hold it."""
         if self._group is None:
-            return None
+            return NO_BUNDLE if self._is_outside else None
         group = self._group.placement_group
         index = self._group.placement_group_bundle_index
         if group.is_empty:
@@ -58,7 +63,7 @@ class Placement:
                 raise ValueError(
                     "If placement group is not set, the value of bundle index must be -1."
                 )
-            return (0, -1, False)
+            return NO_BUNDLE
         _check_fit(name, group.bundle_specs, index, resources, kept)
         captures = self._group.placement_group_capture_child_tasks
         if captures is None:
@@ -86,6 +91,20 @@ class Placement:
             f"NodeAffinitySchedulingStrategy with soft=False names the node {self._node_id}, which "
             f"does not exist. There is {node_id}."
         )
+
+
+def check_captured(
+    name: str, resources: Mapping[str, float], kept: Mapping[str, float] | None = None
+) -> None:
+    """As `Placement.bundle`, for a request that says nothing of a group, where one may capture it."""
+    from mobula.util.placement_group import get_current_placement_group
+
+    current = _core.current_bundle()
+    if current is None or not current[2]:
+        return
+    group = get_current_placement_group()
+    if group is not None:
+        _check_fit(name, group.bundle_specs, -1, resources, kept)
 
 
 def _check_fit(
@@ -118,9 +137,9 @@ def _check_fit(
             f"the placement group, {list(bundles)}. Consider creating a placement group with CPU "
             "resources."
         )
-    request = {
-        key: int(value) if value == int(value) else value for key, value in resources.items()
-    }
+    others = {key: value for key, value in resources.items() if key != "CPU"}
+    wanted = {**others, "CPU": resources.get("CPU", 0)}  # A group is missing CPUs, most often.
+    request = {key: int(value) if value == int(value) else value for key, value in wanted.items()}
     raise ValueError(
         f"Cannot schedule {name} with the placement group because the resource request "
         f"{request} cannot fit into any bundles for the placement group, {list(bundles)}."
@@ -150,9 +169,11 @@ def of_options(options: Mapping[str, Any]) -> Placement | None:
             "The type of keyword 'scheduling_strategy' must be 'DEFAULT', 'SPREAD' or one of "
             f"mobula.util.scheduling_strategies, but it is {type(strategy).__name__}: {strategy!r}"
         )
-    placement = Placement(alternatives, hard, node_id, group)
+    # Who names a strategy does not follow the caller into its group.
+    is_outside = group is None and strategy is not None
+    placement = Placement(alternatives, hard, node_id, group, is_outside)
     anywhere = len(alternatives) == 1 and not alternatives[0] and not hard and node_id is None
-    return None if anywhere and group is None else placement
+    return None if anywhere and group is None and not is_outside else placement
 
 
 def _old_group(

@@ -11,12 +11,11 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from mobula import _cancelled, _core, _environments, _generator, _options
+from mobula import _cancelled, _core, _environments, _generator, _options, _placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from mobula import _placement
     from mobula.dag import FunctionNode
     from mobula.runtime_env import RuntimeEnv
 
@@ -94,6 +93,9 @@ class RemoteFunction(Generic[P, R]):
     ) -> Any:
         if options.placement is None:
             return self._plain_submitter(options, options.resources, environment)
+        if options.placement.is_plain:
+            bundle = _placement.NO_BUNDLE
+            return self._plain_submitter(options, options.resources, environment, bundle)
         placed = functools.partial(self._placed, options, environment)
         return _PlacedSubmitter(self._function, options.placement, placed)
 
@@ -125,18 +127,6 @@ class RemoteFunction(Generic[P, R]):
         environment: _environments.Spec | None,
         bundle: tuple[int, int, bool] | None = None,
     ) -> Any:
-        if options.dynamic:
-            return _core.Submitter(
-                self._source(options),
-                resources,
-                max_retries=options.max_retries,
-                streaming=True,
-                priority=options.priority,
-                time_limit_ms=options.time_limit_ms,
-                environment=environment,
-                bundle=bundle,
-                collected=_generator.Collected(),
-            )
         streaming = options.num_returns == _options.STREAMING
         submit = _core.Submitter(
             self._source(options),
@@ -156,12 +146,14 @@ class RemoteFunction(Generic[P, R]):
         name = options.name or str(getattr(self._function, "__name__", self._function))
         retried = (options.retry_exceptions, options.max_retries)
         retry = retried if options.retry_exceptions else None
-        key = (name, retry, options.max_calls)
+        key = (name, retry, options.dynamic, options.max_calls)
         source = self._sources.get(key)
         if source is None:
             function: Callable[..., Any] = self._function
             if options.retry_exceptions:
                 function = _Retrying(function, options.retry_exceptions, options.max_retries)
+            if options.dynamic:
+                function = _Dynamic(function)
             if options.max_calls:
                 function = _Limited(function, options.max_calls)
             source = _core.FunctionSource(function, name)
@@ -312,7 +304,7 @@ class _Limited:
 
 
 class _Dynamic:
-    """A generator method whose items are put one by one and returned together, as refs. If it raises,
+    """A generator function whose items are put one by one and returned together, as refs. If it raises,
     the error is the last of them."""
 
     def __init__(self, function: Callable[..., Any]) -> None:

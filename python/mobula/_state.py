@@ -236,6 +236,7 @@ class Snapshot:
             worker_pid=record["pid"],
             error_type=None,
             required_resources=_amounts_of_text(record["resources"]),
+            placement_group_id=self.group_id(record["group"]),
             events=[{"state": "RUNNING", "created_ms": start}],
             start_time_ms=start,
         )
@@ -256,6 +257,7 @@ class Snapshot:
             worker_pid=None if by_owner else record["pid"],
             error_type=_ERROR_TYPES.get(record["error_type"], "UNKNOWN") if failed else None,
             required_resources=_amounts_of_text(record["resources"]),
+            placement_group_id=self.group_id(record["group"]),
             events=[*events, {"state": state, "created_ms": end}],
             start_time_ms=start,
             end_time_ms=end,
@@ -326,7 +328,6 @@ class Snapshot:
     def actors(self) -> list[schema.ActorState]:
         rows = []
         for actor in self.section("actors"):
-            worker = self.processes.get(actor["worker"])
             # Not what it needs only to be made.
             resources = amounts({**actor["resources"], "CPU": actor["cpus_for_life"]})
             rows.append(
@@ -336,11 +337,11 @@ class Snapshot:
                     state=actor["state"],
                     job_id=f"{actor['job']:08x}",
                     name=actor["name"],
-                    node_id=self.node_id if worker else None,
-                    pid=worker["pid"] if worker else None,
+                    node_id=self.node_id if actor["pid"] else None,
+                    pid=actor["pid"] or None,  # Of a dead one, the last.
                     ray_namespace=actor["namespace"],
-                    death_cause={"error_message": actor["death"]} if actor["death"] else None,
-                    repr_name="",
+                    death_cause=_death_cause(actor) if actor["death"] else None,
+                    repr_name=actor["repr"],
                     num_restarts=actor["restarts"],
                     required_resources={
                         name: amount for name, amount in resources.items() if amount
@@ -483,6 +484,38 @@ def visible_environment(spec: str) -> dict[str, Any]:
         return {}
     hidden = _environments.HOOK_KEY
     return {key: value for key, value in fields.items() if key != hidden}
+
+
+# As Ray calls them, of those of which it speaks.
+_DEATH_REASONS = {
+    "worker": "WORKER_DIED",
+    "killed": "RAY_KILL",
+    "out_of_scope": "OUT_OF_SCOPE",
+    "job": "OWNER_DIED",
+}
+
+
+def _death_cause(actor: dict[str, Any]) -> dict[str, Any]:
+    """In one of several shapes, which its only key tells."""
+    death = actor["death"]
+    if death["kind"] == "constructor":
+        return {"creation_task_failure_context": {"formatted_exception_string": death["text"]}}
+    if death["kind"] == "unschedulable":
+        return {"actor_unschedulable_context": {"error_message": death["text"]}}
+    if death["kind"] == "environment":
+        return {"runtime_env_failed_context": {"error_message": death["text"]}}
+    context: dict[str, Any] = {
+        "error_message": death["why"],
+        "actor_id": actor["actor"],
+        "class_name": actor["class_name"],
+        "name": actor["name"],
+        "ray_namespace": actor["namespace"],
+        "node_ip_address": "127.0.0.1",
+        "pid": actor["pid"],
+        "never_started": not actor["pid"],
+        "reason": _DEATH_REASONS.get(death["kind"], "UNSPECIFIED"),
+    }
+    return {"actor_died_error_context": context}
 
 
 def _count(counts: dict[str, Counter[str]], name: str, **states: int) -> None:

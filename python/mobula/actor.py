@@ -16,7 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle  # type: ignore[import-untyped]
-from mobula import _actor_options, _core, _environments, _generator, _options
+from mobula import _actor_options, _core, _environments, _generator, _options, _placement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -360,6 +360,9 @@ class ActorClass:
             impossible = options.placement.impossible(context.get_node_id())
             if impossible:
                 resources[impossible] = 1.0  # No node has it, and the error says so.
+        if bundle is None:
+            kept = {**options.resources, "CPU": options.cpus_for_life}
+            _placement.check_captured(creation.class_name, options.resources, kept)
         exported = self._export()
         try:
             spec = _core.put((exported, args, kwargs, creation.settings))

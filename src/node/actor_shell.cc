@@ -17,7 +17,13 @@ using wire::fb::UplinkBody;
 constexpr auto kPostponedFor = std::chrono::milliseconds(100);
 constexpr size_t kErrorBytesMax = wire::kInlineValueBytesMax;
 
+constexpr size_t kReprBytesMax = 1024;
+
 std::string text_of(const flatbuffers::String* text) { return text ? text->str() : ""; }
+
+std::string repr_of(const wire::fb::ActorMade& record) {
+  return text_of(record.repr()).substr(0, kReprBytesMax);
+}
 
 }  // namespace
 
@@ -47,7 +53,7 @@ Result<bool> ActorShell::on_record(const Session& session, const wire::fb::ToDae
       on_list(session, *record.body_as_ActorList());
       break;
     case UplinkBody::ActorMade:
-      registry_.on_created(session.id, effects);
+      registry_.on_created(session.id, effects, repr_of(*record.body_as_ActorMade()));
       break;
     case UplinkBody::ActorFailed:
       result = on_failed(session, *record.body_as_ActorFailed());

@@ -70,24 +70,59 @@ const char* state_of(const actors::ActorRegistry::Actor& actor) {
   return "DEAD";
 }
 
+const char* kind_of(const actors::Death& death) {
+  if (death.in_constructor) return "constructor";
+  if (death.unschedulable || death.group_removed) return "unschedulable";
+  if (death.environment_failed) return "environment";
+  switch (death.reason) {
+    case actors::DeathReason::kWorkerDied:
+      return "worker";
+    case actors::DeathReason::kKilled:
+      return "killed";
+    case actors::DeathReason::kOutOfScope:
+      return "out_of_scope";
+    case actors::DeathReason::kJobEnded:
+      return "job";
+    case actors::DeathReason::kOther:
+      break;
+  }
+  return "other";
+}
+
+json actor_json(ObjectId id, const actors::ActorRegistry::Actor& actor) {
+  json entry = {{"actor", actors::actor_hex(id)},
+                {"class_name", actor.options.class_name},
+                {"state", state_of(actor)},
+                {"job", number(actor.options.job)},
+                {"name", actor.options.name},
+                {"namespace", actor.options.name_space},
+                {"worker", number(actor.worker)},
+                {"pid", actor.pid},
+                {"repr", actor.repr},
+                {"restarts", actor.restarts},
+                {"detached", actor.options.detached},
+                {"resources", amounts(actor.options.resources)},
+                {"cpus_for_life", actor.options.cpus_for_life},
+                {"group", number(actor.options.group)},
+                {"death", nullptr}};
+  if (actor.death != nullptr) {
+    const actors::Death& death = *actor.death;
+    entry["death"] = {{"kind", kind_of(death)},
+                      {"why", death.why.empty() ? death.text : death.why},
+                      {"text", death.text}};
+  }
+  return entry;
+}
+
 }  // namespace
 
 std::string actors_json(const actors::ActorRegistry& registry) {
   json list = json::array();
-  for (const auto& [id, actor] : registry.all()) {
-    list.push_back({{"actor", actors::actor_hex(id)},
-                    {"class_name", actor.options.class_name},
-                    {"state", state_of(actor)},
-                    {"job", number(actor.options.job)},
-                    {"name", actor.options.name},
-                    {"namespace", actor.options.name_space},
-                    {"worker", number(actor.worker)},
-                    {"restarts", actor.restarts},
-                    {"detached", actor.options.detached},
-                    {"resources", amounts(actor.options.resources)},
-                    {"cpus_for_life", actor.options.cpus_for_life},
-                    {"group", number(actor.options.group)},
-                    {"death", actor.death ? actor.death->text : ""}});
+  for (const auto& [id, actor] : registry.all()) list.push_back(actor_json(id, actor));
+  const auto& forgotten = registry.forgotten();
+  for (auto last = forgotten.rbegin(); last != forgotten.rend(); ++last) {
+    list.push_back(actor_json(last->first, last->second));
+    list.back()["forgotten"] = true;
   }
   return dump(list);
 }

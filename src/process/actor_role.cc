@@ -53,6 +53,7 @@ void RuntimeImpl::on_actor_become(const wire::fb::ActorBecome& message) {
   role_->lease.bundle = bundle_ = wire::read_bundle(message.bundle());
   depth_ = role_->lease.depth + 1;
   children_ = bundle_.of_children();
+  captured_.store(children_.group, std::memory_order_relaxed);
   // The daemon keeps both until this actor was made.
   const std::array<ObjectId, 2> ids = {role_->identity.actor, role_->identity.spec};
   refs_.on_task(kDaemonProcess, kCreation, ids);
@@ -82,7 +83,7 @@ Object* RuntimeImpl::adopt_object(ObjectId id) {
   return object;
 }
 
-void RuntimeImpl::actor_made(uint32_t groups) {
+void RuntimeImpl::actor_made(uint32_t groups, const std::string& repr) {
   Locked lock(*this);
   drain_dropped();
   execution_.running = false;
@@ -91,7 +92,9 @@ void RuntimeImpl::actor_made(uint32_t groups) {
   objects::UplinkRecords records;
   refs_.end_task(kDaemonProcess, kCreation, records);
   send_records(records);
-  uplink_->send([](wire::Builder& builder) { return wire::fb::CreateActorMade(builder); });
+  uplink_->send([&](wire::Builder& builder) {
+    return wire::fb::CreateActorMadeDirect(builder, repr.c_str());
+  });
   ring_daemon_later();
 }
 

@@ -46,23 +46,27 @@ std::vector<std::byte> cancelled_error(Task& task) {
                       cancelled_text(task.own_function().name, task.first_return));
 }
 
-void RuntimeImpl::cancel(Object* object, bool force, bool recursive) {
+bool RuntimeImpl::cancel(Object* object, const Cancel& how) {
   Locked lock(*this);
   pump();
-  if (!disconnected_.empty()) return;
+  if (!disconnected_.empty()) return false;
   if (Task* task = maker_of(*object, live_tasks_)) {
-    cancel_task(*task, force, recursive);
+    const bool taken_back = cancel_task(*task, how);
     settle();
-  } else if (object->sharing == Sharing::kForeign) {
+    return taken_back;
+  }
+  if (object->sharing == Sharing::kForeign && !how.only_waiting) {
     uplink_->send([&](wire::Builder& builder) {
       const wire::fb::ObjectId id = wire::to_wire(object->id);
-      return wire::fb::CreateCancelObject(builder, &id, force, recursive);
+      return wire::fb::CreateCancelObject(builder, &id, how.force, how.recursive);
     });
     ring_daemon_later();
   }
+  return false;
 }
 
-void RuntimeImpl::cancel_task(Task& task, bool force, bool recursive) {
+// True: it had not started, and never will.
+bool RuntimeImpl::cancel_task(Task& task, const Cancel& how) {
   switch (task.state) {
     case tasks::TaskState::kHeld:
       withhold(task);
@@ -79,12 +83,14 @@ void RuntimeImpl::cancel_task(Task& task, bool force, bool recursive) {
       OutboundChannel& channel = *task.channel;
       if (task.slot == kNoSlot ||
           !channel.claim(task.slot).move(task.tag, shm::ClaimState::kRevoked)) {
+        if (how.only_waiting) return false;
         task.cancelled = true;
         uplink_->send([&](wire::Builder& builder) {
-          return wire::fb::CreateCancel(builder, number(channel.peer), task.tag, force, recursive);
+          return wire::fb::CreateCancel(builder, number(channel.peer), task.tag, how.force,
+                                        how.recursive);
         });
         ring_daemon_later();
-        return;
+        return false;
       }
       release_slot(channel, task);
       if (task.calls != nullptr) {
@@ -96,6 +102,7 @@ void RuntimeImpl::cancel_task(Task& task, bool force, bool recursive) {
     }
   }
   fail_task(task, cancelled_error(task));
+  return true;
 }
 
 // The task waits for arguments, or is about to start: it is known to nobody else afterwards.
@@ -114,7 +121,7 @@ void RuntimeImpl::cancel_children(uint64_t parent, bool recursive) {
     // One by one: the end of one may end others, which depend on it.
     Task* task = live_tasks_;
     while (task != nullptr && task->call != call) task = task->live_next;
-    if (task != nullptr) cancel_task(*task, false, recursive);
+    if (task != nullptr) cancel_task(*task, {.recursive = recursive});
   }
   settle();
 }
@@ -149,7 +156,7 @@ void RuntimeImpl::on_cancel_object(const wire::fb::CancelObject& message) {
   const auto found = known_.find(wire::from_wire(*message.object()));
   if (found == known_.end()) return;
   if (Task* task = maker_of(*found->second, live_tasks_)) {
-    cancel_task(*task, message.force(), message.recursive());
+    cancel_task(*task, {.force = message.force(), .recursive = message.recursive()});
     settle();
   }
 }

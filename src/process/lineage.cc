@@ -301,7 +301,6 @@ void RuntimeImpl::start_reruns() {
   }
   if (to_revive_.empty()) return;
   const std::vector<ObjectId> ids = std::exchange(to_revive_, {});
-  for (const ObjectId id : ids) refs_.on_revive_sent(id);
   for (size_t at = 0; at < ids.size(); at += wire::kControlListMax) {
     const auto some = std::span(ids).subspan(at, std::min(wire::kControlListMax, ids.size() - at));
     uplink_->send([&](wire::Builder& builder) {
@@ -394,18 +393,20 @@ void RuntimeImpl::on_rebuild_object(const wire::fb::RebuildObject& message) {
 
 void RuntimeImpl::on_revived(const wire::fb::Revived& message) {
   std::vector<Object*> wanted;
-  objects::UplinkRecords records;
+  std::vector<ObjectId> unwanted;
   for (const ObjectId id : wire::read_objects(message.held())) {
-    if (!refs_.on_revived(id, true, records)) continue;
     const auto found = known_.find(id);
-    if (found == known_.end() || found->second->dormant) continue;
+    if (found == known_.end() || found->second->dormant) {
+      unwanted.push_back(id);
+      continue;
+    }
+    refs_.on_revived(id);
     found->second->requested = false;
     wanted.push_back(found->second);
   }
-  send_records(records);
   request_values(wanted);
+  if (!unwanted.empty()) send_records({objects::ReleasesRecord{std::move(unwanted)}});
   for (const ObjectId id : wire::read_objects(message.gone())) {
-    if (!refs_.on_revived(id, false, records)) continue;
     const auto found = known_.find(id);
     if (found == known_.end() || found->second->dormant || found->second->is_ready()) continue;
     Object& object = *found->second;

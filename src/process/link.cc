@@ -245,7 +245,7 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
     }
     if (task->retries_left != 0) {
       if (task->retries_left > 0) --task->retries_left;
-      trace_.end_by_owner(*task, asked_for(*task),
+      trace_.end_by_owner(*task, shape_of(*task),
                           system_error(wire::SystemErrorCode::kWorkerCrashed,
                                        cause_of_death(message, task->own_function().name)));
       ++task->attempt;
@@ -293,7 +293,6 @@ void RuntimeImpl::on_value_arrived(const wire::fb::ValueArrived& message) {
   const ObjectId id = wire::from_wire(*message.object());
   const auto found = known_.find(id);
   if (found == known_.end()) return;  // Nobody wants it any more.
-  if (refs_.is_only_asked_for(id)) return;
   Object& object = *found->second;
   object.retain();
   if (message.value() == nullptr) {

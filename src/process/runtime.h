@@ -93,6 +93,8 @@ class Runtime {
   virtual Result<KeyValueOut> key_value(const KeyValueCall& call, Gate& gate) = 0;
   // Where the task that executes is, or the actor that this process is.
   virtual BundleRef bundle() = 0;
+  // The placement group that captures what this process submits without naming one. Costs no lock.
+  virtual PlacementGroupId captured() const = 0;
 
   // ---- an actor's own side
   // After NextTask::kActor.
@@ -100,8 +102,9 @@ class Runtime {
   virtual LeaseInfo actor_lease() = 0;
   // An object of any process, which something keeps alive while this call lasts, with a count.
   virtual Object* adopt_object(ObjectId id) = 0;
-  // It was made, and has so many concurrency groups. Calls come now.
-  virtual void actor_made(uint32_t groups) = 0;
+  // It was made, has so many concurrency groups, and calls itself `repr`, if that is not empty. Calls
+  // come now.
+  virtual void actor_made(uint32_t groups, const std::string& repr) = 0;
   // Its constructor raised; `error` is one value or empty. The daemon ends this process.
   virtual void actor_failed(const std::string& text, std::span<const std::byte> error) = 0;
   // It is about to end of its own will.
@@ -128,10 +131,10 @@ class Runtime {
   virtual void abandon_stream(Stream& stream) = 0;
   static bool is_end_of_stream(const Object& object);
 
-  // Cancels the task that makes `object`. One that has not started fails at once; a running one is
-  // interrupted, or its worker killed (`force`); `recursive`: with the tasks that it submitted. Does
-  // nothing for an object that is ready or that no task makes. Never waits.
-  virtual void cancel(Object* object, bool force, bool recursive) = 0;
+  // Cancels the task that makes `object`. One that has not started fails at once: true. A running one is
+  // interrupted, or whatever `how` says. Does nothing for an object that is ready or that no task
+  // makes. Never waits.
+  virtual bool cancel(Object* object, const Cancel& how) = 0;
 
   // ---- objects
   // One value of at most kInlineValueBytesMax. The object has one count for the caller.

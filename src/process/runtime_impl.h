@@ -34,7 +34,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Object* next_item(Stream& stream) override;
   bool take_item(Stream& stream, const Object* item) override;
   void abandon_stream(Stream& stream) override;
-  void cancel(Object* object, bool force, bool recursive) override;
+  bool cancel(Object* object, const Cancel& how) override;
 
   Result<Object*> create_actor(const ActorCreation& creation, Gate& gate) override;
   Result<Object*> find_actor(const std::string& name, const std::string& name_space,
@@ -49,10 +49,11 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Result<std::string> groups(Gate& gate) override;
   Result<KeyValueOut> key_value(const KeyValueCall& call, Gate& gate) override;
   BundleRef bundle() override;
+  PlacementGroupId captured() const override { return captured_.load(std::memory_order_relaxed); }
   ActorIdentity actor_identity() override;
   LeaseInfo actor_lease() override;
   Object* adopt_object(ObjectId id) override;
-  void actor_made(uint32_t groups) override;
+  void actor_made(uint32_t groups, const std::string& repr) override;
   void actor_failed(const std::string& text, std::span<const std::byte> error) override;
   void actor_exiting(const std::string& reason) override;
   NextTask next_call(uint32_t group, ClaimedTask& task, Gate& gate) override;
@@ -85,7 +86,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void interrupt_with(int signal) override { execution_.signal = signal; }
   Interrupt take_interrupt() override;
   bool is_past_time_limit() const override;
-
   bool next_log_lines(std::vector<LogLine>& lines) override;
   Result<std::vector<std::pair<std::string, double>>> cluster_resources(Gate& gate) override;
   Result<std::vector<std::pair<std::string, double>>> available_resources(Gate& gate) override;
@@ -145,7 +145,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void watch_time_limit(const ClaimedTask* task, Locked& lock);
   void run_clock();
   void enforce_time_limits(bool of_own_tasks);
-  void cancel_task(Task& task, bool force, bool recursive);
+  bool cancel_task(Task& task, const Cancel& how);
   void cancel_children(uint64_t parent, bool recursive);
   void withhold(Task& task);
   void on_cancel_task(const wire::fb::CancelTask& message);

@@ -38,9 +38,9 @@ class LiveObjects;
 struct RuntimeState {
   RuntimeState(shm::Fd socket, RuntimeOptions options);
 
-  // What the task asks for; a call of an actor asks for nothing.
-  ResourceSet asked_for(const Task& task) const {
-    return task.shape == 0 ? ResourceSet{} : shapes_.at(task.shape - 1).resources;
+  // What the task asks for, and where; null: a call of an actor asks for nothing.
+  const ShapeKey* shape_of(const Task& task) const {
+    return task.shape == 0 ? nullptr : &shapes_.at(task.shape - 1);
   }
 
   // ---- constant after start()
@@ -61,6 +61,7 @@ struct RuntimeState {
   int32_t priority_ = 0;  // The same, if they have none of their own;
   BundleRef children_;    // and this, if they name no placement group:
   BundleRef bundle_;      // that in which the task that executes is, if it wants that.
+  std::atomic<PlacementGroupId> captured_{kNoGroup};  // Of children_; read without the lock.
 
   mutable std::mutex lock_;
   // ---- guarded by lock_

@@ -178,6 +178,12 @@ struct ClaimedTask {
   uint64_t children_from = 0;  // Tasks that it submits have indices from here.
 };
 
+struct Cancel {
+  bool force = false;         // The worker that runs it is killed.
+  bool recursive = true;      // With the tasks that it submitted.
+  bool only_waiting = false;  // What has started goes on.
+};
+
 // Why the task that executes is to end.
 enum class Interrupt { kNone, kCancel, kTimeLimit };
 

@@ -32,6 +32,7 @@ TraceEventOut to_out(const Question::Trace& source, shm::TraceEvent event) {
           .end_ns = event.end_ns,
           .children_from = event.children_from,
           .children = event.children,
+          .group = event.group,
           .attempt = event.attempt,
           .failed = event.failed,
           .is_call = event.is_call,
@@ -57,6 +58,7 @@ std::optional<TraceEventOut> running_in(const Question::Trace& source, const shm
   out.task = running->task;
   out.start_ns = running->start_ns;
   out.children_from = running->children_from;
+  out.group = running->group;
   out.attempt = running->attempt;
   out.is_call = running->is_call != 0;
   return out;

@@ -30,6 +30,7 @@ struct TraceEventOut {
   uint64_t end_ns = 0;    // 0: it runs now.
   uint64_t children_from = 0;
   uint32_t children = 0;
+  uint64_t group = 0;  // The placement group in which it ran; not of calls.
   uint32_t attempt = 0;
   bool failed = false;
   bool is_call = false;   // Of an actor.

@@ -387,7 +387,7 @@ void RuntimeImpl::send_task_frame(Task& task, OutboundChannel& channel, uint32_t
 }
 
 void RuntimeImpl::fail_task(Task& task, std::span<const std::byte> error) {
-  trace_.end_by_owner(task, asked_for(task), error);
+  trace_.end_by_owner(task, shape_of(task), error);
   if (task.stream) finish_stream(task, error);
   for (Object* object : task.returns) complete(*object, error, {});
   finish_returns(task);
@@ -416,7 +416,7 @@ void RuntimeImpl::fail_dependent(Task& task, const Object& argument) {
   append(error, &fixed, sizeof fixed);
   append(error, name.data(), name.size());
   append(error, payload.data(), payload.size());
-  trace_.end_by_owner(task, asked_for(task), error);
+  trace_.end_by_owner(task, shape_of(task), error);
   // A lost value is not told of as an error of the task that was to make it again.
   const bool plain = task.rebuilding && cause.kind() == wire::ValueKind::kSystemError;
   if (task.stream) finish_stream(task, plain ? cause.bytes() : std::span<const std::byte>(error));

@@ -58,10 +58,10 @@ void TaskTrace::begin(ClaimedTask& task, uint64_t next_index, bool is_call) {
   ++running_;
   is_actor_ = is_call;
   current_ = task.first_return;
-  home_->running.store({task.first_return.index, nanoseconds(task.started),
-                        overlapped_ ? UINT64_MAX : next_index, number(task.first_return.creator),
-                        last_.name, static_cast<uint16_t>(task.attempt),
-                        static_cast<uint16_t>(is_call ? 1 : 0)});
+  home_->running.store(
+      {task.first_return.index, nanoseconds(task.started), overlapped_ ? UINT64_MAX : next_index,
+       number(task.first_return.creator), last_.name, static_cast<uint16_t>(task.attempt),
+       static_cast<uint16_t>(is_call ? 1 : 0), is_call ? 0 : number(task.lease->bundle.group)});
 }
 
 void TaskTrace::end(const ClaimedTask& task, uint64_t next_index, bool failed) {
@@ -75,6 +75,7 @@ void TaskTrace::end(const ClaimedTask& task, uint64_t next_index, bool failed) {
                    .end_ns = nanoseconds(monotonic_now()),
                    .children_from = task.children_from,
                    .children = static_cast<uint32_t>(std::min<uint64_t>(children, UINT32_MAX)),
+                   .group = is_actor_ ? 0 : number(task.lease->bundle.group),
                    .caller = number(task.first_return.creator),
                    .attempt = static_cast<uint16_t>(task.attempt),
                    .flags = static_cast<uint16_t>((has_error ? shm::kTraceFailed : 0) |
@@ -86,8 +87,7 @@ void TaskTrace::end(const ClaimedTask& task, uint64_t next_index, bool failed) {
   if (current_ == task.first_return) home_->running.store({});
 }
 
-void TaskTrace::end_by_owner(Task& task, const ResourceSet& resources,
-                             std::span<const std::byte> error) {
+void TaskTrace::end_by_owner(Task& task, const ShapeKey* shape, std::span<const std::byte> error) {
   uint32_t type = kErrorDependency;
   std::string_view text;
   size_t offset = 0;
@@ -104,10 +104,12 @@ void TaskTrace::end_by_owner(Task& task, const ResourceSet& resources,
       text.remove_prefix(last + 1);
     }
   }
-  writer_->record({.name = name_index(task.own_function().name, resource_text(resources)),
+  const std::string resources = shape != nullptr ? resource_text(shape->resources) : "";
+  writer_->record({.name = name_index(task.own_function().name, resources),
                    .call = number(task.call),
                    .task = task.first_return.index,
                    .end_ns = nanoseconds(monotonic_now()),
+                   .group = shape != nullptr ? number(shape->bundle.group) : 0,
                    .caller = number(task.first_return.creator),
                    .attempt = task.attempt,
                    .flags = static_cast<uint16_t>(shm::kTraceFailed | shm::kTraceByOwner |

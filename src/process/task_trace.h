@@ -29,8 +29,9 @@ class TaskTrace {
   // side by side; then it is not known which of them made what.
   void begin(ClaimedTask& task, uint64_t next_index, bool is_call);
   void end(const ClaimedTask& task, uint64_t next_index, bool failed);
-  // The task, or one attempt of it, has ended without a record of the worker's. `error`: a wire value.
-  void end_by_owner(Task& task, const ResourceSet& resources, std::span<const std::byte> error);
+  // The task, or one attempt of it, has ended without a record of the worker's. `shape`: null for a
+  // call of an actor. `error`: a wire value.
+  void end_by_owner(Task& task, const ShapeKey* shape, std::span<const std::byte> error);
   // Where the program's own metrics stand; only after open().
   shm::MetricsWriter& metrics() { return *metrics_; }
   struct LiveCounts {

@@ -220,6 +220,7 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
     priority_ = channel.lease.priority;
     bundle_ = channel.lease.bundle;
     children_ = bundle_.of_children();
+    captured_.store(children_.group, std::memory_order_relaxed);
   }
   task.call = header->call;
   task.claim_tag = header->claim_tag;

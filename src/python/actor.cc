@@ -164,14 +164,15 @@ PyObject* actor_ref(PyObject*, PyObject* is_spec) {
   return make_ref(*open, object);
 }
 
-// (number of concurrency groups)
-PyObject* actor_made(PyObject*, PyObject* groups) {
-  const long count = PyLong_AsLong(groups);
-  if (PyErr_Occurred()) return nullptr;
+// (number of concurrency groups, what the instance calls itself)
+PyObject* actor_made(PyObject*, PyObject* arguments) {
+  unsigned count = 0;
+  const char* repr = nullptr;
+  if (!PyArg_ParseTuple(arguments, "Is", &count, &repr)) return nullptr;
   Session* open = require_session();
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
-  use.runtime().actor_made(static_cast<uint32_t>(count));
+  use.runtime().actor_made(count, repr);
   Py_RETURN_NONE;
 }
 
@@ -374,7 +375,7 @@ PyMethodDef actor_methods[] = {{"create_actor", create_actor, METH_VARARGS, null
                                {"actor_id", actor_id, METH_O, nullptr},
                                {"actor_identity", actor_identity, METH_NOARGS, nullptr},
                                {"actor_ref", actor_ref, METH_O, nullptr},
-                               {"actor_made", actor_made, METH_O, nullptr},
+                               {"actor_made", actor_made, METH_VARARGS, nullptr},
                                {"actor_failed", actor_failed, METH_O, nullptr},
                                {"actor_exiting", actor_exiting, METH_O, nullptr},
                                {"run_calls", run_calls, METH_O, nullptr},

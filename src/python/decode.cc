@@ -331,19 +331,6 @@ PyObject* load_ref(PyObject* index) {
   return make_ref(*table->session, object);
 }
 
-PyObject* load_refs() {
-  const RefTable* table = current_table;
-  const size_t count = table == nullptr ? 0 : table->objects.size();
-  Owned list(PyList_New(static_cast<Py_ssize_t>(count)));
-  for (size_t i = 0; list && i < count; ++i) {
-    const Owned index(PyLong_FromSize_t(i));
-    PyObject* ref = index ? load_ref(index.get()) : nullptr;
-    if (ref == nullptr) return nullptr;
-    PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), ref);
-  }
-  return list.release();
-}
-
 PyObject* decode_for_test(std::span<const std::byte> bytes, PyObject* refs) {
   const Owned tuple(PySequence_Tuple(refs));
   if (!tuple) return nullptr;

@@ -30,8 +30,6 @@ PyObject* decode_value(Session& session, const wire::ValueView& value,
 
 // _core.load_ref: ref number `index` of the value that this thread is decoding.
 PyObject* load_ref(PyObject* index);
-// A list of all refs in that value.
-PyObject* load_refs();
 
 // _core._decode_for_test
 PyObject* decode_for_test(std::span<const std::byte> bytes, PyObject* refs);

@@ -42,7 +42,6 @@ namespace {
 constexpr PyMethodDef kNoMethod = {nullptr, nullptr, 0, nullptr};
 
 PyObject* load_ref_method(PyObject*, PyObject* index) { return load_ref(index); }
-PyObject* load_refs_method(PyObject*, PyObject*) { return load_refs(); }
 PyObject* dumps_method(PyObject*, PyObject* value) { return dumps_within_scope(value); }
 PyObject* is_serializing(PyObject*, PyObject*) { return PyBool_FromLong(is_within_scope()); }
 PyObject* encode_method(PyObject*, PyObject* value) { return encode_for_test(value); }
@@ -73,7 +72,6 @@ PyMethodDef methods[] = {
     {"is_cancelled", is_cancelled, METH_NOARGS, nullptr},
     {"current_task", current_task, METH_NOARGS, nullptr},
     {"load_ref", load_ref_method, METH_O, nullptr},
-    {"load_refs", load_refs_method, METH_NOARGS, nullptr},
     {"dumps", dumps_method, METH_O, nullptr},
     {"is_serializing", is_serializing, METH_NOARGS, nullptr},
     {"_encode_for_test", encode_method, METH_O, nullptr},

@@ -377,7 +377,10 @@ PyObject* cancel(PyObject*, PyObject* arguments) {
   PyObject* ref;
   int force;
   int recursive;
-  if (!PyArg_ParseTuple(arguments, "O!pp", &ref_type, &ref, &force, &recursive)) return nullptr;
+  int only_waiting = 0;
+  if (!PyArg_ParseTuple(arguments, "O!pp|p", &ref_type, &ref, &force, &recursive, &only_waiting)) {
+    return nullptr;
+  }
   Session* open = require_session();
   if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
   const SessionUse use(open);
@@ -385,8 +388,9 @@ PyObject* cancel(PyObject*, PyObject* arguments) {
     PyErr_SetString(PyExc_ValueError, "force=True is not supported for actor tasks.");
     return nullptr;
   }
-  use.runtime().cancel(as_ref(ref)->object, force != 0, recursive != 0);
-  Py_RETURN_NONE;
+  const process::Cancel how{
+      .force = force != 0, .recursive = recursive != 0, .only_waiting = only_waiting != 0};
+  return PyBool_FromLong(use.runtime().cancel(as_ref(ref)->object, how));
 }
 
 PyObject* notify(PyObject*, PyObject* arguments) {

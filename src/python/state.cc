@@ -35,6 +35,7 @@ nb::dict to_dict(const process::TraceEventOut& event) {
   record["end_ns"] = event.end_ns;
   record["children_from"] = event.children_from;
   record["children"] = event.children;
+  record["group"] = event.group;
   record["attempt"] = event.attempt;
   record["failed"] = event.failed;
   record["is_call"] = event.is_call;

@@ -137,10 +137,9 @@ struct SubmitterObject {
   PyObject* actor;  // The ref of its handle object, if it is a method. Or null.
   process::RuntimeEnvironment* environment;
   std::optional<BundleRef>* bundle;
-  PyObject*
-      collected;  // Whose value a generator's return becomes, with the refs of its items. Or null.
   process::Submission submission;
-  uint64_t session;  // In which `submission` is filled in.
+  uint64_t session;          // In which `submission` is filled in.
+  PlacementGroupId fits_in;  // The placement group by which it may be captured.
   PyObject* weak_refs;
 };
 
@@ -180,6 +179,31 @@ PyObject* make_refs(Session& session, std::span<Object* const> returns) {
   return list.release();
 }
 
+PyObject* write_resources(const ResourceSet& resources) {
+  Owned mapping(PyDict_New());
+  if (!mapping) return nullptr;
+  for (const auto& [name, amount] : resources.amounts()) {
+    const Owned value(
+        PyFloat_FromDouble(static_cast<double>(amount) / static_cast<double>(kResourceUnit)));
+    if (!value || PyDict_SetItemString(mapping.get(), name.c_str(), value.get()) < 0) {
+      return nullptr;
+    }
+  }
+  return mapping.release();
+}
+
+// The task is captured by a placement group of which it is not known yet whether it fits in.
+bool check_captured(SubmitterObject* self, PlacementGroupId group) {
+  if (self->actor == nullptr && !self->bundle->has_value()) {
+    const Owned amounts(write_resources(*self->resources));
+    if (!amounts) return false;
+    Owned arguments(Py_BuildValue("(OO)", self->source->name, amounts.get()));
+    if (!Owned(call_hook("check_captured", std::move(arguments)))) return false;
+  }
+  self->fits_in = group;
+  return true;
+}
+
 bool prepare(SubmitterObject* self, Session& session) {
   SourceObject* source = self->source;
   if (source->session != session.number && !define(source, session)) return false;
@@ -189,12 +213,6 @@ bool prepare(SubmitterObject* self, Session& session) {
   } else {
     self->submission.shape =
         session.runtime->shape(*self->resources, *self->environment, *self->bundle);
-  }
-  if (self->collected != nullptr) {
-    Encoder encoder(session);
-    if (!encoder.add_result(self->collected)) return false;
-    self->submission.collected =
-        std::make_shared<const std::vector<std::byte>>(encoder.take().bytes);
   }
   self->session = session.number;
   return true;
@@ -222,6 +240,10 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
   const SessionUse use(open);
   if (self->actor != nullptr && !check_session(as_ref(self->actor), *open)) return nullptr;
   if (self->session != open->number && !prepare(self, *open)) return nullptr;
+  const PlacementGroupId captured = use.runtime().captured();
+  if (captured != self->fits_in && !check_captured(self, captured)) [[unlikely]] {
+    return nullptr;
+  }
   Encoder encoder(*open);
   if (!encode_arguments(self->source, arguments, count, names, encoder)) return nullptr;
   constexpr uint32_t kFew = 8;
@@ -234,7 +256,6 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
     auto items = use.runtime().submit_generator(self->submission, encoder.take(), returns);
     if (!items.has_value()) return raise_submit_error(self, items.error());
     note_call_site(*open, returns, "task call");
-    if (self->collected != nullptr) return make_refs(*open, returns);
     return make_stream(*open, std::move(*items), returns[0]);
   }
   const Result<void> submitted = use.runtime().submit(self->submission, encoder.take(), returns);
@@ -249,7 +270,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   static const char* names[] = {"source",      "resources",   "num_returns", "max_retries",
                                 "streaming",   "ahead_max",   "actor",       "any_order",
                                 "concurrent",  "pending_max", "priority",    "time_limit_ms",
-                                "environment", "bundle",      "collected",   nullptr};
+                                "environment", "bundle",      nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
@@ -264,12 +285,11 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   unsigned time_limit_ms = 0;
   PyObject* environment = Py_None;
   PyObject* bundle = Py_None;
-  PyObject* collected = nullptr;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppLOIOOO",
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppLOIOO",
                                    const_cast<char**>(names), &function_source_type, &source,
                                    &mapping, &num_returns, &max_retries, &streaming, &ahead_max,
                                    &ref_type, &actor, &any_order, &concurrent, &pending_max,
-                                   &priority, &time_limit_ms, &environment, &bundle, &collected)) {
+                                   &priority, &time_limit_ms, &environment, &bundle)) {
     return nullptr;
   }
   std::optional<int32_t> own_priority;
@@ -300,7 +320,6 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   self->source = as_source(Py_NewRef(source));
   self->resources = resources.release();
   self->actor = Py_XNewRef(actor);
-  self->collected = Py_XNewRef(collected);
   self->environment = runtime_environment.release();
   self->bundle = place.release();
   self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
@@ -349,8 +368,6 @@ void submitter_dealloc(PyObject* object) {
   if (self->weak_refs != nullptr) PyObject_ClearWeakRefs(object);
   Py_CLEAR(self->source);
   Py_CLEAR(self->actor);
-  Py_CLEAR(self->collected);
-  self->submission.collected.reset();
   delete self->resources;
   delete self->environment;
   delete self->bundle;

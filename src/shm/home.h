@@ -26,6 +26,7 @@ struct RunningTask {
   uint32_t name = 0;  // Index in the trace's table of names.
   uint16_t attempt = 0;
   uint16_t is_call = 0;  // Of an actor.
+  uint64_t group = 0;    // The placement group in which it is.
 };
 
 // One writer, which publishes whole values; readers see one of them, or nothing.

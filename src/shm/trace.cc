@@ -47,6 +47,8 @@ T get(const std::atomic<T>& field) {
 }
 
 constexpr uint64_t kCallMask = (uint64_t{1} << 48) - 1;
+constexpr int kIndexBits = 44;
+constexpr uint64_t kIndexMask = (uint64_t{1} << kIndexBits) - 1;
 
 }  // namespace
 
@@ -90,7 +92,8 @@ void TraceWriter::record(const TraceEntry& entry) {
   put(record.end_ns, entry.end_ns);
   put(record.name_and_call, (uint64_t{entry.name} << 48) | (entry.call & kCallMask));
   put(record.task, entry.task);
-  put(record.children_from, entry.children_from);
+  const uint64_t group = entry.group <= kTraceGroupMax ? entry.group : 0;
+  put(record.group_and_children, (group << kIndexBits) | (entry.children_from & kIndexMask));
   put(record.children, entry.children);
   put(record.caller, entry.caller);
   put(record.attempt, entry.attempt);
@@ -145,7 +148,9 @@ std::optional<TraceFacts> TraceReader::read_facts(uint64_t number) const {
   facts.start_ns = get(record.start_ns);
   facts.end_ns = get(record.end_ns);
   facts.task = get(record.task);
-  facts.children_from = get(record.children_from);
+  const uint64_t group_and_children = get(record.group_and_children);
+  facts.children_from = group_and_children & kIndexMask;
+  facts.group = group_and_children >> kIndexBits;
   facts.children = get(record.children);
   facts.caller = get(record.caller);
   facts.attempt = get(record.attempt);

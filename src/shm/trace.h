@@ -27,6 +27,7 @@ constexpr size_t kTraceNameBytes = 232;
 constexpr uint32_t kTraceErrors = 256;
 constexpr size_t kTraceErrorBytes = 496;
 constexpr uint64_t kTraceRecords = 24 * 1024;
+constexpr uint64_t kTraceGroupMax = (1 << 20) - 1;
 
 // What one kind of task is called, what it asks for, and how many of it ended here.
 struct TraceName {
@@ -59,9 +60,10 @@ struct TraceRecord {
   std::atomic<uint64_t> end_ns;
   std::atomic<uint64_t> name_and_call;  // Name index << 48 | low 48 bits of the call id.
   std::atomic<uint64_t> task;           // Index of the task's id; its creator is `caller`.
-  std::atomic<uint64_t> children_from;  // Tasks that this process made meanwhile have indices from
-  std::atomic<uint32_t> children;       // here, so many of them.
-  std::atomic<uint32_t> caller;         // ProcessId of the caller.
+  // High 20 bits: the placement group. Low 44: tasks that this process made meanwhile have indices from
+  std::atomic<uint64_t> group_and_children;
+  std::atomic<uint32_t> children;  // here, so many of them.
+  std::atomic<uint32_t> caller;    // ProcessId of the caller.
   std::atomic<uint16_t> attempt;
   std::atomic<uint16_t> flags;
   std::atomic<uint32_t> error;  // Low bits of its number; 0: none.
@@ -88,6 +90,8 @@ struct TraceEntry {
   uint64_t end_ns = 0;
   uint64_t children_from = 0;
   uint32_t children = 0;
+  uint64_t group =
+      0;  // The placement group in which it ran. Those beyond kTraceGroupMax are left out.
   uint32_t caller = 0;
   uint16_t attempt = 0;
   uint16_t flags = 0;
@@ -105,6 +109,7 @@ struct TraceFacts {
   uint64_t end_ns;
   uint64_t children_from;
   uint32_t children;
+  uint64_t group;  // 0: none, or not known.
   uint32_t caller;
   uint16_t attempt;
   bool failed;

@@ -37,10 +37,13 @@ TEST_F(TraceTest, what_is_recorded_is_read) {
   TraceEntry made = entry(name, 3);
   made.children_from = 40;
   made.children = 2;
+  made.group = 5;
   made.attempt = 1;
   writer.record(made);
+  made.group = kTraceGroupMax + 1;
+  writer.record(made);
   const TraceReader reader(trace_);
-  ASSERT_EQ(reader.written(), 1);
+  ASSERT_EQ(reader.written(), 2);
   const auto event = reader.read(0);
   ASSERT_TRUE(event.has_value());
   EXPECT_EQ(event->name, "work");
@@ -48,6 +51,9 @@ TEST_F(TraceTest, what_is_recorded_is_read) {
   EXPECT_EQ(event->task, 3);
   EXPECT_EQ(event->children_from, 40);
   EXPECT_EQ(event->children, 2);
+  EXPECT_EQ(event->group, 5);
+  EXPECT_EQ(reader.read(1)->group, 0);  // Not known, rather than wrong.
+  EXPECT_EQ(reader.read(1)->children_from, 40);
   EXPECT_EQ(event->attempt, 1);
   EXPECT_FALSE(event->failed);
   EXPECT_TRUE(event->error.empty());
@@ -134,7 +140,7 @@ TEST(RunningCellTest, a_reader_sees_whole_values_only) {
   RunningCell cell;
   std::atomic<bool> stop{false};
   std::thread thread([&] {
-    for (uint64_t i = 1; !stop.load(); ++i) cell.store({i, 2 * i, 3 * i, 0, 0, 0});
+    for (uint64_t i = 1; !stop.load(); ++i) cell.store({i, 2 * i, 3 * i, 0, 0, 0, 0, 5 * i});
   });
   for (uint64_t seen = 0; seen < 20'000;) {
     const auto value = cell.load();
@@ -142,6 +148,7 @@ TEST(RunningCellTest, a_reader_sees_whole_values_only) {
     ++seen;
     ASSERT_EQ(value->start_ns, 2 * value->task);
     ASSERT_EQ(value->children_from, 3 * value->task);
+    ASSERT_EQ(value->group, 5 * value->task);
   }
   stop.store(true);
   thread.join();

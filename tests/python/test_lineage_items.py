@@ -301,35 +301,3 @@ def test_nothing_is_kept_once_the_items_are_gone(session: None, tmp_path: Path) 
         return not (state["objects"] or state["kept_tasks"] or state["refs"] or state["parcels"])
 
     leftovers.wait_until(is_empty, "every table of the driver is empty")
-
-
-def test_items_of_a_dynamic_generator_are_made_again(session: None, tmp_path: Path) -> None:
-    whole = count.options(num_returns="dynamic").remote(tmp_path, 3)
-    refs = list(ray.get(whole))
-    assert [first(ref) for ref in refs] == [1000, 1001, 1002]
-    lose(refs[1])
-    assert [first(ref) for ref in refs] == [1000, 2001, 1002]
-
-    @ray.remote
-    def total(generator: Any) -> int:
-        return sum(int(ray.get(ref)[0]) for ref in generator)
-
-    assert ray.get(total.remote(whole), timeout=60) == 4003
-    lose(refs[0])
-    del refs
-    gc.collect()
-    assert ray.get(total.remote(whole), timeout=60) == 3000 + 2001 + 1002
-
-
-def test_a_dynamic_generator_of_many_items_can_be_passed_on(session: None) -> None:
-    @ray.remote(num_returns="dynamic")
-    def numbers(n: int) -> Iterator[int]:
-        yield from range(n)
-
-    @ray.remote
-    def total(generator: Any) -> int:
-        return sum(ray.get(list(generator)))
-
-    n = 12_000
-    assert ray.get(total.remote(numbers.remote(n)), timeout=120) == n * (n - 1) // 2
-    assert len(ray.get(numbers.remote(0))) == 0

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import leftovers
 import mobula as ray
 import pytest
 from conftest import AGAINST_RAY, start
@@ -23,6 +24,7 @@ from mobula.util import (
     remove_placement_group,
 )
 from mobula.util.placement_group import PlacementGroup
+from mobula.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mobula.util.scheduling_strategies import PlacementGroupSchedulingStrategy as InGroup
 
 pytestmark = pytest.mark.usefixtures("shared_session")
@@ -381,6 +383,101 @@ def test_children_are_in_the_group_only_if_it_captures_them(make: Any) -> None:
     assert ray.get(plain.remote("plain"), timeout=30) is None
 
 
+def test_captured_children_that_fit_no_bundle_are_refused_at_once(make: Any) -> None:
+    @ray.remote(num_cpus=2)
+    def two() -> int:
+        return 2
+
+    @ray.remote(num_cpus=0, resources={"token": 1})
+    def token() -> int:
+        return 3
+
+    @ray.remote(num_cpus=2)
+    class Two:
+        def two(self) -> int:
+            return 2
+
+    @ray.remote
+    class PlacedByACpu:
+        pass
+
+    @ray.remote(num_cpus=0)
+    def parent() -> list[str]:
+        said = []
+        for submit in (two.remote, token.remote, Two.remote, PlacedByACpu.remote, two.remote):
+            try:
+                submit()
+                said.append("nothing")
+            except ValueError as error:
+                said.append(str(error))
+        return said
+
+    group = make([{"slot": 1}])
+    run = parent.options(scheduling_strategy=InGroup(group, -1, True))
+    said = ray.get(run.remote(), timeout=60)
+    bundles = "cannot fit into any bundles for the placement group, [{'slot': 1.0}]."
+    request = "Cannot schedule {} with the placement group because the resource request {} "
+    assert said[0] == said[4] == request.format("two", "{'CPU': 2}") + bundles
+    assert said[1] == request.format("token", "{'token': 1, 'CPU': 0}") + bundles
+    assert said[2] == request.format("Two", "{'CPU': 2}") + bundles
+    assert "the actor requires 1 CPU for creation" in said[3]
+    # The same worker, in no group, is not held to what its last task was told.
+    assert ray.get(parent.remote(), timeout=60) == ["nothing"] * 5
+
+
+def test_who_names_a_strategy_is_not_captured(make: Any) -> None:
+    @ray.remote(num_cpus=0)
+    def parent() -> list[str | None]:
+        refs = [
+            where.options(num_cpus=0, scheduling_strategy=one).remote()
+            for one in (
+                "DEFAULT",
+                "SPREAD",
+                NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), False),
+                InGroup(None),
+            )
+        ]
+        refs += [where.options(num_cpus=0).remote()]
+        return [place for place, _, _ in ray.get(refs)]
+
+    group = make([{"CPU": 1}])
+    run = parent.options(scheduling_strategy=InGroup(group, -1, True))
+    assert ray.get(run.remote(), timeout=60) == [None] * 4 + [group.id.hex()]
+
+
+@pytest.mark.mobula_only
+def test_a_parent_that_goes_on_in_its_bundle_gets_its_cpu_back(make: Any, tmp_path: Path) -> None:
+    log = tmp_path / "ran"
+
+    @ray.remote(num_cpus=1)
+    def child(number: int) -> int:
+        time.sleep(0.02)
+        with log.open("a") as file:
+            file.write(f"{number}\n")
+        return number
+
+    @ray.remote(num_cpus=1)
+    def parent() -> tuple[bool, int]:
+        refs = [child.remote(number) for number in range(1000)]
+        ray.wait(refs, num_returns=3)
+        # It works on. Within a while its children give up the CPU that it lent them.
+        last, quiet_since = -1, time.monotonic()
+        deadline = time.monotonic() + 30
+        while time.monotonic() < min(deadline, quiet_since + 1.0):
+            done = len(log.read_text().splitlines())
+            if done != last:
+                last, quiet_since = done, time.monotonic()
+        for ref in refs:
+            ray.cancel(ref)
+        return time.monotonic() < deadline, last
+
+    group = make([{"CPU": 1}])
+    run = parent.options(scheduling_strategy=InGroup(group, 0, True), max_retries=0)
+    is_quiet, done = ray.get(run.remote(), timeout=120)
+    assert is_quiet
+    assert 3 <= done < 900
+
+
 def test_an_actor_captures_what_it_submits_and_the_actors_that_it_makes(make: Any) -> None:
     group = make([{"CPU": 1}])
 
@@ -565,9 +662,7 @@ def test_the_state_api_and_the_command_line_list_groups(make: Any) -> None:
 
 
 @pytest.mark.mobula_only  # Ray answers with a dashboard only.
-def test_rows_of_actors_and_of_tasks_that_are_there_say_their_group(
-    make: Any, tmp_path: Path
-) -> None:
+def test_rows_of_actors_and_tasks_say_their_group(make: Any, tmp_path: Path) -> None:
     from mobula.util import state
 
     @ray.remote
@@ -596,8 +691,16 @@ def test_rows_of_actors_and_of_tasks_that_are_there_say_their_group(
     waiting = waits.options(scheduling_strategy=InGroup(group)).remote()
     (row,) = state.list_tasks(detail=True, filters=[("name", "=", "waits")])
     assert row.placement_group_id == group.id.hex()
+    leftovers.wait_until(lambda: state.get_task(waiting).state == "RUNNING", "it runs")
+    assert state.get_task(waiting).placement_group_id == group.id.hex()
     (tmp_path / "go").touch()
     ray.get(waiting, timeout=60)
+    leftovers.wait_until(lambda: state.get_task(waiting).state == "FINISHED", "it has ended")
+    assert state.get_task(waiting).placement_group_id == group.id.hex()
+    unplaced = waits.remote()
+    ray.get(unplaced, timeout=60)
+    leftovers.wait_until(lambda: state.get_task(unplaced).state == "FINISHED", "it has ended")
+    assert state.get_task(unplaced).placement_group_id is None
 
 
 @pytest.mark.mobula_only

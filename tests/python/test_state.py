@@ -15,7 +15,9 @@ import leftovers
 import mobula as ray
 import pytest
 from mobula import exceptions
+from mobula._private import state as private_state
 from mobula.util import state
+from mobula.util.state import schema as state_schema
 from mobula.util.state.exception import RayStateApiException
 
 pytestmark = [pytest.mark.mobula_only]
@@ -496,6 +498,106 @@ def test_actors_and_their_calls(session: None, tmp_path: Path) -> None:
     leftovers.wait_until(
         lambda: [row.state for row in state.list_actors()] in (["DEAD"], []), "it is dead"
     )
+
+
+class Named:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"Named(\x00{self.number} \N{WHALE})"
+
+    def nothing(self) -> int:
+        return os.getpid()
+
+    def leave(self) -> None:
+        ray.actor.exit_actor()
+
+
+class Unmakeable:
+    def __init__(self) -> None:
+        raise RuntimeError("no luck")
+
+
+def row_of(actor_id: str, wanted: str) -> state_schema.ActorState:
+    """When it is in this state."""
+
+    def there() -> list[state_schema.ActorState]:
+        return state.list_actors(
+            filters=[("actor_id", "=", actor_id), ("state", "=", wanted)], detail=True
+        )
+
+    leftovers.wait_until(lambda: bool(there()), f"it is {wanted}", 60)
+    return there()[0]
+
+
+def test_rows_of_actors_say_what_they_call_themselves_and_how_they_died(session: None) -> None:
+    remote_class = ray.remote(Named)
+    actor = remote_class.options(name="named").remote(5)
+    pid = ray.get(actor.nothing.remote())
+    actor_id = actor._actor_id.hex()
+    row = row_of(actor_id, "ALIVE")
+    assert (row.repr_name, row.pid, row.death_cause) == ("Named(5 \N{WHALE})", pid, None)
+    ray.kill(actor)
+    row = row_of(actor_id, "DEAD")
+    del actor
+    assert (row.repr_name, row.pid, row.name) == ("Named(5 \N{WHALE})", pid, "named")
+    assert row.death_cause is not None
+    context = row.death_cause["actor_died_error_context"]
+    assert context["reason"] == "RAY_KILL"
+    assert context["error_message"] == "The actor is dead because it was killed by `ray.kill`."
+    assert (context["pid"], context["never_started"]) == (pid, False)
+
+    cell = Cell.options().remote()
+    ray.get(cell.nothing.remote())
+    actor_id = cell._actor_id.hex()
+    assert row_of(actor_id, "ALIVE").repr_name == ""
+    del cell
+    row = row_of(actor_id, "DEAD")
+    assert row.death_cause is not None
+    context = row.death_cause["actor_died_error_context"]
+    assert context["reason"] == "OUT_OF_SCOPE"
+    assert context["error_message"] == (
+        "The actor is dead because all references to the actor were removed."
+    )
+
+    leaver = remote_class.remote(6)
+    leaver.leave.remote()
+    context = row_of(leaver._actor_id.hex(), "DEAD").death_cause["actor_died_error_context"]  # type: ignore[index]
+    assert context["reason"] == "WORKER_DIED"
+    assert "exit_actor() is called." in context["error_message"]
+
+    failing = ray.remote(Unmakeable).remote()
+    row = row_of(failing._actor_id.hex(), "DEAD")
+    assert row.death_cause is not None
+    assert "no luck" in str(row.death_cause["creation_task_failure_context"])
+
+
+def test_the_last_actors_that_are_gone_have_rows_the_living_first(session: None) -> None:
+    for _ in range(3):
+        cell = Cell.remote()
+        ray.get(cell.nothing.remote())
+        gone = cell._actor_id.hex()
+        del cell
+        row_of(gone, "DEAD")
+    cell = Cell.remote()
+    ray.get(cell.nothing.remote())
+    assert [row.state for row in state.list_actors()] == ["ALIVE", "DEAD", "DEAD", "DEAD"]
+    assert state.list_actors()[1].actor_id == gone
+    assert state.get_actor(gone).state == "DEAD"
+    rows = private_state.actors()
+    assert rows[gone]["State"] == "DEAD"
+    assert rows[gone]["DeathCause"]["actor_died_error_context"]["reason"] == "OUT_OF_SCOPE"
+    row = private_state.actors(cell._actor_id.hex())
+    assert (row["State"], row["ActorClassName"], row["NumRestarts"]) == ("ALIVE", "Cell", 0)
+    assert row["Pid"] > 0 and row["Address"]["NodeID"] == ray.nodes()[0]["NodeID"]
+    assert private_state.actors("0" * 32) == {}
+    assert list(private_state.actors(actor_state_name="ALIVE")) == [cell._actor_id.hex()]
+    with pytest.raises(ValueError, match="not a valid actor state"):
+        private_state.actors(actor_state_name="WELL")
+    (job,) = private_state.jobs()
+    assert (job["DriverPid"], job["IsDead"]) == (os.getpid(), False)
+    assert private_state.state.actor_table() == private_state.actors()
 
 
 def test_a_call_whose_actor_cannot_be_placed_says_so(session: None) -> None:

@@ -8,6 +8,13 @@
 
 namespace mobula::actors {
 
+namespace {
+
+constexpr const char* kOutOfScope =
+    "The actor is dead because all references to the actor were removed.";
+
+}  // namespace
+
 std::string actor_hex(ObjectId id) {
   char text[40];
   std::snprintf(text, sizeof text, "%08x%08x%016llx", number(id.node), number(id.creator),
@@ -69,12 +76,13 @@ void ActorRegistry::on_placed(ObjectId id, ProcessId worker, int64_t pid) {
   found->second.pid = pid;
 }
 
-void ActorRegistry::on_created(ProcessId worker, Effects& effects) {
+void ActorRegistry::on_created(ProcessId worker, Effects& effects, std::string repr) {
   const ObjectId id = actor_of(worker);
   if (id.is_nil()) return;
   Actor& actor = actors_.at(id);
   if (actor.phase != Phase::kCreating) return;
   actor.phase = Phase::kAlive;
+  actor.repr = std::move(repr);
   effects.emplace_back(Settle{id});
   for (const ProcessId caller : actor.callers) {
     effects.emplace_back(Introduce{id, caller, worker});
@@ -114,10 +122,10 @@ void ActorRegistry::on_worker_died(ProcessId worker, const std::string& cause, E
   const bool may_return = actor.options.restarts_max < 0 ||
                           actor.restarts < static_cast<uint32_t>(actor.options.restarts_max);
   if (actor.exits_for_good || actor.asked_to_exit || actor.unreachable || !may_return) {
-    Death death;
-    death.text = describe(id, actor, why);
+    const DeathReason reason = actor.was_killed ? DeathReason::kKilled : DeathReason::kWorkerDied;
+    Death death = death_of(id, actor, reason, why);
     if (!actor.exits_for_good && actor.asked_to_exit) {
-      death.text = describe(id, actor, "The last handle to the actor is gone.");
+      death = death_of(id, actor, DeathReason::kOutOfScope, kOutOfScope);
     } else if (!reason_given && actor.restarts > 0) {
       death.text += "\nIt was restarted " + std::to_string(actor.restarts) + " times before.";
     }
@@ -126,6 +134,7 @@ void ActorRegistry::on_worker_died(ProcessId worker, const std::string& cause, E
   leave_worker(actor);
   ++actor.restarts;
   actor.exit_reason.clear();
+  actor.was_killed = false;
   actor.phase = Phase::kPlacing;
   for (const ProcessId caller : actor.callers) {
     effects.emplace_back(TellRestarting{id, caller, "The actor is restarting. " + why});
@@ -153,9 +162,9 @@ void ActorRegistry::on_environment_failed(ObjectId id, const std::string& text, 
 void ActorRegistry::on_group_removed(ObjectId id, Effects& effects) {
   const auto found = actors_.find(id);
   if (found == actors_.end() || found->second.phase != Phase::kPlacing) return;
-  Death death;
+  Death death =
+      death_of(id, found->second, DeathReason::kOther, "Its placement group was removed.");
   death.group_removed = true;
-  death.text = describe(id, found->second, "Its placement group was removed.");
   die(id, found->second, std::move(death), effects);
 }
 
@@ -195,13 +204,10 @@ void ActorRegistry::kill(ObjectId id, bool no_restart, Effects& effects) {
   if (found == actors_.end() || found->second.phase == Phase::kDead) return;
   Actor& actor = found->second;
   const std::string why = "The actor is dead because it was killed by `ray.kill`.";
-  if (no_restart) {
-    Death death;
-    death.text = describe(id, actor, why);
-    return die(id, actor, std::move(death), effects);
-  }
+  if (no_restart) return die(id, actor, death_of(id, actor, DeathReason::kKilled, why), effects);
   if (actor.phase == Phase::kPlacing || !actor.exit_reason.empty()) return;
   actor.exit_reason = why;
+  actor.was_killed = true;
   effects.emplace_back(KillWorker{id, actor.worker});
 }
 
@@ -212,12 +218,9 @@ void ActorRegistry::on_unreachable(ObjectId id, Effects& effects) {
   give_up_name(id, actor);  // Who asks for it by name from now on could not hold it any more.
   actor.unreachable = true;
   switch (actor.phase) {
-    case Phase::kPlacing: {
-      Death death;
-      death.text = describe(id, actor, "The last handle to the actor is gone.");
-      die(id, actor, std::move(death), effects);  // Forgets it.
+    case Phase::kPlacing:  // It is forgotten by that.
+      die(id, actor, death_of(id, actor, DeathReason::kOutOfScope, kOutOfScope), effects);
       break;
-    }
     case Phase::kCreating:
       break;  // When it is made.
     case Phase::kAlive:
@@ -245,9 +248,8 @@ void ActorRegistry::on_job_ended(JobId job, const std::string& reason, Effects& 
   for (const ObjectId id : ids) {
     Actor& actor = actors_.at(id);
     if (actor.phase == Phase::kDead) continue;
-    Death death;
-    death.text = describe(id, actor, "The actor is dead because " + reason + ".");
-    die(id, actor, std::move(death), effects);
+    const std::string why = "The actor is dead because " + reason + ".";
+    die(id, actor, death_of(id, actor, DeathReason::kJobEnded, why), effects);
   }
 }
 
@@ -287,7 +289,25 @@ void ActorRegistry::forget_if_done(ObjectId id) {
     of_caller->second.erase(id);
     if (of_caller->second.empty()) by_caller_.erase(of_caller);
   }
+  if (options_.forgotten_kept > 0) {
+    if (forgotten_.size() == options_.forgotten_kept) forgotten_.pop_front();
+    Actor kept = std::move(actor);
+    Death death = *kept.death;
+    death.error.clear();
+    kept.death = std::make_shared<const Death>(std::move(death));
+    kept.callers.clear();
+    forgotten_.emplace_back(id, std::move(kept));
+  }
   actors_.erase(id);
+}
+
+Death ActorRegistry::death_of(ObjectId id, const Actor& actor, DeathReason reason,
+                              std::string why) const {
+  Death death;
+  death.reason = reason;
+  death.text = describe(id, actor, why);
+  death.why = std::move(why);
+  return death;
 }
 
 std::string ActorRegistry::describe(ObjectId id, const Actor& actor, const std::string& why) const {
@@ -320,6 +340,7 @@ void ActorRegistry::check_invariants() const {
     for (const ProcessId caller : actor.callers) by_caller[caller].insert(id);
   }
   MOBULA_CHECK(by_caller == by_caller_);
+  MOBULA_CHECK(forgotten_.size() <= options_.forgotten_kept);
   MOBULA_CHECK(names == names_.size() && workers == by_worker_.size());
 }
 

@@ -23,6 +23,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <set>
@@ -53,11 +54,15 @@ struct ActorOptions {
 
 enum class Phase : uint8_t { kPlacing, kCreating, kAlive, kDead };
 
+enum class DeathReason : uint8_t { kOther, kWorkerDied, kKilled, kOutOfScope, kJobEnded };
+
 struct Death {
   bool in_constructor = false;  // `error` is a wire value, or empty.
   bool unschedulable = false;
   bool environment_failed = false;
   bool group_removed = false;
+  DeathReason reason = DeathReason::kOther;
+  std::string why;  // One sentence of `text`.
   std::string text;
   std::vector<std::byte> error;
 };
@@ -112,17 +117,20 @@ class ActorRegistry {
  public:
   struct Options {
     size_t actors_max = 1'000'000;  // Dead ones that somebody still refers to included.
+    size_t forgotten_kept = 1000;   // Of those to which nobody refers, the last; for people.
   };
   struct Actor {
     ActorOptions options;
     Phase phase = Phase::kPlacing;
     ProcessId worker{};        // While creating or alive.
     int64_t pid = 0;           // Of the last one; 0: not known.
+    std::string repr;          // What the instance calls itself, if it does; for people.
     uint32_t restarts = 0;     // Times that it came back, or tries to.
     bool unreachable = false;  // No handle is left.
     bool asked_to_exit = false;
     std::string exit_reason;  // It said that it leaves, or a kill is under way.
     bool exits_for_good = false;
+    bool was_killed = false;  // That is `exit_reason`.
     std::set<ProcessId> callers;
     std::shared_ptr<const Death> death;  // Once it is dead.
 
@@ -146,7 +154,7 @@ class ActorRegistry {
   // ---- its worker
   // `pid` is for people.
   void on_placed(ObjectId id, ProcessId worker, int64_t pid = 0);
-  void on_created(ProcessId worker, Effects& effects);
+  void on_created(ProcessId worker, Effects& effects, std::string repr = {});
   // Its constructor raised. It does not come back.
   void on_constructor_failed(ProcessId worker, std::string text, std::vector<std::byte> error,
                              Effects& effects);
@@ -173,6 +181,8 @@ class ActorRegistry {
   void on_job_ended(JobId job, const std::string& reason, Effects& effects);
 
   const std::map<ObjectId, Actor>& all() const { return actors_; }
+  // Those that are dead and forgotten, without the bytes of their errors; the oldest first.
+  const std::deque<std::pair<ObjectId, Actor>>& forgotten() const { return forgotten_; }
   // Aborts if the books do not balance. O(everything); for tests.
   void check_invariants() const;
 
@@ -181,6 +191,7 @@ class ActorRegistry {
   void leave_worker(Actor& actor);
   void give_up_name(ObjectId id, const Actor& actor);
   void forget_if_done(ObjectId id);
+  Death death_of(ObjectId id, const Actor& actor, DeathReason reason, std::string why) const;
   std::string describe(ObjectId id, const Actor& actor, const std::string& why) const;
 
   const Options options_;
@@ -188,6 +199,7 @@ class ActorRegistry {
   std::map<std::pair<std::string, std::string>, ObjectId> names_;  // Of those to be found.
   std::map<ProcessId, ObjectId> by_worker_;
   std::map<ProcessId, std::set<ObjectId>> by_caller_;
+  std::deque<std::pair<ObjectId, Actor>> forgotten_;
 };
 
 // 32 hexadecimal digits.

@@ -114,7 +114,6 @@ void OwnershipWorld::release(int p, ObjectId object) {
     if (--local.count > 0) continue;
     // First what the value holds, then the object itself: the order that RefTable asks for.
     const ValuePtr value = local.value;
-    if (!local.is_private && !local.pending) processes_[p].dormant.insert(next);
     processes_[p].objects.erase(next);
     if (value != nullptr) {
       for (const ObjectId inside : value->refs) {
@@ -230,7 +229,6 @@ bool OwnershipWorld::call(int p) {
 }
 
 bool OwnershipWorld::drop(int p) {
-  if (chance(20) && give_up_waking(p)) return true;
   auto& user = processes_[p].user;
   if (user.empty()) return false;
   drop_user(p, std::next(user.begin(), static_cast<int64_t>(pick(user.size())))->first);
@@ -247,6 +245,43 @@ bool OwnershipWorld::get(int p) {
     return true;
   }
   return false;
+}
+
+// The process finds that a shared value in the store has no bytes any more.
+bool OwnershipWorld::lose(int p) {
+  Process& process = processes_[p];
+  for (const auto& [object, count] : process.user) {
+    Local& local = process.objects.at(object);
+    const bool stored = local.value != nullptr && local.value->location.has_value();
+    if (local.is_private || !stored || chance(50) || process.asked.contains(object)) continue;
+    seen_.losses++;
+    const ValuePtr value = std::exchange(local.value, nullptr);
+    lost_.insert({number(value->location->segment), value->location->entry});
+    for (const ObjectId inside : value->refs) release(p, inside);
+    UplinkRecords records;
+    process.refs->on_value_lost(object, records);
+    queue(p, records);
+    process.asked.insert(object);
+    if (options_.fault != Fault::kLossNotTold) send(p, LostRecord{object, *value->location});
+    return true;
+  }
+  return false;
+}
+
+// The task runs again here, with other refs in its result than before, as the case may be.
+void OwnershipWorld::make_again(int p, ObjectId object) {
+  if (options_.fault == Fault::kRebuildForgotten) return;
+  seen_.rebuilds++;
+  Refs refs = some_users(p, 2);
+  std::erase(refs, object);
+  if (!options_.cycles && reaches(refs, object)) refs.clear();
+  UplinkRecords records;
+  share_all(p, refs);
+  processes_[p].refs->before_send(refs, records);
+  queue(p, records);
+  auto& inside = contents_[object];
+  inside.insert(inside.end(), refs.begin(), refs.end());
+  send(p, ReadyRecord{object, new_value(p, std::move(refs), chance(70))});
 }
 
 bool OwnershipWorld::look_inside(int p) {
@@ -366,10 +401,6 @@ bool OwnershipWorld::read_notice(int p) {
     const ObjectId object = ask->object;
     downlink.pop_front();
     make_again(p, object);
-  } else if (const Revived* revived = std::get_if<Revived>(&downlink.front())) {
-    const Revived answer = *revived;
-    downlink.pop_front();
-    on_revived(p, answer);
   } else {
     const DeliverValue answer = std::get<DeliverValue>(downlink.front());
     downlink.pop_front();
@@ -383,7 +414,6 @@ void OwnershipWorld::on_value(int p, const DeliverValue& answer) {
   if (processes_[p].asked.erase(answer.object) == 0) fail_with("a value nobody asked for");
   const auto local = processes_[p].objects.find(answer.object);
   if (local == processes_[p].objects.end()) return;  // Lost interest.
-  if (is_only_woken(p, answer.object)) return;
   if (answer.value == nullptr) {
     fail_with("a live ref's value does not exist: " + answer.error);
     return;
@@ -439,7 +469,6 @@ void OwnershipWorld::crash(int p) {
   process.user.clear();
   process.sent.clear();
   process.running.clear();
-  process.woken.clear();
   process.out.clear();  // The uplink and what stands in the others' rings stay.
   process.ring_from.clear();
   process.downlink.clear();
@@ -510,9 +539,6 @@ void OwnershipWorld::read_record(int p) {
           [&](const LostRecord& lost) {
             return directory_.on_lost(id, lost.object, lost.location, effects_);
           },
-          [&](const ReviveRecord& revive) {
-            return directory_.on_revive(id, {&revive.object, 1}, effects_);
-          },
           [&](const UplinkRecord& other) -> Result<void> {
             return std::visit(
                 Overloaded{
@@ -563,10 +589,6 @@ void OwnershipWorld::carry_out() {
                      [&](const AskRebuild& ask) {
                        Process& to = processes_[index_of(ask.creator)];
                        if (to.alive) to.downlink.emplace_back(ask);
-                     },
-                     [&](const Revived& revived) {
-                       Process& to = processes_[index_of(revived.process)];
-                       if (to.alive) to.downlink.emplace_back(revived);
                      },
                      [&](const AdoptExtent& extent) {
                        const std::pair key{number(extent.location.segment), extent.location.entry};
@@ -625,7 +647,6 @@ bool OwnershipWorld::waking_step(int p, Mode mode) {
   if (mode == Mode::kSettle) return false;
   if (mode == Mode::kLetGo) return drop(p);
   if (options_.loss_every > 0 && pick(options_.loss_every) == 0 && lose(p)) return true;
-  if (options_.loss_every > 0 && pick(20) == 0 && wake(p)) return true;
   switch (pick(10)) {
     case 0:
       return put(p);
@@ -683,10 +704,7 @@ void OwnershipWorld::check() {
     if (!process.alive) continue;
     process.refs->check_invariants();
     for (const auto& [object, local] : process.objects) {
-      // Nothing protects what was only asked for, as yet.
-      const bool asked_for = is_only_woken(p, object);
-      if (!local.is_private && !asked_for && share_read_.contains(object) &&
-          !directory_.contains(object)) {
+      if (!local.is_private && share_read_.contains(object) && !directory_.contains(object)) {
         fail_with("a live process refers to a freed object");
       }
       if (local.value == nullptr || !local.value->location) continue;

@@ -37,7 +37,6 @@ enum class Fault {
   kFrameBeforeRecords,    // R3: a frame overtakes the record before it.
   kUplinkNotRead,         // R18: what a dead process had published is thrown away.
   kRebuildForgotten,      // R21: a creator that is asked for a lost value does nothing.
-  kRevivedBelieved,       // R7: an answer is believed that came after a release.
   kLossNotTold,           // Who finds a value lost tells nobody, and waits.
 };
 
@@ -72,8 +71,6 @@ class OwnershipWorld {
     int claims = 0;
     int losses = 0;
     int rebuilds = 0;
-    int revives = 0;
-    int outdated = 0;  // Answers that came too late to mean anything.
     uint64_t steps = 0;
   };
   const Seen& seen() const { return seen_; }
@@ -102,9 +99,6 @@ class OwnershipWorld {
     ObjectId object;
     wire::StoreLocation location;
   };
-  struct ReviveRecord {
-    ObjectId object;
-  };
   struct TaskFrame {
     CallId call;
     Refs args;
@@ -114,15 +108,15 @@ class OwnershipWorld {
     ValuePtr value;
     bool parcel;
   };
-  using Record = std::variant<UplinkRecord, ShareRecord, ReadyRecord, ParcelRecord, GetRecord,
-                              LostRecord, ReviveRecord>;
+  using Record =
+      std::variant<UplinkRecord, ShareRecord, ReadyRecord, ParcelRecord, GetRecord, LostRecord>;
   using Frame = std::variant<TaskFrame, ResultFrame>;
   struct ToRing {
     int to;
     Frame frame;
   };
   using Publication = std::variant<Record, ToRing>;
-  using Notice = std::variant<DeliverValue, SendPeerDied, AskRebuild, Revived>;
+  using Notice = std::variant<DeliverValue, SendPeerDied, AskRebuild>;
 
   struct Local {  // What a process knows of an object.
     uint32_t count = 0;
@@ -152,8 +146,6 @@ class OwnershipWorld {
     std::map<CallId, Sent> sent;
     std::vector<Running> running;
     std::set<ObjectId> asked;
-    std::set<ObjectId> dormant;  // Released, and remembered.
-    std::set<ObjectId> woken;    // Of those: needed again, with a count, and not answered yet.
     std::set<int> known_dead;
     std::optional<RefTable> refs;
     std::deque<Publication> out;  // Done, but not published yet: lost in a crash.
@@ -176,16 +168,12 @@ class OwnershipWorld {
   bool read_notice(int p);
   bool publish(int p);
   bool lose(int p);
-  bool wake(int p);
-  bool give_up_waking(int p);
-  bool is_only_woken(int p, ObjectId object) const;
   void make_again(int p, ObjectId object);
   void crash(int p);
 
   void on_task(int p, int from, const TaskFrame& task);
   void on_result(int p, int from, const ResultFrame& result);
   void on_value(int p, const DeliverValue& answer);
-  void on_revived(int p, const Revived& answer);
   void on_peer_died(int p, int dead);
   void complete(int p, CallId call, const ValuePtr& value, std::optional<ParcelKey> parcel);
   void share_all(int p, const Refs& roots);

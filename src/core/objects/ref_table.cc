@@ -111,33 +111,7 @@ void RefTable::on_value_lost(ObjectId object, UplinkRecords& records) {
   end_guard(ContainerGuard{object}, records);
 }
 
-void RefTable::on_revive_sent(ObjectId object) { refs_[object].revives++; }
-
-bool RefTable::on_revived(ObjectId object, bool held, UplinkRecords& records) {
-  const auto found = refs_.find(object);
-  if (found == refs_.end() || found->second.revives == 0) return false;
-  Ref& ref = found->second;
-  ref.revives--;
-  const bool counts = ref.outdated == 0;
-  if (!counts) {
-    ref.outdated--;
-  } else if (!held) {
-    ref.outdated = ref.revives;  // They were asked before anybody could make it again.
-  } else if (ref.held || is_alive_(object)) {
-    ref.held = true;
-  } else {
-    append<ReleasesRecord>(object, records);
-    ref.outdated = ref.revives;
-  }
-  if (ref.unused()) refs_.erase(found);
-  return counts;
-}
-
-bool RefTable::is_only_asked_for(ObjectId object) const {
-  const auto found = refs_.find(object);
-  if (found == refs_.end() || found->second.held || found->second.guards > 0) return false;
-  return found->second.revives > found->second.outdated;
-}
+void RefTable::on_revived(ObjectId object) { refs_[object].held = true; }
 
 void RefTable::end_part(ObjectId object, UplinkRecords& records) {
   const auto part = part_of_.find(object);
@@ -154,12 +128,9 @@ void RefTable::on_count_zero(ObjectId object, UplinkRecords& records) {
   end_guard(ContainerGuard{object}, records);
   const auto found = refs_.find(object);
   if (found == refs_.end()) return;
-  if (found->second.held) {
-    append<ReleasesRecord>(object, records);
-    found->second.outdated = found->second.revives;  // What they gave goes with it.
-  }
+  if (found->second.held) append<ReleasesRecord>(object, records);
   found->second.held = false;
-  if (found->second.unused()) refs_.erase(found);
+  if (found->second.guards == 0) refs_.erase(found);
 }
 
 void RefTable::on_peer_died(ProcessId peer, UplinkRecords& records) {
@@ -181,8 +152,7 @@ void RefTable::on_peer_died(ProcessId peer, UplinkRecords& records) {
 RefTable::State RefTable::state(ObjectId object) const {
   const auto found = refs_.find(object);
   if (found == refs_.end()) return State::kUnknown;
-  if (found->second.held) return State::kHeld;
-  return found->second.guards > 0 ? State::kGuarded : State::kUnknown;
+  return found->second.held ? State::kHeld : State::kGuarded;
 }
 
 void RefTable::open_guard(const Guard& guard, std::span<const ObjectId> refs) {
@@ -200,8 +170,7 @@ void RefTable::end_guard(const Guard& guard, UplinkRecords& records) {
     if (is_alive_(object)) claim(object, records);
     const auto ref = refs_.find(object);
     MOBULA_CHECK(ref != refs_.end() && ref->second.guards > 0);
-    --ref->second.guards;
-    if (ref->second.unused()) refs_.erase(ref);
+    if (--ref->second.guards == 0 && !ref->second.held) refs_.erase(ref);
   }
   guards_.erase(found);
 }
@@ -231,7 +200,7 @@ void RefTable::check_invariants() const {
     }
   }
   for (const auto& [object, ref] : refs_) {
-    MOBULA_CHECK(!ref.unused() && ref.outdated <= ref.revives);
+    MOBULA_CHECK(ref.held || ref.guards > 0);
     MOBULA_CHECK(ref.guards == (guarded.contains(object) ? guarded[object] : 0));
   }
   for (const auto& [object, count] : guarded) MOBULA_CHECK(refs_.contains(object));

@@ -114,15 +114,8 @@ class RefTable {
   // The value of `object` is lost; the object is not. What its guard protected is claimed where it is
   // alive, and its parcel, if it had one, is closed. Drop the counts that the value held before.
   void on_value_lost(ObjectId object, UplinkRecords& records);
-  // A Revive, by which this process asks for a hold on an object that it had released, is in the uplink.
-  void on_revive_sent(ObjectId object);
-  // The daemon's answer. Nobody may be left here who wants the hold: it is released. False: the answer
-  // means nothing any more, because the object was received and released since the question.
-  bool on_revived(ObjectId object, bool held, UplinkRecords& records);
-
-  // Nothing protects the object until its Revive is answered: what is heard of it meanwhile is to be
-  // ignored, be it a value that was asked for in an earlier life.
-  bool is_only_asked_for(ObjectId object) const;
+  // The daemon says that this process holds the object again, which it had released.
+  void on_revived(ObjectId object);
 
   // Ends. -----------------------------------------------------------------------------------------
 
@@ -142,10 +135,7 @@ class RefTable {
  private:
   struct Ref {
     bool held = false;
-    uint32_t guards = 0;   // Guard lists that name it, each occurrence counted.
-    uint32_t revives = 0;  // Answers that are to come, the first `outdated` of which mean nothing.
-    uint32_t outdated = 0;
-    bool unused() const { return !held && guards == 0 && revives == 0; }
+    uint32_t guards = 0;  // Guard lists that name it, each occurrence counted.
   };
   // What protects received refs: a task, one return of a parcel, or a container.
   struct TaskGuard {

@@ -198,58 +198,13 @@ TEST_F(Refs, a_lost_value_ends_its_guard_and_its_parcel_but_not_the_hold) {
 
 TEST_F(Refs, a_revived_object_is_held_and_released_again) {
   alive = {x};
-  table.on_revive_sent(x);
-  EXPECT_EQ(table.state(x), RefTable::State::kUnknown);
-  EXPECT_TRUE(table.on_revived(x, true, records));
-  EXPECT_EQ(table.state(x), RefTable::State::kHeld);
+  table.on_revived(x);
   table.before_send(std::vector{x}, records);
   EXPECT_EQ(said(), "");
   alive = {};
   table.on_count_zero(x, records);
   EXPECT_EQ(said(), "release x; ");
   EXPECT_EQ(table.ref_count(), 0);
-}
-
-TEST_F(Refs, what_nobody_wants_any_more_when_it_is_revived_is_released) {
-  table.on_revive_sent(x);
-  EXPECT_TRUE(table.on_revived(x, true, records));
-  EXPECT_EQ(said(), "release x; ");
-  table.on_revive_sent(x);
-  EXPECT_TRUE(table.on_revived(x, false, records));
-  EXPECT_EQ(said(), "");
-  EXPECT_EQ(table.ref_count(), 0);
-}
-
-TEST_F(Refs, an_answer_after_receive_and_release_means_nothing) {
-  alive = {x};
-  table.on_revive_sent(x);
-  table.on_task(kPeer, kCall, std::vector{x});
-  table.end_task(kPeer, kCall, records);
-  alive = {};
-  table.on_count_zero(x, records);
-  EXPECT_EQ(said(), "claim x; release x; ");
-  // It comes once more, and is only guarded when the answer comes.
-  alive = {x};
-  table.on_task(kOther, kCall, std::vector{x});
-  EXPECT_FALSE(table.on_revived(x, true, records));
-  EXPECT_EQ(table.state(x), RefTable::State::kGuarded);
-  table.end_task(kOther, kCall, records);
-  EXPECT_EQ(said(), "claim x; ");
-  alive = {};
-  table.on_count_zero(x, records);
-  EXPECT_EQ(said(), "release x; ");
-  EXPECT_EQ(table.ref_count(), 0);
-}
-
-TEST_F(Refs, nothing_is_released_twice_because_it_was_asked_for_twice) {
-  table.on_revive_sent(x);
-  table.on_revive_sent(x);
-  EXPECT_TRUE(table.on_revived(x, true, records));
-  EXPECT_EQ(said(), "release x; ");
-  EXPECT_FALSE(table.on_revived(x, true, records));
-  EXPECT_EQ(said(), "");
-  EXPECT_EQ(table.ref_count(), 0);
-  EXPECT_FALSE(table.on_revived(x, true, records));  // Nobody asked.
 }
 
 TEST_F(Refs, a_peers_death_ends_its_guards_and_lists_its_parcels) {
