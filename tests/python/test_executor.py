@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import math
 import operator
 import os
+import pickle
 import threading
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import mobula
@@ -23,7 +26,9 @@ def executor() -> Iterator[mobula.Executor]:
         yield made
 
 
-def wait_for_file(path: str) -> str:
+def wait_for_file(path: str, started: str = "") -> str:
+    if started:
+        Path(started).touch()
     wait_until(lambda: os.path.exists(path), path)
     return path
 
@@ -65,8 +70,9 @@ def test_max_workers_bounds_what_is_under_way_and_the_rest_can_be_cancelled(
 ) -> None:
     executor = mobula.Executor(max_workers=1, num_cpus=0)
     gate = str(tmp_path / "gate")
-    first = executor.submit(wait_for_file, gate)
+    first = executor.submit(wait_for_file, gate, str(tmp_path / "started"))
     second = executor.submit(wait_for_file, gate)
+    wait_until((tmp_path / "started").exists, "it runs", 60)
     assert first.running() and not second.running()
     assert second.cancel() and not first.cancel()
     Path(gate).touch()
@@ -78,7 +84,8 @@ def test_max_workers_bounds_what_is_under_way_and_the_rest_can_be_cancelled(
 def test_shutdown_waits_and_can_drop_what_waits(tmp_path: Path) -> None:
     executor = mobula.Executor(max_workers=1)
     gate = str(tmp_path / "gate")
-    first = executor.submit(wait_for_file, gate)
+    first = executor.submit(wait_for_file, gate, str(tmp_path / "started"))
+    wait_until((tmp_path / "started").exists, "it runs", 60)
     waiting = [executor.submit(abs, i) for i in range(3)]
     executor.shutdown(wait=False, cancel_futures=True)
     assert all(future.cancelled() for future in waiting)
@@ -103,6 +110,65 @@ def test_as_completed_and_wait_of_the_standard_library_work(executor: mobula.Exe
     done = {future.result() for future in concurrent.futures.as_completed(futures)}
     assert done == set(range(200))
     assert not concurrent.futures.wait(futures).not_done
+
+
+def test_what_waits_for_a_worker_can_be_cancelled_without_max_workers(tmp_path: Path) -> None:
+    executor = mobula.Executor(num_cpus=2)
+    gate = str(tmp_path / "gate")
+    first = executor.submit(wait_for_file, gate, str(tmp_path / "started"))
+    wait_until((tmp_path / "started").exists, "it runs", 60)
+    waiting = [executor.submit(wait_for_file, str(tmp_path / "never")) for _ in range(50)]
+    told: list[bool] = []
+    waiting[0].add_done_callback(lambda future: told.append(future.cancelled() and future.cancel()))
+    assert waiting[0].cancel() and waiting[0].cancel()
+    assert told == [True]
+    assert not first.cancel()
+    assert concurrent.futures.wait(waiting[:1]).done == {waiting[0]}
+    with pytest.raises(concurrent.futures.CancelledError):
+        waiting[0].result()
+    shut_down = threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True})
+    shut_down.start()
+    concurrent.futures.wait(waiting)
+    assert all(future.cancelled() for future in waiting)
+    assert shut_down.is_alive() and not first.done()
+    Path(gate).touch()
+    shut_down.join(60)
+    assert not shut_down.is_alive()
+    assert first.result() == gate
+
+
+def test_a_worker_that_dies_fails_its_call_as_a_broken_process_pool_does() -> None:
+    with mobula.Executor(max_retries=0) as executor:
+        died = executor.submit(os._exit, 3)
+        with pytest.raises(BrokenProcessPool, match="exited with code 3"):
+            died.result(60)
+        error = died.exception()
+        assert isinstance(error, mobula.exceptions.WorkerCrashedError)
+        copy = pickle.loads(pickle.dumps(error))
+        assert isinstance(copy, mobula.exceptions.WorkerCrashedError) and str(copy) == str(error)
+        assert executor.submit(abs, -1).result(60) == 1
+
+
+def test_cancelling_while_calls_start_and_end_loses_none() -> None:
+    with mobula.Executor(max_workers=4, num_cpus=0) as executor:
+        for _ in range(5):
+            futures = [executor.submit(abs, -number) for number in range(300)]
+            cancelled = [future.cancel() for future in futures[::2]]
+            concurrent.futures.wait(futures)
+            assert [future.cancelled() for future in futures[::2]] == cancelled
+            for number, future in enumerate(futures):
+                assert future.cancelled() or future.result() == number
+            assert not any(future.cancelled() for future in futures[1::2])
+
+
+def test_it_is_an_executor_of_asyncio() -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        with mobula.Executor() as executor:
+            calls = [loop.run_in_executor(executor, abs, -number) for number in range(50)]
+            return await asyncio.gather(*calls)
+
+    assert asyncio.run(main()) == list(range(50))
 
 
 def test_options_are_checked() -> None:
