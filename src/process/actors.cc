@@ -297,7 +297,7 @@ void RuntimeImpl::reclaim_started(OutboundChannel& channel) {
     if (task == nullptr || task->calls == nullptr || task->stream) continue;
     const uint64_t word = channel.claim(slot).word.load();
     if (word != shm::claim_word(task->tag, shm::ClaimState::kStarted)) continue;
-    release_slot(channel, *task);
+    channel.release_slot(*task);
     task->slot = kNoSlot;
     channel.started[task->tag] = task;
   }
@@ -469,7 +469,7 @@ void RuntimeImpl::lose_calls(OutboundChannel& channel, const wire::fb::PeerDied&
   for (Task* task : lost) {
     const bool had_started = task->slot == kNoSlot ||
                              !channel.claim(task->slot).move(task->tag, shm::ClaimState::kRevoked);
-    release_slot(channel, *task);
+    channel.release_slot(*task);
     task->channel = nullptr;
     if (task->cancelled) {
       calls.queue.on_done(*task);

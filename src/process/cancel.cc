@@ -92,7 +92,7 @@ bool RuntimeImpl::cancel_task(Task& task, const Cancel& how) {
         ring_daemon_later();
         return false;
       }
-      release_slot(channel, task);
+      channel.release_slot(task);
       if (task.calls != nullptr) {
         task.calls->queue.on_done(task);
       } else {

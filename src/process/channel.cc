@@ -13,6 +13,24 @@ OutboundChannel::OutboundChannel(shm::Mapping channel_memory, shm::Mapping bell_
   }
 }
 
+void OutboundChannel::release_slot(Task& task) {
+  if (task.slot == kNoSlot) {
+    started.erase(task.tag);
+    return;
+  }
+  slots[task.slot] = nullptr;
+  free_slots.push_back(task.slot);
+}
+
+Task* OutboundChannel::find_in_flight(uint16_t slot, uint64_t tag) {
+  Task* task = slots[slot];
+  if (task != nullptr && task->tag == tag) [[likely]] {
+    return task;
+  }
+  const auto found = started.find(tag);
+  return found == started.end() ? nullptr : found->second;
+}
+
 InboundChannel::InboundChannel(shm::Mapping channel_memory, shm::Mapping bell_memory)
     : ChannelEnd(std::move(channel_memory), std::move(bell_memory)),
       tasks(memory.data() + shm::kTaskRingOffset),

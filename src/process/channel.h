@@ -44,6 +44,10 @@ struct ChannelEnd {
 struct OutboundChannel final : ChannelEnd {
   OutboundChannel(shm::Mapping channel_memory, shm::Mapping bell_memory);
 
+  void release_slot(Task& task);
+  // nullptr: there is no such task.
+  Task* find_in_flight(uint16_t slot, uint64_t tag);
+
   FrameSender tasks;
   MessageReader results;
   std::array<Task*, shm::kClaimSlots> slots{};
@@ -55,12 +59,11 @@ struct OutboundChannel final : ChannelEnd {
   std::vector<uint32_t> gpus;                   // Of the current lease.
   ActorCalls* calls = nullptr;                  // The actor at the other end.
   std::unordered_map<uint64_t, Task*> started;  // Calls that gave their slots back, by tag.
+  // What audit() saw last time, or how often.
+  uint64_t unread_tag = 0;      // The first task that was read and not started; 0: none.
+  uint32_t taken_back = 0;      // Such tasks were taken back.
+  uint32_t foreign_epochs = 0;  // One after another.
 };
-
-// The task's place in its channel is free (pump.cc).
-void release_slot(OutboundChannel& channel, Task& task);
-// nullptr: there is no such task.
-Task* find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag);
 
 struct InboundChannel final : ChannelEnd {
   InboundChannel(shm::Mapping channel_memory, shm::Mapping bell_memory);
@@ -68,6 +71,7 @@ struct InboundChannel final : ChannelEnd {
   MessageReader tasks;
   FrameSender results;
   uint64_t results_pushed = 0;
+  uint64_t last_tag = 0;  // Of the tasks that were read.
   std::unordered_map<uint32_t, std::unique_ptr<ReceivedFunction>> functions;
   LeaseInfo lease;
   bool lease_changed = false;

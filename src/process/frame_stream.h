@@ -35,6 +35,9 @@ class FrameSender {
   // Sends what waits. True if nothing waits any more.
   bool flush();
   bool waiting() const { return !queue_.empty(); }
+  // All was sent and read.
+  bool drained() const { return queue_.empty() && ring_.empty(); }
+  bool intact() const { return ring_.intact(); }
 
  private:
   bool push_frame(std::span<const std::byte> frame);
@@ -52,6 +55,7 @@ class MessageReader {
   // call; empty if there is none now. kInvalidArgument: the other side broke the ring.
   Result<std::span<const std::byte>> next();
   bool empty() const { return ring_.empty(); }
+  bool intact() const { return ring_.intact(); }
 
  private:
   shm::RingConsumer ring_;

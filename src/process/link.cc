@@ -221,7 +221,7 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
   }
   for (Task* task : lost) {
     const bool unstarted = channel.claim(task->slot).move(task->tag, shm::ClaimState::kRevoked);
-    release_slot(channel, *task);
+    channel.release_slot(*task);
     if (unstarted) {
       dispatcher_.on_revoked(*task);
       continue;

@@ -12,6 +12,7 @@ namespace {
 
 // Messages handled in one hold of the lock, so that other threads get their turn.
 constexpr size_t kPumpBudget = 256;
+constexpr Duration kAuditEvery = std::chrono::milliseconds(100);
 
 }  // namespace
 
@@ -82,6 +83,7 @@ void RuntimeImpl::collect_news() {
 // Reads what has come, completes objects, keeps workers busy. Returns how many frames it handled.
 size_t RuntimeImpl::pump() {
   drain_dropped();
+  if (const Instant now = monotonic_now(); now - audited_ >= kAuditEvery) audit(now);
   collect_news();
   size_t budget = kPumpBudget;
   while (!results_ready_.empty() && budget > 0) {
@@ -99,7 +101,6 @@ size_t RuntimeImpl::pump() {
 
 // True if the channel has been read to its end (or cut off).
 bool RuntimeImpl::drain_results(OutboundChannel& channel, size_t& budget) {
-  const Instant now = monotonic_now();
   while (budget > 0) {
     const auto frame = channel.results.next();
     if (!frame.has_value()) {
@@ -130,26 +131,7 @@ bool RuntimeImpl::drain_results(OutboundChannel& channel, size_t& budget) {
       return true;
     }
   }
-  (void)now;
   return false;
-}
-
-void release_slot(OutboundChannel& channel, Task& task) {
-  if (task.slot == kNoSlot) {
-    channel.started.erase(task.tag);
-    return;
-  }
-  channel.slots[task.slot] = nullptr;
-  channel.free_slots.push_back(task.slot);
-}
-
-Task* find_in_flight(OutboundChannel& channel, uint16_t slot, uint64_t tag) {
-  Task* task = channel.slots[slot];
-  if (task != nullptr && task->tag == tag) [[likely]] {
-    return task;
-  }
-  const auto found = channel.started.find(tag);
-  return found == channel.started.end() ? nullptr : found->second;
 }
 
 Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
@@ -159,9 +141,13 @@ Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
   if (header->claim_slot >= shm::kClaimSlots) {
     return fail(ErrorCode::kInvalidArgument, "result with an impossible claim slot");
   }
-  Task* task = find_in_flight(channel, header->claim_slot, header->claim_tag);
+  Task* task = channel.find_in_flight(header->claim_slot, header->claim_tag);
   if (task == nullptr || task->call != header->call) {
     return fail(ErrorCode::kInvalidArgument, "result of a task that is not in flight");
+  }
+  if (task->slot != kNoSlot && channel.claim(task->slot).word.load(std::memory_order_relaxed) !=
+                                   shm::claim_word(task->tag, shm::ClaimState::kStarted)) {
+    return fail(ErrorCode::kInvalidArgument, "result of a task that was not started");
   }
   const bool failed = (header->frame.flags & wire::kResultFailed) != 0;
   const auto values = frame.subspan(sizeof(wire::ResultHeader));
@@ -170,7 +156,7 @@ Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
   }
   MOBULA_TRY(wire::check_values(values, failed ? 1 : header->num_returns));
 
-  release_slot(channel, *task);
+  channel.release_slot(*task);
   const auto run_time =
       Duration(static_cast<int64_t>(std::min<uint64_t>(header->run_time_ns, uint64_t{1} << 50)));
   if (task->calls != nullptr) {
@@ -297,7 +283,7 @@ void RuntimeImpl::carry_out() {
       if (task.state != tasks::TaskState::kInFlight) continue;
       OutboundChannel& channel = *task.channel;
       if (!channel.claim(task.slot).move(task.tag, shm::ClaimState::kRevoked)) continue;
-      release_slot(channel, task);
+      channel.release_slot(task);
       dispatcher_.on_revoked(task);
       revoked = true;
     }

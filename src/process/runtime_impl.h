@@ -223,17 +223,17 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void settle();
   void carry_out();
   void tell_shape(uint32_t shape, uint32_t target);
+  void audit(Instant now);  // audit.cc
   void flush_senders();
   void ring_later(ChannelEnd& channel, bool wake);
   void ring_daemon_later();
   static Deferred& deferred();
 
   // wait.cc
-  enum class Looked { kNews, kNothing };
   bool satisfied(const Waiter& waiter) const;
   Waited wait_for(Waiter& waiter, std::optional<Instant> deadline, Gate& gate, Locked& lock,
                   SpinCredit& credit);
-  Looked look_for_news(SpinCredit& credit, Gate& gate, bool& released);
+  bool look_for_news(SpinCredit& credit, Gate& gate, bool& released);
   void publish_wake_positions(const Waiter& waiter);
   void publish_wake_position(const Waiter& waiter, OutboundChannel& channel);
   bool sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline, Locked& lock,

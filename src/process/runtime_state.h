@@ -122,7 +122,7 @@ struct RuntimeState {
   bool senders_waiting_ = false;
   Waiter* reader_ = nullptr;  // Whoever polls for all.
   std::vector<Waiter*> parked_;
-  Instant bell_distrusted_{};  // When all rings were last looked at, whatever the bell said.
+  Instant audited_{};  // When all channels were last looked at, whatever the bell said.
   std::map<uint64_t, Question*> questions_;
   uint64_t next_question_ = 1;
   std::multimap<SegmentId, Question*> openings_;

@@ -149,10 +149,17 @@ void TestNode::handle(Peer& peer, const wire::fb::ToDaemon& message) {
     ++seen_.blocked;
   } else if (message.body_as_Unblocked() != nullptr) {
     ++seen_.unblocked;
+  } else if (message.body_as_BrokenPeer() != nullptr) {
+    ++seen_.broken_peers;
   } else if (message.body_as_Leave() != nullptr) {
     wire::Builder builder;
     send(peer, builder, wire::fb::CreateGoodbye(builder), {});
   }
+}
+
+void TestNode::with_channels(const std::function<void(std::byte* memory)>& act) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (auto& [ends, channel] : channels_) act(channel.second.data());
 }
 
 shm::Mapping& TestNode::channel_between(Peer& owner, Peer& worker, uint64_t& id) {

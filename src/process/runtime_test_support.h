@@ -51,8 +51,11 @@ class TestNode {
     int leases_returned = 0;
     int blocked = 0;
     int unblocked = 0;
+    int broken_peers = 0;
   };
   Seen seen();
+  // Reads or writes the memory of the channels that there are, as any of their two ends could.
+  void with_channels(const std::function<void(std::byte* memory)>& act);
 
  private:
   struct Peer {

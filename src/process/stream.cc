@@ -129,7 +129,7 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
   if (header->claim_slot >= shm::kClaimSlots) {
     return fail(ErrorCode::kInvalidArgument, "item with an impossible claim slot");
   }
-  Task* task = find_in_flight(channel, header->claim_slot, header->claim_tag);
+  Task* task = channel.find_in_flight(header->claim_slot, header->claim_tag);
   if (task == nullptr || task->call != header->call || !task->stream) {
     return fail(ErrorCode::kInvalidArgument, "item of a generator that is not in flight");
   }

@@ -26,7 +26,6 @@ constexpr Duration kKeepInterpreter = microseconds(20);
 constexpr Duration kBlockedAfter = milliseconds(1);  // Then a worker gives its CPUs back.
 constexpr Duration kSleepMax = milliseconds(100);    // Ctrl-C is looked for at least this often.
 constexpr Duration kFlushEvery = milliseconds(1);    // While frames wait for room in a ring.
-constexpr Duration kDistrustBellEvery = milliseconds(100);
 constexpr Duration kKeepSegments = std::chrono::seconds(5);
 constexpr int64_t kCreditMax = 100;
 constexpr int64_t kCreditMin = -4000;
@@ -34,17 +33,6 @@ constexpr int64_t kCreditMin = -4000;
 void relax() { __builtin_ia32_pause(); }
 
 bool is_error_of(const Object& object) { return wire::is_error(object.value.kind()); }
-
-// With the lock, after a sleep. Every peer can write to our bell, so one that dies writing nonsense may
-// have taken away the news of another: who sleeps looks now and then at all rings, whatever the bell says.
-void distrust(shm::BellPage& bell, std::span<const ChannelEnd* const> channels, Instant& last) {
-  const Instant now = monotonic_now();
-  if (now - last < kDistrustBellEvery) return;
-  last = now;
-  for (const ChannelEnd* channel : channels) {
-    if (channel != nullptr) shm::announce(bell, channel->own_bit);
-  }
-}
 
 }  // namespace
 
@@ -152,8 +140,7 @@ Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Ga
       // The reader thread need not be woken: we read.
       if (bell_->sleeping.load(std::memory_order_relaxed) != 0) bell_->sleeping.store(0);
       lock.unlock();
-      const Looked looked = look_for_news(credit, gate, released);
-      if (looked == Looked::kNothing) {
+      if (!look_for_news(credit, gate, released)) {
         let_go();
         lock.lock();
         slept = sleep_on_bell(waiter, deadline, lock, credit);
@@ -198,17 +185,18 @@ void RuntimeImpl::leave_reading(const Waiter& waiter) {
 }
 
 // HOTPATH R1, up to the sleep. Without the lock; keeps the interpreter's lock for its first 20 us.
-RuntimeImpl::Looked RuntimeImpl::look_for_news(SpinCredit& credit, Gate& gate, bool& released) {
+// True if there is some.
+bool RuntimeImpl::look_for_news(SpinCredit& credit, Gate& gate, bool& released) {
   int64_t& c = credit.microseconds;
   const auto gained = [&] { c = std::min<int64_t>(c + 15, c < 0 ? 0 : kCreditMax); };
-  if (shm::has_news(*bell_)) return Looked::kNews;
+  if (shm::has_news(*bell_)) return true;
   const Instant begun = monotonic_now();
   Instant now = begun;
   while (now - begun < kPause) {
     for (int i = 0; i < 8; ++i) relax();
     if (shm::has_news(*bell_)) {
       gained();
-      return Looked::kNews;
+      return true;
     }
     now = monotonic_now();
   }
@@ -228,7 +216,7 @@ RuntimeImpl::Looked RuntimeImpl::look_for_news(SpinCredit& credit, Gate& gate, b
     for (int i = 0; i < 8; ++i) {
       if (shm::has_news(*bell_)) {
         gained();
-        return Looked::kNews;
+        return true;
       }
       relax();
     }
@@ -237,7 +225,7 @@ RuntimeImpl::Looked RuntimeImpl::look_for_news(SpinCredit& credit, Gate& gate, b
       break;
     }
   }
-  return shm::has_news(*bell_) ? Looked::kNews : Looked::kNothing;
+  return shm::has_news(*bell_);
 }
 
 Duration RuntimeImpl::sleep_limit(std::optional<Instant> deadline, Instant now) const {
@@ -320,7 +308,6 @@ bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> dea
     }
   }
   lock.lock();
-  distrust(*bell_, by_bit_, bell_distrusted_);
   return true;
 }
 
@@ -412,7 +399,6 @@ void RuntimeImpl::run_reader() {
     } else if (limit > Duration(0)) {
       shm::sleep(*bell_, sequence, limit);
       lock.lock();
-      distrust(*bell_, by_bit_, bell_distrusted_);
     }
   }
 }

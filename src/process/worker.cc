@@ -81,6 +81,18 @@ bool RuntimeImpl::take_task(ClaimedTask& task, uint32_t group) {
   return false;
 }
 
+// Tasks are numbered one after another: a frame that is missing, or whose number was written over, would
+// be a task that nobody runs.
+Result<void> in_sequence(InboundChannel& channel, std::span<const std::byte> frame) {
+  const auto header = wire::read_header<wire::TaskHeader>(frame);
+  MOBULA_TRY(header);
+  if (header->claim_tag != channel.last_tag + 1) {
+    return fail(ErrorCode::kInvalidArgument, "task out of sequence");
+  }
+  channel.last_tag = header->claim_tag;
+  return {};
+}
+
 // False: the ring is empty.
 Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task, uint32_t group) {
   while (true) {
@@ -97,6 +109,7 @@ Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task, 
         MOBULA_TRY(on_function_frame(channel, *frame));
         break;
       case wire::FrameKind::kTask: {
+        MOBULA_TRY(in_sequence(channel, *frame));
         if (role_ != nullptr && !role_->groups.empty()) {
           const Result<uint32_t> its_group = group_of(channel, *frame);
           MOBULA_TRY(its_group);
@@ -185,7 +198,12 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
   }
   if (header->lease_epoch != channel.header().lease_epoch.load(std::memory_order_acquire) ||
       !channel.claim(header->claim_slot).move(header->claim_tag, shm::ClaimState::kStarted)) {
-    return false;
+    const uint64_t word = channel.claim(header->claim_slot).word.load();
+    const bool queued = word == shm::claim_word(header->claim_tag, shm::ClaimState::kQueued);
+    const bool taken_back = word == shm::claim_word(header->claim_tag, shm::ClaimState::kRevoked) ||
+                            shm::claim_tag(word) > header->claim_tag;  // Its slot has another task.
+    if (queued || taken_back) return false;  // Queued: the lease is over, its caller will be told.
+    return fail(ErrorCode::kInvalidArgument, "task with a claim that its caller did not make");
   }
   const auto function = channel.functions.find(header->function);
   if (function == channel.functions.end()) {

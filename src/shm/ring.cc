@@ -16,6 +16,13 @@ RingProducer::RingProducer(std::byte* memory)
 
 bool RingProducer::empty() const { return header_.head.load(std::memory_order_acquire) == tail_; }
 
+bool RingProducer::intact() const {
+  const uint64_t head = header_.head.load(std::memory_order_acquire);
+  return header_.tail.load(std::memory_order_relaxed) == tail_ &&
+         header_.capacity.load(std::memory_order_relaxed) == capacity_ && head <= tail_ &&
+         head >= head_seen_;
+}
+
 // Doubles the capacity until `size` is at most 1/8 of it. True if the frame can fit now or later
 // without growing further.
 bool RingProducer::grow_for(size_t size) {

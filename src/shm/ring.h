@@ -47,6 +47,8 @@ class RingProducer {
   void publish();
 
   bool empty() const;
+  // False: somebody wrote over what is ours, or the consumer wrote what no consumer does.
+  bool intact() const;
 
  private:
   bool grow_for(size_t size);
@@ -72,6 +74,8 @@ class RingConsumer {
   void pop();
 
   bool empty() const { return header_.tail.load(std::memory_order_acquire) == head_; }
+  // False: somebody wrote over what is ours.
+  bool intact() const { return header_.head.load(std::memory_order_relaxed) == head_; }
 
  private:
   RingHeader& header_;

@@ -124,6 +124,29 @@ TEST(Ring, a_broken_header_ends_the_ring_instead_of_being_believed) {
   }
 }
 
+TEST(Ring, each_end_sees_when_its_own_words_were_written_over) {
+  SharedMemory memory(kRingMemoryBytes);
+  RingProducer producer(memory.data());
+  RingConsumer consumer(memory.data());
+  RingHeader& header = *reinterpret_cast<RingHeader*>(memory.data());
+  const auto write_over = [&](std::atomic<uint64_t>& word, uint64_t value, bool by_producer) {
+    const uint64_t before = word.exchange(value);
+    EXPECT_EQ(producer.intact(), !by_producer);
+    if (&word == &header.head) {
+      EXPECT_FALSE(consumer.intact());
+    }
+    word.store(before);
+    EXPECT_TRUE(producer.intact());
+    EXPECT_TRUE(consumer.intact());
+  };
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(push(producer, 64, 1));
+  EXPECT_EQ(pop(consumer, 1), 64);
+  write_over(header.tail, 64, true);
+  write_over(header.capacity, kRingBytesMax, true);
+  write_over(header.head, 256, true);  // Beyond the tail.
+  write_over(header.head, 0, false);   // For all that the producer knows it was not read.
+}
+
 // Random frames from one side, checked on the other.
 void produce(std::byte* memory, uint64_t seed, int frames) {
   std::mt19937_64 random(seed);
