@@ -95,6 +95,7 @@ class ActorOptions:
         self.max_concurrency = max(1, concurrency)
         self.groups = _groups(given.get("concurrency_groups"))
         any_order = given.get("allow_out_of_order_execution")
+        _check_order(any_order, is_async, self.max_concurrency)
         concurrent = is_async or self.max_concurrency > 1 or bool(self.groups)
         self.any_order = concurrent if any_order is None else any_order
         self.name = given.get("name") or ""
@@ -103,6 +104,17 @@ class ActorOptions:
         self.get_if_exists = bool(given.get("get_if_exists"))
         self.placement = _placement.of_options(given)
         self.runtime_env = _environments.check(given.get("runtime_env")) or None
+
+
+def _check_order(any_order: bool | None, is_async: bool, max_concurrency: int) -> None:
+    """ValueError: calls that run side by side are to run in order."""
+    if any_order is not False or not (is_async or max_concurrency > 1):
+        return
+    kind = "async actors" if is_async else "multi-threaded actors"
+    raise ValueError(
+        f"If you're using {kind}, their tasks can't be executed in order. Set "
+        "`allow_out_of_order_execution=True` to allow out-of-order execution, or leave it out."
+    )
 
 
 def _cpus(
@@ -151,6 +163,7 @@ def check(options: Mapping[str, Any], *, in_options: bool) -> None:
             "The keyword 'max_concurrency' only accepts None, 0 or a positive integer."
         )
     _check_strategy(options.get("scheduling_strategy"))
+    _options.check_one_place(options)
     if options.get("lifetime") not in (None, "detached", "non_detached"):
         raise ValueError(
             "actor `lifetime` argument must be one of 'detached', 'non_detached' and 'None'."

@@ -51,6 +51,11 @@ def opening(address: str | None, options: NodeOptions) -> Callable[[], Opened]:
     return _joining(record, _starting(options) if implied else None)
 
 
+def would_join(address: str | None) -> bool:
+    """Is there a session that `init(address)` joins now? ConnectionError, ValueError: as by `init`."""
+    return _joined_session(address) is not None
+
+
 def _joined_session(address: str | None) -> _sessions_here.SessionRecord | None:
     """The session that `init(address)` joins; None: it starts one. ConnectionError: there is none to
     join. ValueError, TypeError: the address is not one."""

@@ -18,12 +18,25 @@ if TYPE_CHECKING:
 _SHUT_DOWN = "cannot schedule new futures after shutdown"
 
 
+class _Exit:
+    """A call said SystemExit, which is for its caller, not for the worker."""
+
+    def __init__(self, error: SystemExit) -> None:
+        self.code = error.code
+
+
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return function(*args, **kwargs)
+    try:
+        return function(*args, **kwargs)
+    except SystemExit as error:
+        return _Exit(error)
 
 
-def _call_each(function: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
-    return [function(*args) for args in chunk]
+def _call_each(function: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Any:
+    try:
+        return [function(*args) for args in chunk]
+    except SystemExit as error:
+        return _Exit(error)
 
 
 @functools.cache
@@ -192,7 +205,11 @@ class Executor(concurrent.futures.Executor):
             if future.done():
                 pass
             elif error is None:
-                future.set_result(done.result())
+                result = done.result()
+                if isinstance(result, _Exit):
+                    future.set_exception(SystemExit(result.code))
+                else:
+                    future.set_result(result)
             else:
                 future.set_exception(_as_raised(error))
         future.ref = None

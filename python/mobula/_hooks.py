@@ -72,10 +72,11 @@ class _Hooks:
     def pending_calls_error(self, name: str, actor: Any, limit: str) -> BaseException:
         from mobula import exceptions
 
+        class_name, _, method = name.rpartition(".")
         return exceptions.PendingCallsLimitExceeded(
-            f"The task {name} could not be submitted to Actor({_core.actor_id(actor)}) because more "
-            f"than {limit} tasks are queued on the actor. This limit can be adjusted with the "
-            "`max_pending_calls` actor option."
+            f"The task {method} could not be submitted to Actor({class_name}, "
+            f"{_core.actor_id(actor)}) because more than {limit} tasks are queued on the "
+            "actor. This limit can be adjusted with the `max_pending_calls` actor option."
         )
 
     def task_error(self, failure: Any) -> BaseException:

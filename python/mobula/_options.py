@@ -289,14 +289,7 @@ def _check_values(options: Mapping[str, Any]) -> None:
             "_generator_backpressure_num_objects=0 is not allowed: a generator that may not be "
             "ahead at all never runs. Use 1 for one value per `next`, -1 for no limit."
         )
-    strategy = options.get("scheduling_strategy")
-    if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
-        raise ValueError(
-            f"Invalid scheduling_strategy value {strategy!r}. Valid values are 'DEFAULT', 'SPREAD' and "
-            "the objects of util.scheduling_strategies"
-        )
-    if strategy is not None and options.get("placement_group") not in (None, "default"):
-        raise ValueError("Give either scheduling_strategy or placement_group, not both")
+    check_one_place(options)
 
 
 def _max_calls(options: Mapping[str, Any], resources: Mapping[str, float]) -> int:
@@ -351,3 +344,18 @@ def task_options(options: Mapping[str, Any], function: Callable[..., Any]) -> Ta
         ahead_max=max(0, options.get("_generator_backpressure_num_objects") or 0),
         runtime_env=_environments.check(options.get("runtime_env")) or None,
     )
+
+
+def check_one_place(options: Mapping[str, Any]) -> None:
+    """ValueError: no such strategy, or two ways to say where."""
+    strategy = options.get("scheduling_strategy")
+    if isinstance(strategy, str) and strategy not in ("DEFAULT", "SPREAD"):
+        raise ValueError(
+            f"Invalid scheduling_strategy value {strategy!r}. Valid values are 'DEFAULT', 'SPREAD' and "
+            "the objects of util.scheduling_strategies"
+        )
+    if strategy is not None and options.get("placement_group") not in (None, "default"):
+        raise ValueError(
+            "Placement groups should be specified via the scheduling_strategy option. The "
+            "placement_group option is deprecated. Give one of them."
+        )

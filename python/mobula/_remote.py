@@ -380,7 +380,9 @@ def _make(function: Any, options: dict[str, Any]) -> Any:
 
         return actor.make_class(function, options)
     if not hasattr(function, "__code__"):
-        raise TypeError("The @remote decorator must be applied to a Python function or a class.")
+        raise TypeError(
+            "The @ray.remote decorator must be applied to either a function or a class."
+        )
     return RemoteFunction(function, options)
 
 

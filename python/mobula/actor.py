@@ -300,11 +300,18 @@ class ActorClass:
             f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
         )
 
-    def __mro_entries__(self, bases: tuple[Any, ...]) -> NoReturn:
-        raise ActorClassInheritanceException(
-            f"Inheriting from the actor class {self._class.__name__} is not supported. Derive from "
-            "the plain class, and make the derived one remote."
-        )
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        base = self._class.__name__
+
+        class Refusing:  # Python tells it what the derived class is called.
+            def __init_subclass__(cls) -> None:
+                raise ActorClassInheritanceException(
+                    f"Attempted to define subclass '{cls.__name__}' of actor class '{base}'. "
+                    "Inheriting from actor classes is not currently supported. Derive from the plain "
+                    "class, and make the derived one remote."
+                )
+
+        return (Refusing,)
 
     def __getattr__(self, name: str) -> Any:
         """What the plain class has: constants, static and class methods."""

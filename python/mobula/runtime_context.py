@@ -67,18 +67,18 @@ class RuntimeContext:
         return task["function_name"] if task else None
 
     def get_task_function_name(self) -> str | None:
-        """module.name of the task's function; for one of `__main__`, the name of the script's file
-        stands for the module. None in a driver."""
+        """module.name of the task's function, module.class.name of a method; for a function of
+        `__main__`, the name of the script's file stands for the module. None in a driver."""
         task = _core.current_task() or _creation()
         if task is None:
             return None
         function = task["function"]
         module = getattr(function, "__module__", None)
         code = getattr(inspect.unwrap(function), "__code__", None) if function else None
-        if module == "__main__" and code is not None:
-            module = os.path.basename(code.co_filename).partition(".")[0]
         name = getattr(function, "__name__", task["function_name"])
         actor = _this_actor()
+        if actor is None and module == "__main__" and code is not None:
+            module = os.path.basename(code.co_filename).partition(".")[0]
         if actor is not None:
             name = f"{actor.class_name}.{name}"
         return f"{module}.{name}" if module else str(name)
@@ -100,10 +100,10 @@ class RuntimeContext:
         return current_id()
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """What the task asked for: name to amount. RuntimeError in a driver."""
+        """What the task asked for: name to amount. AssertionError in a driver."""
         task = _core.current_task() or _creation()
         if task is None:
-            raise RuntimeError(_ONLY_IN_WORKERS)
+            raise AssertionError(_ONLY_IN_WORKERS)
         resources = {**task["resources"]}
         actor = _this_actor()
         if actor is not None:  # Some of them only to be made.
@@ -150,6 +150,9 @@ class RuntimeContext:
         task_id = self.get_task_id()
         if task_id is not None:
             known["task_id"] = task_id
+        actor_id = self.get_actor_id()
+        if actor_id is not None:
+            known["actor_id"] = actor_id
         return known
 
     @property
@@ -185,10 +188,10 @@ class RuntimeContext:
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """Did this actor's process die before, and was it started again? RuntimeError elsewhere."""
+        """Did this actor's process die before, and was it started again? AssertionError elsewhere."""
         actor = _this_actor()
         if actor is None:
-            raise RuntimeError(_ONLY_IN_ACTORS)
+            raise AssertionError(_ONLY_IN_ACTORS)
         return bool(actor.restarts > 0)
 
     @property

@@ -140,6 +140,57 @@ def test_an_argument_that_failed_fails_its_call_and_no_other() -> None:
     assert ray.get(good) == [1]
 
 
+def test_what_runs_side_by_side_cannot_be_asked_to_run_in_order() -> None:
+    class Loop:
+        async def echo(self, value: int) -> int:
+            return value
+
+    for remote_class, options, kind in (
+        (ray.remote(Loop), {}, "async actors"),
+        (Counter, {"max_concurrency": 2}, "multi-threaded actors"),
+    ):
+        with pytest.raises(ValueError, match=f"using {kind}.*allow_out_of_order_execution=True"):
+            remote_class.options(allow_out_of_order_execution=False, **options).remote()  # type: ignore[attr-defined]
+    actor = ray.remote(Loop).options(allow_out_of_order_execution=True).remote()
+    assert ray.get(actor.echo.remote(1)) == 1
+
+
+def test_deriving_from_a_remote_class_names_both() -> None:
+    with pytest.raises(TypeError, match="define subclass 'Derived' of actor class 'Counter'") as e:
+
+        class Derived(Counter):  # type: ignore[misc, valid-type]
+            pass
+
+    assert type(e.value).__name__ == "ActorClassInheritanceException"
+    with pytest.raises(TypeError, match="must be applied to either a function or a class"):
+        ray.remote(Counter)  # type: ignore[call-overload]
+
+
+def test_a_group_is_named_in_one_way() -> None:
+    from mobula.util.placement_group import PlacementGroup
+
+    group = PlacementGroup.empty()
+    with pytest.raises(ValueError, match="specified via the scheduling_strategy option"):
+        Counter.options(scheduling_strategy="SPREAD", placement_group=group).remote()
+
+
+def test_the_context_of_an_actor_names_its_method_and_id() -> None:
+    @ray.remote
+    class Curious:
+        def look(self) -> tuple[str | None, Any]:
+            context = ray.get_runtime_context()
+            return context.get_task_function_name(), context.get()
+
+    actor = Curious.remote()
+    name, known = ray.get(actor.look.remote())
+    assert name is not None and name.endswith(".Curious.look")
+    assert known["actor_id"] == actor._actor_id
+    with pytest.raises(AssertionError):
+        ray.get_runtime_context().was_current_actor_reconstructed  # noqa: B018
+    with pytest.raises(RuntimeError, match="only available in an actor"):
+        ray.get_runtime_context().current_actor  # noqa: B018
+
+
 def test_allow_out_of_order_execution_lets_ready_calls_pass() -> None:
     counter = Counter.options(allow_out_of_order_execution=True).remote()
     first = counter.note.remote(late.remote(0.5, "late"))

@@ -8,6 +8,7 @@ import math
 import operator
 import os
 import pickle
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -147,6 +148,18 @@ def test_a_worker_that_dies_fails_its_call_as_a_broken_process_pool_does() -> No
         copy = pickle.loads(pickle.dumps(error))
         assert isinstance(copy, mobula.exceptions.WorkerCrashedError) and str(copy) == str(error)
         assert executor.submit(abs, -1).result(60) == 1
+
+
+def test_a_call_that_exits_raises_that_and_its_worker_goes_on() -> None:
+    with mobula.Executor(max_workers=1) as executor:
+        pid = executor.submit(os.getpid).result(60)
+        left = executor.submit(sys.exit, 3)
+        with pytest.raises(SystemExit) as caught:
+            left.result(60)
+        assert caught.value.code == 3
+        with pytest.raises(SystemExit):
+            list(executor.map(sys.exit, [None]))
+        assert executor.submit(os.getpid).result(60) == pid
 
 
 def test_cancelling_while_calls_start_and_end_loses_none() -> None:

@@ -153,10 +153,13 @@ def placement_group(
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
     """Gives the resources of the group back. What runs in it is killed; tasks that wait in it fail
-    with TaskPlacementGroupRemoved. Nothing happens if it is gone already."""
+    with TaskPlacementGroupRemoved. Nothing happens if it is gone already. Returns when the node has
+    begun: who calls an actor of the group afterwards learns of its end."""
     number = _number(placement_group.id)
     if number:
         _core.remove_group(number)
+        for _ in range(2):  # It acts when it has read what there is, and answers at once.
+            _core.groups()
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from dask._task_spec import Alias, DataNode, convert_legacy_graph
 from dask.core import flatten
 from dask.local import get_sync
 from dask.order import order
+from mobula.util.dask.callbacks import RayCallbacks, local_ray_callbacks, unpack_ray_callbacks
 
 
 def _run(node: Any, keys: list[Any], *values: Any) -> Any:
@@ -18,20 +20,41 @@ def _run(node: Any, keys: list[Any], *values: Any) -> Any:
     return node(dict(zip(keys, values, strict=True)))
 
 
+def _run_told(told: Any, node: Any, keys: list[Any], *values: Any) -> Any:
+    """The same for those who want to be told. `told`: (key, pairs of functions before and after)."""
+    key, functions = told
+    states = [before(key, list(values)) if before else None for before, _ in functions]
+    result = _run(node, keys, *values)
+    for (_, after), state in zip(functions, states, strict=True):
+        if after:
+            after(key, result, state)
+    return result
+
+
 def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
     """Computes `keys` of the graph `dsk`: a dask scheduler.
 
     keys: a key, or nested lists of keys; the result has the same shape.
-    kwargs: ray_remote_args={...}: options of the tasks; ray_persist=True: refs instead of values.
-    Others, which dask gives to all schedulers, are ignored. Raises what a node raised.
+    kwargs: ray_remote_args={...}: options of the tasks; ray_persist=True: refs instead of values;
+    ray_callbacks=[...]: instead of the active ones. Others, which dask gives to all schedulers, are
+    ignored. Raises what a node raised.
     """
+    with local_ray_callbacks(kwargs.get("ray_callbacks")) as callbacks:
+        return _get(dsk, keys, unpack_ray_callbacks(callbacks), kwargs)
+
+
+def _get(dsk: Any, keys: Any, told: RayCallbacks, kwargs: dict[str, Any]) -> Any:
     options = kwargs.get("ray_remote_args") or {}
     if not mobula.is_initialized():
         mobula.init()
     graph = convert_legacy_graph(dsk if isinstance(dsk, Mapping) else dsk.__dask_graph__())
     wanted = set(flatten([keys]))
     needed = _needed(graph, wanted)
-    results = _submit_all(graph, needed, wanted, options)
+    results = _submit_all(graph, needed, wanted, options, told)
+    if told.ray_postsubmit_all_cbs:
+        refs = [value for value in results.values() if isinstance(value, mobula.ObjectRef)]
+        for tell in told.ray_postsubmit_all_cbs:
+            tell(refs, dsk)
     if not kwargs.get("ray_persist"):
         refs = [key for key in wanted if isinstance(results[key], mobula.ObjectRef)]
         try:
@@ -40,7 +63,10 @@ def ray_dask_get(dsk: Any, keys: Any, **kwargs: Any) -> Any:
             cause = error.cause
             raise (cause if isinstance(cause, BaseException) else error) from error
         results.update(zip(refs, values, strict=True))
-    return _in_shape(keys, results)
+    result = _in_shape(keys, results)
+    for tell in told.ray_finish_cbs:
+        tell(result)
+    return result
 
 
 def _needed(graph: dict[Any, Any], wanted: set[Any]) -> set[Any]:
@@ -55,10 +81,15 @@ def _needed(graph: dict[Any, Any], wanted: set[Any]) -> set[Any]:
 
 
 def _submit_all(
-    graph: dict[Any, Any], needed: set[Any], wanted: set[Any], options: dict[str, Any]
+    graph: dict[Any, Any],
+    needed: set[Any],
+    wanted: set[Any],
+    options: dict[str, Any],
+    told: RayCallbacks,
 ) -> dict[Any, Any]:
     """The refs (or the values, of nodes that are data) of `wanted`."""
-    task = mobula.remote(**options)(_run) if options else mobula.remote(_run)
+    function: Any = _run_told if told.ray_task_cbs else _run
+    task = mobula.remote(**options)(function) if options else mobula.remote(function)
     dependencies = {key: set(graph[key].dependencies) for key in needed}
     uses = dict.fromkeys(needed, 0)
     for key in needed:
@@ -77,15 +108,27 @@ def _submit_all(
             results[key] = mobula.put(node.value) if many else node.value
         else:
             names = list(dependencies[key])
-            results[key] = task.options(name=_name(key)).remote(
-                node, names, *(results[name] for name in names)
-            )
+            first = [(key, told.ray_task_cbs)] if told.ray_task_cbs else []
+            submit = functools.partial(task.options(name=_name(key)).remote, *first, node, names)
+            values = [results[name] for name in names]
+            results[key] = _submit(submit, node, key, values, told)
         for name in dependencies[key]:
             uses[name] -= 1
             if uses[name] == 0 and name not in wanted:
                 # The task that was just submitted holds it: gone when it is no longer needed.
                 del results[name]
     return results
+
+
+def _submit(submit: Any, node: Any, key: Any, values: list[Any], told: RayCallbacks) -> Any:
+    for tell in told.ray_presubmit_cbs:
+        instead = tell(node, key, values)
+        if instead is not None:
+            return instead
+    ref = submit(*values)
+    for tell in told.ray_postsubmit_cbs:
+        tell(node, key, values, ref)
+    return ref
 
 
 def _name(key: Any) -> str:
@@ -107,9 +150,12 @@ class enable_dask_on_ray(dask.config.set):  # type: ignore[misc]  # The name is 
     """From now on, or in a `with` block, dask computes on Mobula by default.
 
     shuffle: how data frames are shuffled; None: "tasks", the way that needs no dask cluster.
+    use_shuffle_optimization: means nothing, as there is nothing to switch off.
     """
 
-    def __init__(self, shuffle: str | None = "tasks") -> None:
+    def __init__(
+        self, shuffle: str | None = "tasks", use_shuffle_optimization: bool | None = True
+    ) -> None:
         settings: dict[str, Any] = {"scheduler": ray_dask_get}
         if shuffle is not None:
             settings["dataframe.shuffle.method"] = shuffle

@@ -7,15 +7,18 @@ by the thread that settles the futures of refs: a callback that waits for the po
 
 from __future__ import annotations
 
+import dis
 import itertools
 import os
 import threading
+import types
 from collections import deque
 from functools import partial
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import TYPE_CHECKING, Any
 
 import mobula
+from mobula import _address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,15 +41,34 @@ class _Failure:
         self.error = error
 
 
+def _share_globals(initializer: Callable[..., Any], function: Callable[..., Any]) -> None:
+    """What the initializer has assigned with `global` is there for functions of its module. Those of a
+    script travel by value, each with globals of its own."""
+    while isinstance(function, partial):
+        function = function.func
+    plain = isinstance(initializer, types.FunctionType) and isinstance(function, types.FunctionType)
+    if not plain or function.__module__ != initializer.__module__:
+        return
+    source, target = initializer.__globals__, function.__globals__
+    if source is target:
+        return
+    for instruction in dis.get_instructions(initializer):
+        if instruction.opname == "STORE_GLOBAL" and instruction.argval in source:
+            target[instruction.argval] = source[instruction.argval]
+
+
 class PoolActor:
     """One process of a pool."""
 
     def __init__(self, initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
+        self._initializer = initializer
         if initializer is not None:
             initializer(*arguments)
 
     def run(self, function: Callable[..., Any], calls: list[_Call]) -> list[Any]:
         """calls: (args, kwargs). The results, or _Failures, in this order."""
+        if self._initializer is not None:
+            _share_globals(self._initializer, function)
         results = []
         for args, kwargs in calls:
             try:
@@ -252,7 +274,7 @@ class Pool:
         if maxtasksperchild is not None and maxtasksperchild < 1:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if not mobula.is_initialized():
-            mobula.init(ray_address or os.environ.get("RAY_ADDRESS"))
+            _start_session(ray_address or os.environ.get("RAY_ADDRESS"), processes)
         self._initializer = initializer
         self._initargs = tuple(initargs or ())
         self._calls_per_actor = maxtasksperchild
@@ -472,6 +494,14 @@ class Pool:
             if self._closed:
                 self._workers.clear()  # The last handles: the actors end.
             self._all_done.notify_all()
+
+
+def _start_session(address: str | None, processes: int | None) -> None:
+    """One that is there, or else a new one with a CPU for each process."""
+    if processes is None or processes <= 0 or _address.would_join(address):
+        mobula.init(address)
+    else:
+        mobula.init(address, num_cpus=processes)
 
 
 def _check_size(processes: int | None, options: dict[str, Any]) -> int:
