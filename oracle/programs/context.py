@@ -47,7 +47,7 @@ def names_of_the_context():
     return both("get_task_name", "get_task_function_name")
 
 
-@case(differs="a RuntimeError that says what is only there in actors")
+@case(differs="in a task an AssertionError that says so, where Ray has an AttributeError")
 def what_the_context_says_of_actors():
     return both(
         "get_actor_id", "get_actor_name", "current_actor", "was_current_actor_reconstructed"
@@ -59,7 +59,7 @@ def what_the_context_says_of_placement_groups():
     return both("get_placement_group_id", "should_capture_child_tasks_in_placement_group")
 
 
-@case(differs="a RuntimeError in a driver, where Ray has an AssertionError")
+@case
 def what_the_context_says_of_resources():
     return both("get_assigned_resources")
 
@@ -95,7 +95,7 @@ def the_type():
     return type(ray.get_runtime_context()).__name__
 
 
-@case(differs="what leads into the inside of Ray is left out")
+@case
 def the_public_names():
     return sorted(name for name in dir(ray.get_runtime_context()) if not name.startswith("_"))
 

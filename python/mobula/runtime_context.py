@@ -67,18 +67,18 @@ class RuntimeContext:
         return task["function_name"] if task else None
 
     def get_task_function_name(self) -> str | None:
-        """module.name of the task's function, module.class.name of a method; for a function of
-        `__main__`, the name of the script's file stands for the module. None in a driver."""
+        """module.name of the task's function, module.class.name of a method; for one of `__main__`,
+        the name of the script's file stands for the module. None in a driver."""
         task = _core.current_task() or _creation()
         if task is None:
             return None
         function = task["function"]
         module = getattr(function, "__module__", None)
         code = getattr(inspect.unwrap(function), "__code__", None) if function else None
+        if module == "__main__" and code is not None:
+            module = os.path.basename(code.co_filename).partition(".")[0]
         name = getattr(function, "__name__", task["function_name"])
         actor = _this_actor()
-        if actor is None and module == "__main__" and code is not None:
-            module = os.path.basename(code.co_filename).partition(".")[0]
         if actor is not None:
             name = f"{actor.class_name}.{name}"
         return f"{module}.{name}" if module else str(name)
