@@ -48,9 +48,6 @@ struct Session {
   std::unique_ptr<shm::RingConsumer> uplink;
   std::bitset<shm::kBellBits> bell_bits;  // In use.
 
-  shm::RingHeader& uplink_header() {
-    return *reinterpret_cast<shm::RingHeader*>(home.data() + shm::kUplinkOffset);
-  }
   const std::byte* pins() const { return home.data() + shm::kPinsOffset; }
 };
 

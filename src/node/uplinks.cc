@@ -6,8 +6,12 @@ namespace mobula::node {
 
 bool Uplinks::read(Session& session, int records, uint64_t end) {
   bool did = false;
+  if (!session.broken && !session.uplink->intact()) {
+    handlers_.on_broken(session, "the position of its uplink was written over");
+    return true;
+  }
   for (int count = 0; count < records && !session.broken; ++count) {
-    if (session.uplink_header().head.load(std::memory_order_relaxed) >= end) break;
+    if (session.uplink->position() >= end) break;
     const auto frame = session.uplink->peek();
     if (!frame) {
       handlers_.on_broken(session, frame.error().message);
@@ -36,13 +40,13 @@ bool Uplinks::read_some() {
     objects_.begin_pass();
     for (const auto& [id, session] : sessions_.all()) {
       if (session->uplink && !session->broken) {
-        tails_[id] = session->uplink_header().tail.load(std::memory_order_acquire);
+        tails_[id] = session->uplink->end();
       }
     }
   }
   bool did = wants_pass;
   for (const auto& [id, session] : sessions_.all()) {
-    if (!session->uplink || session->uplink->empty()) continue;
+    if (!session->uplink || (session->uplink->empty() && session->uplink->intact())) continue;
     did |= read(*session, kRecordsPerTurn, std::numeric_limits<uint64_t>::max());
   }
   if (in_pass_) advance_pass();
@@ -54,7 +58,7 @@ void Uplinks::advance_pass() {
     Session* session = sessions_.find(entry.first);
     // The uplinks of the dead were read to their ends.
     if (session == nullptr || !session->uplink || session->broken) return true;
-    return session->uplink_header().head.load(std::memory_order_relaxed) >= entry.second;
+    return session->uplink->position() >= entry.second;
   });
   if (!tails_.empty()) return;
   in_pass_ = false;
@@ -63,13 +67,13 @@ void Uplinks::advance_pass() {
 
 void Uplinks::drain(Session& session) {
   if (!session.uplink) return;
-  const uint64_t end = session.uplink_header().tail.load(std::memory_order_acquire);
-  read(session, std::numeric_limits<int>::max(), end);
+  read(session, std::numeric_limits<int>::max(), session.uplink->end());
 }
 
 bool Uplinks::any_unread() const {
   for (const auto& [id, session] : sessions_.all()) {
-    if (session->uplink && !session->broken && !session->uplink->empty()) return true;
+    if (!session->uplink || session->broken) continue;
+    if (!session->uplink->empty() || !session->uplink->intact()) return true;
   }
   return false;
 }

@@ -75,6 +75,7 @@ bool take_back_unread(OutboundChannel& channel, tasks::Dispatcher& dispatcher) {
 // With the lock, before news is collected.
 void RuntimeImpl::audit(Instant now) {
   audited_ = now;
+  if (uplink_->mend()) ring_daemon_later();
   for (ChannelEnd* channel : by_bit_) {
     if (channel == nullptr) continue;
     shm::announce(*bell_, channel->own_bit);

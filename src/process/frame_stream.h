@@ -34,6 +34,7 @@ class FrameSender {
   void hold(std::vector<std::byte> frame);
   // Sends what waits. True if nothing waits any more.
   bool flush();
+  void publish_again() { ring_.publish_again(); }
   bool waiting() const { return !queue_.empty(); }
   // All was sent and read.
   bool drained() const { return queue_.empty() && ring_.empty(); }

@@ -29,6 +29,13 @@ class Uplink {
   }
   bool flush() { return sender_.flush(); }
   bool waiting() const { return sender_.waiting(); }
+  // Something in this process wrote over what we share with the daemon: no record may be missing. True
+  // if so.
+  bool mend() {
+    if (sender_.intact()) return false;
+    sender_.publish_again();
+    return true;
+  }
 
  private:
   void push(std::span<const std::byte> message);

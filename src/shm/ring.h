@@ -45,6 +45,11 @@ class RingProducer {
   std::byte* reserve(size_t size);
   // Makes the reserved frame visible.
   void publish();
+  // What is published stands there again, whoever wrote over it.
+  void publish_again() {
+    header_.capacity.store(capacity_, std::memory_order_relaxed);
+    header_.tail.store(tail_, std::memory_order_release);
+  }
 
   bool empty() const;
   // False: somebody wrote over what is ours, or the consumer wrote what no consumer does.
@@ -76,6 +81,12 @@ class RingConsumer {
   bool empty() const { return header_.tail.load(std::memory_order_acquire) == head_; }
   // False: somebody wrote over what is ours.
   bool intact() const { return header_.head.load(std::memory_order_relaxed) == head_; }
+  // How far it was read, and how far it is written: never more ahead than a ring holds.
+  uint64_t position() const { return head_; }
+  uint64_t end() const {
+    const uint64_t tail = header_.tail.load(std::memory_order_acquire);
+    return tail - head_ <= kRingBytesMax ? tail : head_;  // Else peek() will refuse it.
+  }
 
  private:
   RingHeader& header_;
