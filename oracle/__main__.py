@@ -74,12 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
 
     records: list[dict[str, Any]] = []
+    remarks: list[str] = []
     verdicts: list[Verdict] = []
     for program, part in chosen:
         outcomes = {}
         for engine in engines:
             print(f"{program.stem} under {engine} ...", file=sys.stderr, flush=True)
-            outcomes[engine] = run_program(program, engine, part, options.seconds)
+            outcomes[engine] = run_program(program, engine, part, options.seconds, remarks)
         records.append({"program": program.stem, "outcomes": outcomes})
         if len(engines) == 1:
             print_outcomes(program.stem, outcomes[engines[0]])
@@ -89,8 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         lines = [verdict.as_json() for verdict in verdicts]
         options.json.write_text(
-            json.dumps({"programs": records, "verdicts": lines}, indent=1) + "\n"
+            json.dumps({"programs": records, "verdicts": lines, "remarks": remarks}, indent=1)
+            + "\n"
         )
+    if remarks:
+        print("Engines that died or hung:", *remarks, sep="\n  ", end="\n\n")
     if len(engines) == 1:
         return 0
     print_table(verdicts)

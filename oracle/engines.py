@@ -27,6 +27,11 @@ LOOPBACK = ROOT / "oracle" / "loopback.py"
 MARK_VARIABLE = "ORACLE_RUN"
 KILL_SECONDS_MAX = 30.0
 OUTPUT_LINES_SHOWN = 30
+# No case may take nearly as long, and no engine to start.
+SILENCE_SECONDS_MAX = 150.0
+# Of a case that brings Ray down.
+TRIES_MAX = 2
+ENDED_WELL = "the driver ended with status 0"
 
 
 def interpreter(engine: str) -> Path:
@@ -35,21 +40,39 @@ def interpreter(engine: str) -> Path:
 
 
 def run_program(
-    program: Path, engine: str, part: str, seconds_max: float
+    program: Path, engine: str, part: str, seconds_max: float, remarks: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """The outcomes of the cases of `program` whose names contain `part`, by name. When a case brings
-    the program down, or `seconds_max` cuts it short, that is the outcome of the case, and the
-    program is run again with the cases that are left."""
+    """The outcomes of the cases of `program` whose names contain `part`, by name.
+
+    A case may bring the program down, or hang, and so may the engine before it gets to any. The
+    program is run again then with the cases that are left. Where that happens for the second time,
+    it is the outcome of the case; with Mobula the first time counts. All of it takes at most
+    `seconds_max`. What went wrong is told in `remarks`."""
     outcomes: dict[str, dict[str, Any]] = {}
+    tries_max = TRIES_MAX if engine == "ray" else 1
+    failures: dict[str, int] = {}
     deadline = time.monotonic() + seconds_max
     while True:
         records, end = _run_once(program, engine, part, list(outcomes), deadline)
         begun = [record for record in records if "begins" in record]
         over = {record.pop("name"): record for record in records if "name" in record}
-        for record in begun:
-            died = {"differs": record["differs"], "compared": end, "message": "", "seconds": 0.0}
-            outcomes[record["begins"]] = over.get(record["begins"], died)
-        if len(over) == len(begun) or time.monotonic() > deadline:
+        outcomes |= over
+        cut_off = [record for record in begun if record["begins"] not in over]
+        for record in cut_off:
+            name = record["begins"]
+            failures[name] = failures.get(name, 0) + 1
+            remarks.append(f"{program.stem} under {engine}: {end} in {name} (try {failures[name]})")
+            if failures[name] >= tries_max:
+                died = {"differs": record["differs"], "compared": end, "message": ""}
+                outcomes[name] = {**died, "seconds": 0.0}
+        if not begun and end != ENDED_WELL:
+            failures[""] = failures.get("", 0) + 1
+            remarks.append(f"{program.stem} under {engine}: {end}, before any case ran")
+        if time.monotonic() > deadline:
+            remarks.append(f"{program.stem} under {engine}: given up after {seconds_max:.0f} s")
+            return outcomes
+        may_try_again = bool(cut_off) or (not begun and failures.get("", 0) < TRIES_MAX)
+        if end == ENDED_WELL or not may_try_again:
             return outcomes
 
 
@@ -78,10 +101,12 @@ def _run_once(
                 start_new_session=True,
             )
             try:
-                status = process.wait(max(deadline - time.monotonic(), 0.0))
-                end = f"the driver ended with status {status}"
-            except subprocess.TimeoutExpired:
-                end = "the driver ran out of time"
+                status = _wait(process, results, deadline)
+                end = (
+                    "the driver hung"
+                    if status is None
+                    else f"the driver ended with status {status}"
+                )
             finally:
                 end_marked(mark)
                 process.wait()
@@ -91,6 +116,21 @@ def _run_once(
         return [json.loads(line) for line in lines], end
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(process: subprocess.Popen[bytes], results: Path, deadline: float) -> int | None:
+    """The exit status. None: it has gone on for too long, in all or without a new result."""
+    size = 0
+    seen = time.monotonic()
+    while time.monotonic() < deadline:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.2)
+        size_now = results.stat().st_size if results.exists() else 0
+        if size_now != size:
+            size, seen = size_now, time.monotonic()
+        if time.monotonic() > seen + SILENCE_SECONDS_MAX:
+            return None
+    return None
 
 
 def _prefix(engine: str) -> list[str]:

@@ -268,7 +268,7 @@ def _special(actor: _Actor, name: str) -> Callable[..., Any] | None:
 
 
 def _retrying(function: Any, retries_max: int, exceptions: Any) -> Callable[..., Any]:
-    from mobula import _cancelled, _remote
+    from mobula import _cancelled, _failures, _remote
 
     kinds = (Exception,) if exceptions is True else exceptions
     if not asyncio.iscoroutinefunction(function):
@@ -284,6 +284,7 @@ def _retrying(function: Any, retries_max: int, exceptions: Any) -> Callable[...,
                 if retries == retries_max or _cancelled.is_current_task():
                     raise
                 retries += 1
+                _failures.tell_retry(function, retries, retries_max)
 
     return again
 

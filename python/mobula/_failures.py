@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import time
 import traceback
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mobula import exceptions
 
 if TYPE_CHECKING:
     from mobula._serialization import TaskFailure
+
+_IGNORE = "MOBULA_IGNORE_UNHANDLED_ERRORS"
+_IGNORE_OF_RAY = "RAY_IGNORE_UNHANDLED_ERRORS"  # Counts for programs that run as Ray's.
+_logger = logging.getLogger("mobula")
 
 
 def to_exception(failure: TaskFailure) -> BaseException:
@@ -65,6 +73,45 @@ def of_function(name: str, error: BaseException) -> BaseException:
     )
     outer.__cause__ = inner
     return outer
+
+
+def tell_unhandled(errors: list[BaseException], not_kept: int) -> None:
+    """Tasks failed whose refs are gone, and nobody had looked at what they returned."""
+    if _IGNORE in os.environ or (_is_as_ray() and _IGNORE_OF_RAY in os.environ):
+        return
+    # The program itself cancelled it, or the task never ran: what it lacked was told at the time.
+    silent = (exceptions.TaskCancelledError, exceptions.TaskUnschedulableError)
+    for error in errors:
+        if isinstance(error, silent):
+            continue
+        _logger.error(f"Unhandled error (suppress with '{_IGNORE}=1'): {error}")
+    if not_kept:
+        _logger.error(f"{not_kept} more tasks failed with an unhandled error that is not shown.")
+
+
+def tell_retry(function: Any, retry: int, retries_max: int) -> None:
+    """While the exception is handled: `function` is called again. Once a second at most."""
+    now = time.monotonic()
+    name = getattr(function, "__name__", str(function))
+    if now < _told.get(name, 0.0) + _TELL_EVERY_SECONDS:
+        return
+    if len(_told) >= _TOLD_MAX:
+        _told.clear()
+    _told[name] = now
+    attempts = f"attempt {retry + 1}"
+    if retries_max >= 0:
+        attempts += f" of {retries_max + 1}"
+    error = traceback.format_exception_only(sys.exc_info()[1])[-1].strip()
+    print(f"{name} failed with {error}. It is called again: {attempts}.", file=sys.stderr)
+
+
+_TELL_EVERY_SECONDS = 1.0
+_TOLD_MAX = 1000
+_told: dict[str, float] = {}
+
+
+def _is_as_ray() -> bool:
+    return os.environ.get("MOBULA_AS_RAY") == "1"
 
 
 def _address() -> str:

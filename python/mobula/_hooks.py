@@ -104,6 +104,11 @@ class _Hooks:
 
         return _failures.of_function(name, error)
 
+    def unhandled_errors(self, errors: list[BaseException], not_kept: int) -> None:
+        from mobula import _failures
+
+        _failures.tell_unhandled(errors, not_kept)
+
     def call_site(self, how: str) -> str:
         from mobula import _call_sites
 

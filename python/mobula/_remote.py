@@ -11,7 +11,15 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from mobula import _cancelled, _core, _environments, _generator, _options, _placement
+from mobula import (
+    _cancelled,
+    _core,
+    _environments,
+    _failures,
+    _generator,
+    _options,
+    _placement,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -346,6 +354,7 @@ class _Retrying:
                 if retries == self._retries_max or _cancelled.is_current_task():
                     raise
                 retries += 1
+                _failures.tell_retry(self._function, retries, self._retries_max)
 
     def _items(self, args: Any, kwargs: Any) -> Iterator[Any]:
         """Of a generator function: run again, it begins anew, and what was sent is left out."""
@@ -362,6 +371,7 @@ class _Retrying:
                 if retries == self._retries_max or _cancelled.is_current_task():
                     raise
                 retries += 1
+                _failures.tell_retry(self._function, retries, self._retries_max)
 
 
 class _Decorator:

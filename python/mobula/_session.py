@@ -307,9 +307,9 @@ def _start(
         metrics.flush_early()
     if logging_config is not None:
         logging_config._apply()
-    if log_to_driver:
-        # Configured log records say themselves whose they are, and JSON must stay JSON.
-        _driver.printer = LogPrinter(repeats, labels=logging_config is None)
+    # Configured log records say themselves whose they are, and JSON must stay JSON. Without
+    # log_to_driver no lines of workers come, but what the node and the runtime have to say.
+    _driver.printer = LogPrinter(repeats, labels=logging_config is None)
 
 
 def lineage_bytes_max() -> int:

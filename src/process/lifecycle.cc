@@ -256,7 +256,7 @@ void RuntimeImpl::disconnect(const std::string& reason) {
   fail_everything(error);
   answered_.notify_all();  // Who waits for an answer looks at disconnected_ too.
   notifications_.news.notify_all();
-  log_arrived_.notify_all();
+  lines_.notify();
   deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
   for (Waiter* waiter : parked_) {
     waiter->word.store(1);

@@ -1,5 +1,6 @@
 // RuntimeImpl: what the node daemon says. Runs on the link thread.
 
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -15,7 +16,6 @@ constexpr auto kRetiredFor = std::chrono::seconds(60);
 // Before a task is tried again for which memory did not suffice; doubled each time.
 constexpr Duration kOutOfMemoryDelay = std::chrono::seconds(1);
 constexpr Duration kOutOfMemoryDelayMax = std::chrono::seconds(30);
-constexpr size_t kLogLinesMax = 10'000;
 // How the daemon speaks of a task that can never run; whose name it does not know.
 constexpr std::string_view kATask = "a task";
 constexpr size_t kNamedFromMax = 10'000;
@@ -35,6 +35,16 @@ std::string cause_of_death(const wire::fb::PeerDied& message, const std::string&
     text += "\nIts last lines on stderr:\n" + message.stderr_tail()->str();
   }
   return text;
+}
+
+// The attempt that comes now is counted already.
+std::string about_retry(const Task& task, const std::string& cause) {
+  std::string text = cause.substr(0, cause.find('\n')) + " The task is tried again: attempt " +
+                     std::to_string(task.attempt + 1);
+  if (task.retries_left >= 0) {
+    text += " of " + std::to_string(task.attempt + 1 + task.retries_left);
+  }
+  return text + ".";
 }
 
 }  // namespace
@@ -245,10 +255,13 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
     }
     if (task->retries_left != 0) {
       if (task->retries_left > 0) --task->retries_left;
+      const std::string cause = cause_of_death(message, task->own_function().name);
       trace_.end_by_owner(*task, shape_of(*task),
-                          system_error(wire::SystemErrorCode::kWorkerCrashed,
-                                       cause_of_death(message, task->own_function().name)));
+                          system_error(wire::SystemErrorCode::kWorkerCrashed, cause));
       ++task->attempt;
+      const std::string& name = task->own_function().name;
+      lines_.say(lines_.remark(name, about_retry(*task, cause), monotonic_now()),
+                 options_.is_driver);
       startable_.push_back(task);  // Once this worker's lease is forgotten.
       continue;
     }
@@ -325,14 +338,10 @@ void RuntimeImpl::on_value_arrived(const wire::fb::ValueArrived& message) {
 
 void RuntimeImpl::on_log_lines(const wire::fb::LogLines& message) {
   for (const auto* line : *message.lines()) {
-    if (log_lines_.size() >= kLogLinesMax) {
-      ++log_lines_lost_;
-      continue;
-    }
-    log_lines_.push_back({line->pid(), line->name() != nullptr ? line->name()->str() : "",
-                          line->is_stderr(), line->text()->str()});
+    lines_.add({line->pid(), line->name() != nullptr ? line->name()->str() : "", line->is_stderr(),
+                line->text()->str()});
   }
-  log_arrived_.notify_one();
+  lines_.notify();
 }
 
 void RuntimeImpl::on_infeasible(const wire::fb::Infeasible& message) {
@@ -351,8 +360,7 @@ void RuntimeImpl::on_infeasible(const wire::fb::Infeasible& message) {
     fail_queued(message.shape(), wire::SystemErrorCode::kTaskUnschedulable, text);
   }
   if (!options_.is_driver) return;  // The daemon tells the driver, too.
-  log_lines_.push_back({0, "", true, std::move(text)});
-  log_arrived_.notify_one();
+  lines_.say(std::move(text), true);
 }
 
 // The tasks of a shape that no worker has.
@@ -371,18 +379,7 @@ void RuntimeImpl::fail_queued(uint32_t shape, wire::SystemErrorCode code, std::s
 
 bool RuntimeImpl::next_log_lines(std::vector<LogLine>& lines) {
   std::unique_lock<std::mutex> lock(lock_);
-  log_arrived_.wait(lock, [this] { return !log_lines_.empty() || !disconnected_.empty(); });
-  if (log_lines_.empty()) return false;
-  lines.assign(std::make_move_iterator(log_lines_.begin()),
-               std::make_move_iterator(log_lines_.end()));
-  log_lines_.clear();
-  if (log_lines_lost_ > 0) {
-    lines.push_back({0, "", true,
-                     "(" + std::to_string(log_lines_lost_) + " lines of workers were dropped: " +
-                         "they came faster than they could be printed)"});
-    log_lines_lost_ = 0;
-  }
-  return true;
+  return lines_.take(lock, lines, [this] { return !disconnected_.empty(); });
 }
 
 }  // namespace mobula::process

@@ -8,7 +8,7 @@
 // taken and dropped by any thread without the runtime's lock; the last drop hands the object to the
 // runtime (Runtime::drop), which frees it under its lock.
 //
-// Threads: `count` and `ready` are atomic. The value may be read by anyone who saw `ready`. All else
+// Threads: `count`, `ready` and `error_unseen` are atomic. The value may be read by anyone who saw `ready`. All else
 //          belongs to the holder of the runtime's lock.
 
 #include <atomic>
@@ -72,7 +72,7 @@ struct Object {
   std::atomic<uint32_t> count{1};
   std::atomic<bool> ready{false};
   Sharing sharing = Sharing::kPrivate;
-  bool requested = false;  // GetObjects was sent.
+  mutable std::atomic<bool> error_unseen{false};  // Of a task of ours; nobody has looked at it.
   std::atomic<bool> on_drop_list{false};
   StoredValue value;
   // The refs inside the value, in order, each with a count of ours. Set before `ready`.
@@ -83,6 +83,7 @@ struct Object {
   Object* next_dropped = nullptr;
   ActorCalls* calls = nullptr;  // Of an actor's handle object, once it was called; owned.
   bool was_put = false;         // By this process: no task made it.
+  bool requested = false;       // GetObjects was sent.
   bool in_ref_table = false;    // The ref table knows it: shared, foreign, or part of a parcel.
   // Lineage (lineage.cc).
   objects::Rebuild rebuild = objects::Rebuild::kNever;  // Of a value in the store.
@@ -93,6 +94,9 @@ struct Object {
   bool proxy = false;        // Takes a value to the daemon that another Object of this id lost.
 
   bool is_ready() const { return ready.load(std::memory_order_acquire); }
+  void note_seen() const {
+    if (error_unseen.load(std::memory_order_relaxed)) error_unseen.store(false);
+  }
   void retain() { count.fetch_add(1, std::memory_order_relaxed); }
 };
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "process/runtime_impl.h"
+#include "process/unhandled_errors.h"
 #include "wire/frame_reader.h"
 
 namespace mobula::process {
@@ -106,6 +107,10 @@ void RuntimeImpl::free_object(Object& object) {
   while (!unreferenced_.empty()) {
     Object* gone = unreferenced_.back();
     unreferenced_.pop_back();
+    if (gone->error_unseen.load(std::memory_order_relaxed)) [[unlikely]] {
+      gone->error_unseen.store(false);
+      if (options_.unhandled->add(*gone)) continue;
+    }
     MOBULA_CHECK(gone->waiters == nullptr && gone->dependents.empty());
     const bool traced =
         gone->is_argument || gone->entry_lives || gone->rebuild == objects::Rebuild::kByCreator;
@@ -130,6 +135,13 @@ void RuntimeImpl::complete(Object& object, std::span<const std::byte> value,
     return;
   }
   object.value.assign(value);
+  if (wire::is_error(object.value.kind())) [[unlikely]] {
+    // A generator's error is its last item; the return that says the same is seldom looked at.
+    const bool is_items = object.producer != nullptr && object.producer->stream != nullptr;
+    if (options_.unhandled != nullptr && !is_items) {
+      object.error_unseen.store(is_worth_telling(object));
+    }
+  }
   const std::vector<Object*> lost = std::exchange(object.inner, std::move(inner));
   object.ready.store(true, std::memory_order_release);
   for (Object* ref : lost) release(ref);
@@ -198,6 +210,7 @@ void RuntimeImpl::share_inner(Object& object) {
 
 void RuntimeImpl::share_one(Object& object) {
   objects::UplinkRecords before;
+  object.note_seen();  // By whoever gets it.
   const Task* producer = object.is_ready() ? nullptr : object.producer;
   const std::vector<Object*> contents =
       producer != nullptr ? spec_refs_of(*producer) : object.inner;

@@ -18,6 +18,7 @@
 #include "process/actor_calls.h"
 #include "process/channel.h"
 #include "process/clock.h"
+#include "process/driver_lines.h"
 #include "process/error_values.h"
 #include "process/execution.h"
 #include "process/notifications.h"
@@ -130,9 +131,7 @@ struct RuntimeState {
   std::map<std::array<uint32_t, 3>, std::vector<Question*>> lookups_;
   std::unique_ptr<StoreClient> store_;
   std::condition_variable answered_;
-  std::deque<LogLine> log_lines_;
-  uint64_t log_lines_lost_ = 0;
-  std::condition_variable log_arrived_;
+  DriverLines lines_;
   Notifications notifications_;
   std::unique_ptr<ActorRole> role_;  // Of an actor.
   Execution execution_;              // Of a worker, like all that follows.

@@ -47,6 +47,8 @@ constexpr size_t kOfWait = size_t{1} << 62;
 // The items of a generator task (process/stream.h).
 struct Stream;
 
+class UnhandledErrors;
+
 // A function that this process's tasks run; made once, lives as long as the runtime.
 struct Function;
 
@@ -243,6 +245,8 @@ struct RuntimeOptions {
   uint64_t lineage_bytes_max = 64ULL << 20;
   // Each object is remembered with the line that made it (note_call_site).
   bool records_call_sites = false;
+  // Where the errors of dropped refs go; null: nowhere.
+  std::shared_ptr<UnhandledErrors> unhandled;
   // How often a task is tried again whose worker was killed because memory ran out.
   uint32_t oom_retries_max = 15;
 };

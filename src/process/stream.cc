@@ -66,6 +66,7 @@ bool RuntimeImpl::take_item(Stream& stream, const Object* item) {
   Locked lock(*this);
   if (stream.items.empty() || stream.items.front() != item) return false;
   Object* taken = stream.items.front();
+  taken->note_seen();  // As `wait` would.
   stream.items.pop_front();
   ++stream.taken;
   release(taken);

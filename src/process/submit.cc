@@ -395,6 +395,7 @@ void RuntimeImpl::fail_task(Task& task, std::span<const std::byte> error) {
 
 // An argument of the task is an error, so the task never runs.
 void RuntimeImpl::fail_dependent(Task& task, const Object& argument) {
+  argument.note_seen();
   const StoredValue& cause = argument.value;
   const std::string& name = task.own_function().name;
   std::span<const std::byte> payload = cause.payload();

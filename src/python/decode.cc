@@ -273,6 +273,9 @@ PyObject* decode_object(Session& session, Object* object, const std::optional<In
       if (!found.empty() && value.kind() == ValueKind::kSystemError) [[unlikely]] {
         return raise_lost(value.payload(), found);
       }
+      if (wire::is_error(value.kind())) [[unlikely]] {
+        object->note_seen();
+      }
       const RefTable table{.session = &session, .objects = object->inner};
       return decode_payload(value.kind(), value.payload(), table, nullptr);
     }

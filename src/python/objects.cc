@@ -160,7 +160,9 @@ PyObject* split_ready(PyObject* tuple, const std::vector<Object*>& objects, Py_s
   Py_ssize_t ready_count = 0;
   for (size_t i = 0; i < objects.size() && ready_count < most; ++i) {
     counts[i] = objects[i]->is_ready();
-    if (counts[i]) ++ready_count;
+    if (!counts[i]) continue;
+    ++ready_count;
+    objects[i]->note_seen();
   }
   const Owned ready(PyList_New(ready_count));
   const Owned rest(PyList_New(static_cast<Py_ssize_t>(objects.size()) - ready_count));

@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 #include <unistd.h>
+
+#include "python/unhandled.h"
+
 namespace mobula::python {
 
 Session* open_session = nullptr;
@@ -83,6 +86,11 @@ bool connect(int fd, process::RuntimeOptions options) {
     return false;
   }
   const bool records_call_sites = options.records_call_sites;
+  std::shared_ptr<UnhandledTeller> teller;
+  if (!options.is_observer) {
+    teller = std::make_shared<UnhandledTeller>();
+    options.unhandled = teller->errors();
+  }
   PythonGate gate;
   auto runtime = process::Runtime::connect(std::move(socket), std::move(options), gate);
   if (!runtime) {
@@ -98,8 +106,10 @@ bool connect(int fd, process::RuntimeOptions options) {
   auto session = std::make_unique<Session>();
   session->runtime = std::move(*runtime);
   session->number = ++sessions_made;
+  session->teller = std::move(teller);
   session->records_call_sites = records_call_sites;
   open_session = session.release();
+  if (open_session->teller != nullptr) open_session->teller->begin(*open_session);
   return true;
 }
 
@@ -109,6 +119,7 @@ bool disconnect(bool& daemon_ends) {
   Session* session = std::exchange(open_session, nullptr);
   {
     const SessionUse use(session);
+    if (session->teller != nullptr) session->teller->end();
     PythonGate gate;
     daemon_ends = use.runtime().leave(gate);
     session->closed = true;

@@ -15,12 +15,15 @@
 
 namespace mobula::python {
 
+class UnhandledTeller;
+
 struct Session {
   std::unique_ptr<process::Runtime> runtime;
   uint64_t number = 0;
   uint64_t users = 0;  // Calls in progress and live store views.
   bool records_call_sites = false;
   bool closed = false;
+  std::shared_ptr<UnhandledTeller> teller;
 };
 
 // The open session, or nullptr.

@@ -73,7 +73,7 @@ def test_outcomes_of_a_program(program: Path, monkeypatch: pytest.MonkeyPatch) -
     marks: list[str] = []
     end_marked = engines.end_marked
     monkeypatch.setattr(engines, "end_marked", lambda mark: (marks.append(mark), end_marked(mark)))
-    found = engines.run_program(program, "mobula", "", 60)
+    found = engines.run_program(program, "mobula", "", 60, [])
     assert list(found) == cases_of(program)
     compared = {name: one["compared"] for name, one in found.items()}
     assert compared["a_value"]["value"] == {
@@ -100,10 +100,54 @@ def test_outcomes_of_a_program(program: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_program_that_runs_out_of_time_is_ended(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("0.05", "1000"))
-    found = engines.run_program(program, "mobula", "a_hang", 5)
+    remarks: list[str] = []
+    found = engines.run_program(program, "mobula", "a_hang", 5, remarks)
+    assert "the driver hung in a_hang" in remarks[0]
+    assert {name: one["compared"] for name, one in found.items()} == {"a_hang": "the driver hung"}
+
+
+FRAIL = """
+import os
+from pathlib import Path
+from oracle.cases import case, run_without_session
+
+@case
+def fails_the_first_time():
+    mark = Path(MARK)
+    if not mark.exists():
+        mark.touch()
+        os._exit(7)
+    return 1
+
+@case
+def another():
+    return 2
+
+run_without_session()
+"""
+
+
+def test_a_case_that_brings_ray_down_has_a_second_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(FRAIL.replace("MARK", repr(str(tmp_path / "mark"))))
+    # Ray's part is played by this interpreter, and by Mobula.
+    monkeypatch.setattr(engines, "interpreter", lambda engine: Path(sys.executable))
+    monkeypatch.setattr(engines, "_prefix", lambda engine: [])
+    environment = engines._environment("mobula", "mark", tmp_path)
+    monkeypatch.setattr(
+        engines, "_environment", lambda engine, mark, folder: environment | {"ORACLE_RUN": mark}
+    )
+    remarks: list[str] = []
+    found = engines.run_program(program, "ray", "", 60, remarks)
     assert {name: one["compared"] for name, one in found.items()} == {
-        "a_hang": "the driver ran out of time"
+        "fails_the_first_time": {"value": 1},
+        "another": {"value": 2},
     }
+    assert remarks == [
+        "program under ray: the driver ended with status 7 in fails_the_first_time (try 1)"
+    ]
 
 
 def test_only_chooses_programs_and_cases() -> None:
