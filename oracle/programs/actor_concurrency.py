@@ -267,7 +267,7 @@ def an_async_call_that_swallows_its_cancellation():
     return attempt(get, ref), until(lambda: get(actor.log.remote()), ["swallowed"])
 
 
-@case(differs="it is cancelled at once; in Ray it stays until the call before it is done")
+@case
 def cancelling_a_call_that_waits_in_the_queue():
     actor, gate, started = Async.options(max_concurrency=1).remote(), Gate(), Gate()
     first = actor.hold.remote(gate, started)

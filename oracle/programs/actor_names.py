@@ -137,7 +137,7 @@ def a_named_actor_ends_with_its_last_handle():
     actor = Simple.options(name="six").remote()
     get(actor.get.remote())
     del actor
-    return until(lambda: attempt(ray.get_actor, "six").startswith("raised"), True)
+    return until(lambda: str(attempt(ray.get_actor, "six")).startswith("raised"), True)
 
 
 @case

@@ -164,6 +164,7 @@ class TraceRecord(TypedDict):
     """A task that has ended, or runs now."""
 
     name: str
+    function: str
     resources: str  # "CPU=10000\n..."
     pid: int  # of the process in whose trace it stands
     process_id: int
@@ -203,6 +204,7 @@ class StateOptions(TypedDict, total=False):
 
 class LiveFunction(TypedDict):
     name: str
+    function: str
     waiting: int
     queued: int
     sent: int
@@ -223,6 +225,7 @@ class LiveShape(TypedDict):
 class LiveTask(TypedDict):
     task: int
     name: str
+    function: str
     shape: int
     phase: str  # waits_for_arguments, queued, sent, running, blocked
     attempt: int
@@ -275,7 +278,7 @@ class State(TypedDict):
     live: list[LiveProcess]
     ended: list[TaskRecord]  # the last ones first
     running: list[TaskRecord]
-    totals: list[tuple[str, int, int]]  # name, finished, failed
+    totals: list[tuple[str, int, int]]  # name (see task_name), finished, failed
     ended_dropped: int
 
 def cluster_resources() -> dict[str, float]: ...
@@ -362,11 +365,16 @@ class FunctionSource:
     session, however many Submitters share it."""
 
     def __init__(
-        self, function: Callable[..., Any], name: str, method: Any = None, group: int = 0
+        self,
+        function: Callable[..., Any],
+        name: str,
+        method: Any = None,
+        group: int = 0,
+        own_name: str = ...,
     ) -> None:
-        """`name` is what people see: the qualified name. Of an actor's method, `method` is sent instead
-        of the function, which only says what calls must look like; `group` is the number of its
-        concurrency group."""
+        """`name` is what people see: the qualified name. `own_name` is what lists of tasks also show.
+        Of an actor's method, `method` is sent instead of the function, which only says what calls must
+        look like; `group` is the number of its concurrency group."""
     @property
     def function(self) -> Callable[..., Any]: ...
     @property

@@ -176,6 +176,7 @@ def asyncio_future(ref: _core.ObjectRef[Any], wants_value: bool = True) -> async
 def await_ref(ref: _core.ObjectRef[Any]) -> Generator[Any, None, Any]:
     """What `await ref` does."""
     if _core.is_ready(ref):
+        asyncio.get_running_loop()  # RuntimeError outside of one, as for a ref that is not ready.
         # As cheap as it can be; but another task of the loop gets its turn as with any await.
         return _ready_value(ref)
     return asyncio_future(ref).__await__()

@@ -151,7 +151,8 @@ class RemoteFunction(Generic[P, R]):
         return _GeneratorSubmitter(submit) if streaming else submit
 
     def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
-        name = options.name or str(getattr(self._function, "__name__", self._function))
+        own_name = str(getattr(self._function, "__name__", self._function))
+        name = options.name or own_name
         retried = (options.retry_exceptions, options.max_retries)
         retry = retried if options.retry_exceptions else None
         key = (name, retry, options.dynamic, options.max_calls)
@@ -164,7 +165,7 @@ class RemoteFunction(Generic[P, R]):
                 function = _Dynamic(function)
             if options.max_calls:
                 function = _Limited(function, options.max_calls)
-            source = _core.FunctionSource(function, name)
+            source = _core.FunctionSource(function, name, own_name=own_name)
             if len(self._sources) >= _NAMED_SOURCES_MAX:
                 self._sources.clear()
             self._sources[key] = source

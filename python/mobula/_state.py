@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from mobula import _core, _group_rows, _objects_state
 from mobula._ids import PlacementGroupID
@@ -193,7 +193,7 @@ class Snapshot:
             "job_id": f"{self.job_of(key[0]):08x}",
             "actor_id": actor,
             "type": "ACTOR_TASK" if actor is not None or is_call else "NORMAL_TASK",
-            "func_or_class_name": name,
+            "func_or_class_name": record["function"],
             "parent_task_id": self.parent_id(key[0], record["parent"]),
             "language": "PYTHON",
             "profiling_data": {},
@@ -269,27 +269,23 @@ class Snapshot:
         by_actor = record["is_call"] and not record["by_owner"]
         return self._actor_of_worker(record["process_id"]) if by_actor else None
 
-    def names_of_calls(self) -> set[str]:
-        """Names of tasks that are calls of an actor: "Class.method"."""
-        classes = {actor["class_name"] for actor in self.section("actors")}
-        names = {name for name, _, _ in self.raw["totals"]} | {
-            function["name"] for process in self.live for function in process["functions"]
-        }
-        return {name for name in names if name.rpartition(".")[0] in classes}
+    def classes(self) -> set[str]:
+        """Of the actors that there are."""
+        return {actor["class_name"] for actor in self.section("actors")}
 
-    def task_counts(self) -> dict[str, Counter[str]]:
+    def task_counts(self) -> dict[TaskName, Counter[str]]:
         """How many tasks of each name are in each state. Of ended ones none is missing; see `silent`
         for processes that could not be asked."""
-        counts: dict[str, Counter[str]] = {}
+        counts: dict[TaskName, Counter[str]] = {}
         for name, finished, failed in self.raw["totals"]:
-            _count(counts, name, FINISHED=finished, FAILED=failed)
+            _count(counts, task_name(name), FINISHED=finished, FAILED=failed)
         for name, (finished, failed) in self.daemon["forgotten_totals"].items():
-            _count(counts, name, FINISHED=finished, FAILED=failed)
+            _count(counts, task_name(name), FINISHED=finished, FAILED=failed)
         for process in self.live:
             for function in process["functions"]:
                 _count(
                     counts,
-                    function["name"],
+                    TaskName(function["name"], function["function"]),
                     PENDING_ARGS_AVAIL=function["waiting"],
                     PENDING_NODE_ASSIGNMENT=function["queued"],
                     SUBMITTED_TO_WORKER=function["sent"],
@@ -518,7 +514,20 @@ def _death_cause(actor: dict[str, Any]) -> dict[str, Any]:
     return {"actor_died_error_context": context}
 
 
-def _count(counts: dict[str, Counter[str]], name: str, **states: int) -> None:
+class TaskName(NamedTuple):
+    """What people see, and what the function is called."""
+
+    name: str
+    function: str
+
+
+def task_name(text: str) -> TaskName:
+    """Of a task, from what stands in traces (src/base/function_name.h)."""
+    name, _, function = text.partition("\x1f")
+    return TaskName(name, function or name)
+
+
+def _count(counts: dict[TaskName, Counter[str]], name: TaskName, **states: int) -> None:
     counter = counts.setdefault(name, Counter())
     counter.update({state: number for state, number in states.items() if number})
 

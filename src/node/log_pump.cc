@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "node/running_name.h"
+
 namespace mobula::node {
 
 namespace {
@@ -117,12 +119,23 @@ void LogPump::take_lines(ProcessId worker, Source& source, Stream& stream, bool 
   if (at_end && !rest.empty()) take(std::exchange(rest, {}));
   stream.unfinished = std::string(rest);
   if (lines.empty()) return;
+  name_lines(worker, stream, lines);
   if (stream.is_stderr) {
     for (const Line& line : lines) source.tail.push_back(line.text.substr(0, kTailLineBytesMax));
     while (source.tail.size() > kTailLines) source.tail.pop_front();
   }
   write_file(worker, source, stream, lines);
   send(source, stream.is_stderr, lines);
+}
+
+// What programs print that a task starts, and libraries without Python, has no mark.
+void LogPump::name_lines(ProcessId worker, const Stream& stream, std::vector<Line>& lines) {
+  const Session* session = sessions_.find(worker);
+  if (!stream.name.empty() || session == nullptr) return;
+  const std::string name = valid_utf8(running_name(*session));
+  for (Line& line : lines) {
+    if (line.name.empty()) line.name = name;
+  }
 }
 
 void LogPump::write_file(ProcessId worker, const Source& source, Stream& stream,

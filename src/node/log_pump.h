@@ -3,7 +3,8 @@
 // directory, and, of stderr, the last lines to whoever asks how a worker died.
 //
 // A line that starts with the name mark says which function the following lines come from and is
-// not passed on.
+// not passed on. Lines of a stream that never had one are named after what the worker executes when
+// they are read.
 //
 // Threads: the loop's.
 // Limits:  kSliceBytes read a turn; kLineBytesMax a line (longer ones are cut in pieces); kTailLines
@@ -75,6 +76,7 @@ class LogPump {
   Read read_slice(ProcessId worker, Source& source, Stream& stream);
   void on_readable(ProcessId worker, size_t stream);
   void take_lines(ProcessId worker, Source& source, Stream& stream, bool at_end);
+  void name_lines(ProcessId worker, const Stream& stream, std::vector<Line>& lines);
   void write_file(ProcessId worker, const Source& source, Stream& stream,
                   const std::vector<Line>& lines) const;
   void send(const Source& source, bool is_stderr, const std::vector<Line>& lines);

@@ -7,6 +7,8 @@
 #include <cctype>
 #include <cmath>
 
+#include "base/function_name.h"
+
 namespace mobula::node {
 
 namespace {
@@ -151,7 +153,13 @@ void MetricsPage::add_tasks(Families& families) const {
   Family& ended = families["mobula_tasks_ended_total"];
   ended = {"counter", "Attempts of tasks that have ended, by name and how they ended.", {}};
   std::pair<uint64_t, uint64_t> others;
+  std::map<std::string, std::pair<uint64_t, uint64_t>> by_function;
   for (const auto& [name, counts] : from_.queries.ended_totals()) {
+    auto& sum = by_function[std::string(own_name(name))];
+    sum.first += counts.first;
+    sum.second += counts.second;
+  }
+  for (const auto& [name, counts] : by_function) {
     if (ended.samples.size() >= 2 * kPageNamesMax) {
       others.first += counts.first;
       others.second += counts.second;

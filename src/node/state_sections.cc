@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "base/function_name.h"
 #include "shm/trace.h"
 
 namespace mobula::node {
@@ -48,7 +49,7 @@ json running_json(const Session& session) {
   const shm::TraceReader reader(session.home.data() + shm::kTraceOffset);
   return {{"task", running->task},
           {"caller", running->caller},
-          {"name", reader.total(running->name).name},
+          {"name", shown_name(reader.total(running->name).name)},
           {"start_ns", running->start_ns}};
 }
 

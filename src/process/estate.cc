@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstring>
 
+#include "base/function_name.h"
 #include "process/runtime_impl.h"
 #include "wire/frame_reader.h"
 #include "wire/task_spec.h"
@@ -73,7 +74,7 @@ std::vector<std::byte> RuntimeImpl::spec_of(const Task& task) const {
   header.retries_left = task.retries_left;
   header.value_count = task.value_count;
   header.keyword_count = task.keyword_count;
-  header.name_size = static_cast<uint32_t>(function.name.size());
+  header.name_size = static_cast<uint32_t>(function.full_name.size());
   header.resources_size = static_cast<uint32_t>(resources.size());
   header.function_refs = static_cast<uint32_t>(function.refs.size());
   header.time_limit_ms = task.time_limit_ms;
@@ -85,7 +86,7 @@ std::vector<std::byte> RuntimeImpl::spec_of(const Task& task) const {
   header.arguments_size = task.arguments.size();
   std::vector<std::byte> bytes;
   append_padded(bytes, &header, sizeof header);
-  append_padded(bytes, function.name.data(), function.name.size());
+  append_padded(bytes, function.full_name.data(), function.full_name.size());
   append_padded(bytes, resources.data(), resources.size());
   append_padded(bytes, function.pickled.data(), function.pickled.size());
   append_padded(bytes, task.arguments.data(), task.arguments.size());
@@ -201,7 +202,8 @@ Function* RuntimeImpl::adopted_function(std::string_view name, std::span<const s
   }
   auto function = std::make_unique<Function>();
   function->number = static_cast<uint32_t>(functions_.size() + 1);
-  function->name = name;
+  function->name = shown_name(name);
+  function->full_name = name;
   function->pickled.assign(pickled.begin(), pickled.end());
   function->refs = std::move(refs);
   functions_.push_back(std::move(function));

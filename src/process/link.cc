@@ -259,9 +259,11 @@ void RuntimeImpl::lose_tasks(OutboundChannel& channel, const wire::fb::PeerDied&
       trace_.end_by_owner(*task, shape_of(*task),
                           system_error(wire::SystemErrorCode::kWorkerCrashed, cause));
       ++task->attempt;
-      const std::string& name = task->own_function().name;
-      lines_.say(lines_.remark(name, about_retry(*task, cause), monotonic_now()),
-                 options_.is_driver);
+      if (!leaving_) {
+        const std::string& name = task->own_function().name;
+        lines_.say(lines_.remark(name, about_retry(*task, cause), monotonic_now()),
+                   options_.is_driver);
+      }
       startable_.push_back(task);  // Once this worker's lease is forgotten.
       continue;
     }

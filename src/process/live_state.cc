@@ -74,7 +74,7 @@ class Answer {
     const auto [position, is_new] = functions_.try_emplace(function.number);
     if (is_new) {
       position->second.number = static_cast<uint32_t>(functions_.size() - 1);
-      position->second.name = function.name;
+      position->second.name = function.full_name;
     }
     return position->second;
   }

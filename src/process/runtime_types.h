@@ -142,8 +142,9 @@ struct LeaseInfo {
 
 // A function that a caller sent to this worker. `decoded` is the binding's, opaque.
 struct ReceivedFunction {
-  uint32_t group = 0;  // Of a method: one more than its concurrency group; 0: no method.
-  std::string name;
+  uint32_t group = 0;     // Of a method: one more than its concurrency group; 0: no method.
+  std::string name;       // As people see it.
+  std::string full_name;  // With its own name (base/function_name.h).
   StoredValue value;
   std::vector<Object*> refs;  // Of `value`.
   void* decoded = nullptr;

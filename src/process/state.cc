@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 
+#include "base/function_name.h"
 #include "process/runtime_impl.h"
 #include "wire/state_generated.h"
 
@@ -117,7 +118,7 @@ class Wanted {
  private:
   bool is_name(uint32_t index) {
     const auto [known, is_new] = names_.try_emplace(index, false);
-    if (is_new) known->second = same_name(reader_.total(index).name, request_.name);
+    if (is_new) known->second = same_name(shown_name(reader_.total(index).name), request_.name);
     return known->second;
   }
 

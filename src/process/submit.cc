@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/function_name.h"
 #include "process/runtime_impl.h"
 #include "wire/frame_reader.h"
 
@@ -83,7 +84,8 @@ Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickl
   Locked lock(*this);
   auto function = std::make_unique<Function>();
   function->number = static_cast<uint32_t>(functions_.size() + 1);
-  function->name = name;
+  function->name = shown_name(name);
+  function->full_name = name;
   function->group = group;
   function->pickled = std::move(pickled.bytes);
   function->refs = std::move(pickled.refs);
@@ -290,11 +292,11 @@ void RuntimeImpl::announce_function(OutboundChannel& channel, Function& function
   header.frame.kind = wire::FrameKind::kFunction;
   header.frame.flags = function.group;
   header.function = function.number;
-  header.name_size = static_cast<uint32_t>(function.name.size());
+  header.name_size = static_cast<uint32_t>(function.full_name.size());
   std::vector<std::byte> frame;
-  frame.reserve(sizeof header + function.name.size() + function.pickled.size() + 16);
+  frame.reserve(sizeof header + function.full_name.size() + function.pickled.size() + 16);
   append(frame, &header, sizeof header);
-  append(frame, function.name.data(), function.name.size());
+  append(frame, function.full_name.data(), function.full_name.size());
   pad(frame);
   append(frame, function.pickled.data(), function.pickled.size());
   channel.tasks.send(std::move(frame));

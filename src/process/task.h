@@ -23,8 +23,9 @@ namespace mobula::process {
 
 struct Function : tasks::FunctionState {
   uint32_t number = 0;
-  uint16_t group = 0;  // Of a method: one more than its concurrency group.
-  std::string name;
+  uint16_t group = 0;              // Of a method: one more than its concurrency group.
+  std::string name;                // As people see it.
+  std::string full_name;           // With its own name (base/function_name.h).
   std::vector<std::byte> pickled;  // One wire value.
   std::vector<Object*> refs;       // Captured refs, kept for the life of the process.
 };

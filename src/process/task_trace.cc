@@ -50,7 +50,7 @@ void TaskTrace::begin(ClaimedTask& task, uint64_t next_index, bool is_call) {
                     last_.epoch == task.lease->epoch;
   if (!same) {
     last_ = {task.function, task.lease, task.lease->epoch,
-             name_index(task.function->name, task.lease->resources)};
+             name_index(task.function->full_name, task.lease->resources)};
   }
   task.trace_name = last_.name;
   task.children_from = next_index;
@@ -105,7 +105,7 @@ void TaskTrace::end_by_owner(Task& task, const ShapeKey* shape, std::span<const 
     }
   }
   const std::string resources = shape != nullptr ? resource_text(shape->resources) : "";
-  writer_->record({.name = name_index(task.own_function().name, resources),
+  writer_->record({.name = name_index(task.own_function().full_name, resources),
                    .call = number(task.call),
                    .task = task.first_return.index,
                    .end_ns = nanoseconds(monotonic_now()),

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/function_name.h"
 #include "process/runtime_impl.h"
 #include "wire/frame_reader.h"
 
@@ -167,8 +168,10 @@ Result<void> RuntimeImpl::on_function_frame(InboundChannel& channel,
   const auto value = wire::read_value(frame.subspan(name_end), offset);
   MOBULA_TRY(value);
   auto function = std::make_unique<ReceivedFunction>();
-  function->name.assign(reinterpret_cast<const char*>(frame.data()) + sizeof(wire::FunctionHeader),
-                        header->name_size);
+  function->full_name.assign(
+      reinterpret_cast<const char*>(frame.data()) + sizeof(wire::FunctionHeader),
+      header->name_size);
+  function->name = shown_name(function->full_name);
   function->value.assign(value->whole);
   function->group = header->frame.flags;
   for (uint32_t i = 0; i < value->header.ref_count; ++i) {

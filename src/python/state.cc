@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "base/function_name.h"
 #include "python/results.h"
 #include "wire/state_generated.h"
 
@@ -16,14 +17,21 @@ namespace {
 namespace fb = wire::fb;
 
 using python::text;
-nb::object text(const flatbuffers::String* bytes) {
-  return text(bytes != nullptr ? std::string_view(bytes->c_str(), bytes->size())
-                               : std::string_view());
+std::string_view view(const flatbuffers::String* bytes) {
+  return bytes != nullptr ? bytes->string_view() : std::string_view();
+}
+
+nb::object text(const flatbuffers::String* bytes) { return text(view(bytes)); }
+
+// A task has the name that people see, and that of its function.
+void name_task(nb::dict& record, std::string_view name) {
+  record["name"] = text(shown_name(name));
+  record["function"] = text(own_name(name));
 }
 
 nb::dict to_dict(const process::TraceEventOut& event) {
   nb::dict record;
-  record["name"] = text(event.name);
+  name_task(record, event.name);
   record["resources"] = text(event.resources);
   record["pid"] = event.pid;
   record["process_id"] = event.process;
@@ -74,7 +82,7 @@ nb::list functions_of(const fb::LiveTasks& live) {
   if (live.functions() == nullptr) return list;
   for (const auto* function : *live.functions()) {
     nb::dict record;
-    record["name"] = text(function->name());
+    name_task(record, view(function->name()));
     record["waiting"] = function->waiting();
     record["queued"] = function->queued();
     record["sent"] = function->sent();
@@ -122,7 +130,7 @@ nb::list tasks_of(const process::StateOut& out, uint32_t process, const fb::Live
     }
     nb::dict record;
     record["task"] = task->index();
-    record["name"] = text(live.functions()->Get(task->function())->name());
+    name_task(record, view(live.functions()->Get(task->function())->name()));
     record["shape"] = task->shape();
     record["phase"] = fb::EnumNameTaskPhase(task->phase());
     record["attempt"] = task->attempt();

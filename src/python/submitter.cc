@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/function_name.h"
 #include "python/arguments.h"
 #include "python/encode.h"
 #include "python/groups.h"
@@ -28,8 +29,9 @@ using process::Object;
 struct SourceObject {
   PyObject_HEAD PyObject* function;
   PyObject* name;
-  PyObject* method;  // Of an actor: what is sent instead of the function. Or null.
-  uint16_t group;    // Then one more than the number of its concurrency group.
+  PyObject* own_name;  // Of the function, if `name` is another; or null.
+  PyObject* method;    // Of an actor: what is sent instead of the function. Or null.
+  uint16_t group;      // Then one more than the number of its concurrency group.
   Signature* signature;
   process::Function* defined;  // In session number `session`.
   uint64_t session;
@@ -45,13 +47,14 @@ std::unordered_map<PyObject*, std::string>& pickled_functions() {
 }
 
 PyObject* source_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
-  static const char* names[] = {"function", "name", "method", "group", nullptr};
+  static const char* names[] = {"function", "name", "method", "group", "own_name", nullptr};
   PyObject* function;
   PyObject* name;
   PyObject* method = nullptr;
   unsigned short group = 0;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OU|OH", const_cast<char**>(names),
-                                   &function, &name, &method, &group)) {
+  PyObject* own_name = nullptr;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "OU|OHU", const_cast<char**>(names),
+                                   &function, &name, &method, &group, &own_name)) {
     return nullptr;
   }
   if (!PyCallable_Check(function)) {
@@ -64,6 +67,8 @@ PyObject* source_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords
   SourceObject* source = as_source(self);
   source->function = Py_NewRef(function);
   source->name = Py_NewRef(name);
+  const bool has_another = own_name != nullptr && PyUnicode_Compare(name, own_name) != 0;
+  source->own_name = has_another ? Py_NewRef(own_name) : nullptr;
   if (method != nullptr) {
     source->method = Py_NewRef(method);
     source->group = static_cast<uint16_t>(group + 1);
@@ -88,6 +93,7 @@ void source_dealloc(PyObject* self) {
   if (source->weak_refs != nullptr) PyObject_ClearWeakRefs(self);
   source_clear(self);
   Py_CLEAR(source->name);
+  Py_CLEAR(source->own_name);
   Py_CLEAR(source->method);
   delete source->signature;
   Py_TYPE(self)->tp_free(self);
@@ -122,7 +128,13 @@ bool define(SourceObject* source, Session& session) {
     explain_serialization("function", source->function, Py_None, source->name);
     return false;
   }
-  const std::string_view text(name, static_cast<size_t>(size));
+  std::string text(name, static_cast<size_t>(size));
+  if (source->own_name != nullptr) {
+    const char* own_name = PyUnicode_AsUTF8(source->own_name);
+    if (own_name == nullptr) return false;
+    text += kOwnNameMark;
+    text += own_name;
+  }
   source->defined = session.runtime->define_function(text, encoder.take(), source->group);
   source->session = session.number;
   return true;

@@ -318,3 +318,42 @@ def test_files_of_a_worker_that_prints_much_are_bounded(no_session: None) -> Non
     wait_until(last_words, "everything was written")
     assert len(files()) == 2
     assert 8 << 20 <= sum(files().values()) <= 17 << 20
+
+
+def test_what_a_program_prints_that_a_task_starts_is_labelled(run_script: RunScript) -> None:
+    done = run_script(
+        HEAD
+        + """
+import subprocess, time
+
+@ray.remote
+def starts_a_program(gate):
+    subprocess.run(["echo", "from a program"])
+    os.write(1, b"from a library\\n")
+    while not os.path.exists(gate):
+        time.sleep(0.005)
+
+class Seen:  # The lines are read while the task runs: it ends when they are here.
+    def __init__(self, to):
+        self.to = to
+        self.text = ""
+    def write(self, text):
+        self.text += text
+        if "from a library" in self.text:
+            open("gate", "w").close()
+        return self.to.write(text)
+    def flush(self):
+        self.to.flush()
+    def isatty(self):
+        return False
+
+sys.stdout = Seen(sys.stdout)
+ray.get(starts_a_program.remote(os.path.abspath("gate")))
+ray.shutdown()
+"""
+    )
+    spoken = [line for line in lines_of(done.stdout) if line.startswith("(")]
+    assert [re.sub(r"pid=\d+", "pid=", line) for line in spoken] == [
+        "(starts_a_program pid=) from a program",
+        "(starts_a_program pid=) from a library",
+    ]

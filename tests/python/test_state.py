@@ -190,6 +190,25 @@ def test_a_failed_task_says_how(session: None) -> None:
     assert "no second item" in found[("items", 0)].error_message
 
 
+def test_rows_name_the_function_beside_the_name_that_is_shown(
+    session: None, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    waits = until.options(name="shown while it waits", num_cpus=0).remote(gate)
+    wait_for_state("shown while it waits", "RUNNING")
+    later = quick.options(name="shown while it is queued").remote(waits)
+    ray.get(quick.options(name="shown").remote())
+    rows = {row.name: row.func_or_class_name for row in state.list_tasks()}
+    assert rows["shown"] == "quick"
+    assert rows["shown while it waits"] == "until"
+    assert rows["shown while it is queued"] == "quick"
+    summary = state.summarize_tasks()["cluster"]["summary"]
+    assert summary["shown"]["func_or_class_name"] == "quick"
+    assert summary["shown"]["state_counts"] == {"FINISHED": 1}
+    gate.touch()
+    ray.get(later)
+
+
 def test_nested_tasks_name_their_parents(session: None, tmp_path: Path) -> None:
     gate = str(tmp_path / "gate")
 

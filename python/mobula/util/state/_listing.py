@@ -149,7 +149,7 @@ def _count_tasks(snapshot: _state.Snapshot, filters: list[Filter]) -> int:
         return 0
     return sum(
         number
-        for name, states in snapshot.task_counts().items()
+        for (name, _), states in snapshot.task_counts().items()
         for state, number in states.items()
         if all(
             (str(wanted).lower() == {"state": state, "name": name}[key].lower())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Protocol, TypeVar
 
 from mobula import _core, _objects_state, _session, _state
@@ -244,15 +245,24 @@ def summarize_tasks(
     missing = missing_output(snapshot)
     if missing and raise_on_missing_output:
         raise RayStateApiException(missing)
-    calls = snapshot.names_of_calls()
-    summary: dict[str, dict[str, Any]] = {
-        name: {
-            "func_or_class_name": name,
-            "type": "ACTOR_TASK" if name in calls else "NORMAL_TASK",
-            "state_counts": dict(counts),
-        }
-        for name, counts in sorted(snapshot.task_counts().items())
-        if counts
+    classes = snapshot.classes()
+    summary: dict[str, dict[str, Any]] = {}
+    for (name, function), counts in sorted(snapshot.task_counts().items()):
+        is_call = function.rpartition(".")[0] in classes
+        entry = summary.setdefault(
+            name,
+            {
+                "func_or_class_name": function,
+                "type": "ACTOR_TASK" if is_call else "NORMAL_TASK",
+                "state_counts": Counter(),
+            },
+        )
+        entry["state_counts"].update(counts)
+    # As a plain dict, and without names of which nothing is known but that there are some.
+    summary = {
+        name: {**entry, "state_counts": dict(entry["state_counts"])}
+        for name, entry in summary.items()
+        if entry["state_counts"]
     }
     totals = {"NORMAL_TASK": 0, "ACTOR_TASK": 0}
     for entry in summary.values():
