@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "process/key_values.h"
 #include "process/runtime_types.h"
 #include "process/state_types.h"
 #include "shm/memory.h"

@@ -96,19 +96,6 @@ struct GroupCreation {
   bool infeasible = false;
 };
 
-struct KeyValueCall {
-  uint8_t op = 0;  // wire::fb::KeyValueOp
-  std::string_view space;
-  std::string_view key;
-  std::string_view value;
-};
-
-struct KeyValueOut {
-  bool found = false;  // There is, or was, such a key.
-  uint64_t count = 0;  // So many were removed.
-  std::string bytes;   // The value; or the keys, each after its length, a uint32.
-};
-
 struct Submission {
   Function* function = nullptr;
   uint32_t shape = 0;  // From Runtime::shape().
