@@ -180,6 +180,8 @@ bool Spiller::start_read(Value& value, Instant now, SpillEffects& spill) {
   set_state(value, State::kReading, now);
   totals_.disk_values--;
   reads_++;
+  // What was evicted is put to use now. The next one who waits needs some of its own.
+  evicted_bytes_ -= std::min(evicted_bytes_, value.name.size);
   spill.emplace_back(
       ReadIn{name_of(value.name), value.copy, extent->segment, extent->entry, extent->offset});
   return true;

@@ -426,7 +426,7 @@ TEST(SpillerRandom, random_programs_lose_nothing_and_leave_nothing) {
 
 TEST(SpillerRandom, random_programs_with_a_bad_disk_lose_only_what_is_said_to_be_lost) {
   World::Seen all;
-  for (uint64_t seed = first_seed(); seed < first_seed() + 8; ++seed) {
+  for (uint64_t seed = first_seed(); seed < first_seed() + 24; ++seed) {
     SCOPED_TRACE("MOBULA_SEED=" + std::to_string(seed));
     World world(seed, 0.2);
     for (int step = 0; step < 3000 && !testing::Test::HasFatalFailure(); ++step) world.step();
