@@ -92,8 +92,8 @@ MISTAKES = (
     Mistake(
         "the name of a dead actor stays taken",
         "actor_registry.cc",
-        "names_.erase({actor.options.name_space, actor.options.name});",
-        "if (actor.restarts == 0) names_.erase({actor.options.name_space, actor.options.name});",
+        "(std::move(death));\n  give_up_name(id, actor);",
+        "(std::move(death));\n  if (actor.restarts == 0) give_up_name(id, actor);",
     ),
     Mistake(
         "a dead caller is remembered",
