@@ -14,6 +14,8 @@ docs/compatibility.md for what of Ray's API there is.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 from typing import Any
 
 from mobula import _core, _hooks, _timeline, actor, exceptions, job_config, remote_function, util
@@ -100,14 +102,20 @@ def get_gpu_ids() -> list[int | str]:
     return _lease.get_gpu_ids()
 
 
-_LAZY = ("cloudpickle", "experimental")
+_LAZY = (
+    "_common",
+    "_private",
+    "cloudpickle",
+    "cluster_utils",
+    "experimental",
+    "runtime_env",
+    "types",
+)
 
 
 def __getattr__(name: str) -> Any:
     """Modules that Ray has imported with the package, and few programs need."""
-    if name in _LAZY:
-        import importlib
-
+    if name in _LAZY and importlib.util.find_spec(f"mobula.{name}") is not None:
         return importlib.import_module(f"mobula.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -339,7 +339,7 @@ class ObjectRef(Generic[T]):
     def __hash__(self) -> int: ...
     def __eq__(self, other: object) -> bool: ...
 
-def put(value: T) -> ObjectRef[T]:
+def put(value: T, *, _owner: Any = None, _tensor_transport: Any = None) -> ObjectRef[T]:
     """TypeError: `value` is an ObjectRef, or cannot be serialized."""
 
 def put_error(error: BaseException, function_name: str) -> ObjectRef[Any]:

@@ -13,6 +13,10 @@ class _Id(str):
     __slots__ = ()
     _bytes: ClassVar[builtins.int] = 0
 
+    def __new__(cls, value: object = "") -> Self:
+        """ValueError: bytes, but not as many as there must be."""
+        return cls.from_binary(value) if isinstance(value, bytes) else super().__new__(cls, value)
+
     @classmethod
     def size(cls) -> builtins.int:
         """The number of bytes that the digits stand for."""

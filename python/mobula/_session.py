@@ -175,7 +175,7 @@ def _died_at_once(error: exceptions.RaySystemError) -> ConnectionError:
     return ConnectionError(f"{error}\n{said}" if said else str(error))
 
 
-def shutdown(_exiting_interpreter: bool = False) -> None:
+def shutdown(wait_for_processes: bool = False, _exiting_interpreter: bool = False) -> None:
     """Ends the session: its tasks, its processes, its objects. Everything that tasks printed is
     printed when it returns. Does nothing without a session, in a worker, and in a forked child."""
     global _driver
@@ -194,7 +194,7 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
                 driver.printer.join()
 
 
-atexit.register(shutdown, True)
+atexit.register(shutdown, False, True)
 
 
 def observe(record: SessionRecord | None) -> None:

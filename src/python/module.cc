@@ -56,11 +56,32 @@ PyObject* decode_method(PyObject*, PyObject* arguments) {
   return value;
 }
 
+// The first lines are for inspect.signature().
+constexpr const char* kGetDoc =
+    "get($module, object_refs, *, timeout=None)\n--\n\n"
+    "The value of a ref, or a list of the values of a list of refs, once they are there.\n\n"
+    "Raises what the task raised, as a RayTaskError that is also of the exception's own class; "
+    "another\n"
+    "RayError if it could not run. GetTimeoutError: not within `timeout` seconds.";
+constexpr const char* kPutDoc =
+    "put($module, value, *, _owner=None, _tensor_transport=None)\n--\n\n"
+    "A ref of `value`, which tasks can get. TypeError: it is a ref itself, or cannot be "
+    "serialized.\n\n"
+    "`_owner` and `_tensor_transport` are Ray's and mean nothing.";
+constexpr const char* kWaitDoc =
+    "wait($module, ray_waitables, *, num_returns=1, timeout=None, fetch_local=True)\n--\n\n"
+    "Splits a list of refs and generators in (ready, rest), each in the order given.\n\n"
+    "Waits until `num_returns` are ready, at most that many of which are in the first list, or "
+    "for\n"
+    "`timeout` seconds. A task that failed is ready. ValueError: not all of them are different, "
+    "or\n"
+    "`num_returns` is not between 1 and their number.";
+
 PyMethodDef methods[] = {
-    {"get", reinterpret_cast<PyCFunction>(get), METH_FASTCALL | METH_KEYWORDS, nullptr},
-    {"put", put, METH_O, nullptr},
+    {"get", reinterpret_cast<PyCFunction>(get), METH_FASTCALL | METH_KEYWORDS, kGetDoc},
+    {"put", reinterpret_cast<PyCFunction>(put), METH_FASTCALL | METH_KEYWORDS, kPutDoc},
     {"put_error", put_error, METH_VARARGS, nullptr},
-    {"wait", reinterpret_cast<PyCFunction>(wait), METH_FASTCALL | METH_KEYWORDS, nullptr},
+    {"wait", reinterpret_cast<PyCFunction>(wait), METH_FASTCALL | METH_KEYWORDS, kWaitDoc},
     {"run_worker", run_worker, METH_O, nullptr},
     {"fork_for_daemon", fork_for_daemon, METH_NOARGS, nullptr},
     {"cancel", cancel, METH_VARARGS, nullptr},

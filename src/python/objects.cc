@@ -299,7 +299,10 @@ PyObject* get(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject*
   return nullptr;
 }
 
-PyObject* put(PyObject*, PyObject* value) {
+PyObject* put(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names) {
+  if (!check_keywords(names, {"value", "_owner", "_tensor_transport"}, "put")) return nullptr;
+  PyObject* value = only_positional(arguments, count, names, "put", "value");
+  if (value == nullptr) return nullptr;
   Session* open = require_session();
   if (open == nullptr) return nullptr;
   if (is_ref(value)) {

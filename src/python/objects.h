@@ -12,7 +12,7 @@ namespace mobula::python {
 
 // METH_FASTCALL | METH_KEYWORDS functions of the module.
 PyObject* get(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names);
-PyObject* put(PyObject* module, PyObject* value);  // METH_O
+PyObject* put(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject* names);
 // put_error(exception, function name): a ref whose value is that error of a task. METH_VARARGS
 PyObject* put_error(PyObject* module, PyObject* arguments);
 PyObject* wait(PyObject* module, PyObject* const* arguments, Py_ssize_t count, PyObject* names);

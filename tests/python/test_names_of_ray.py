@@ -151,3 +151,38 @@ def test_the_context_knows_the_folder_of_sessions_and_the_group_by_its_old_name(
         assert os.path.isdir(context.get_temp_dir())
         assert context.get_session_name() in os.listdir(context.get_temp_dir())
         assert context.current_placement_group_id.is_nil()
+
+
+def test_get_put_and_wait_can_be_looked_at() -> None:
+    shown = {
+        name: [one for one in inspect.signature(getattr(ray, name)).parameters if one[0] != "_"]
+        for name in ("get", "put", "wait")
+    }
+    assert shown == {
+        "get": ["object_refs", "timeout"],
+        "put": ["value"],
+        "wait": ["ray_waitables", "num_returns", "timeout", "fetch_local"],
+    }
+    assert all((getattr(ray, name).__doc__ or "").strip() for name in shown)
+
+
+def test_put_takes_its_value_by_name(shared_session: None) -> None:
+    assert ray.get(ray.put(value=1)) == 1
+    assert ray.get(ray.put(2, _owner=None)) == 2
+    for wrong in ((), (1, 2)):
+        with pytest.raises(TypeError):
+            ray.put(*wrong)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        ray.put(1, absent=2)  # type: ignore[call-arg]
+
+
+def test_private_modules_are_there_with_the_package() -> None:
+    assert ray._private.worker.global_worker is not None
+    assert callable(ray._common.test_utils.wait_for_condition)
+
+
+def test_ids_are_made_of_bytes_and_of_digits() -> None:
+    made = ray.JobID.from_int(5)
+    assert ray.JobID(made.binary()) == made == ray.JobID.from_hex(made.hex())
+    with pytest.raises(ValueError):
+        ray.JobID(b"too long")

@@ -81,8 +81,34 @@ def wait_for_condition(
         if time.monotonic() > deadline:
             break
         time.sleep(retry_interval_ms / 1000)
+    raise RuntimeError(_not_met(last)) from last
+
+
+async def async_wait_for_condition(
+    condition_predictor: Callable[..., Any],
+    timeout: float = 10,
+    retry_interval_ms: float = 100,
+    **kwargs: Any,
+) -> None:
+    """The same for coroutines; `condition_predictor` may be one."""
+    deadline = time.monotonic() + timeout
+    last: Exception | None = None
+    while True:
+        try:
+            met = condition_predictor(**kwargs)
+            if await met if asyncio.iscoroutine(met) else met:
+                return
+        except Exception as error:
+            last = error
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(retry_interval_ms / 1000)
+    raise RuntimeError(_not_met(last)) from last
+
+
+def _not_met(last: Exception | None) -> str:
     text = "The condition wasn't met before the timeout expired."
-    raise RuntimeError(f"{text} Last exception: {last!r}" if last else text) from last
+    return f"{text} Last exception: {last!r}" if last else text
 
 
-__all__ = ["Semaphore", "SignalActor", "wait_for_condition"]
+__all__ = ["Semaphore", "SignalActor", "async_wait_for_condition", "wait_for_condition"]
