@@ -327,6 +327,9 @@ class ObjectRef(Generic[T]):
     def binary(self) -> bytes:
         """28 bytes."""
     def is_nil(self) -> bool: ...
+    @staticmethod
+    def size() -> int:
+        """Bytes of an id."""
     def task_id(self) -> str:
         """Hexadecimal; the same for all returns of one task."""
     def job_id(self) -> str:

@@ -73,6 +73,7 @@ PyObject* ref_binary(PyObject* self, PyObject*) {
   return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()), kIdBytes);
 }
 
+PyObject* ref_size(PyObject*, PyObject*) { return PyLong_FromSize_t(kIdBytes); }
 PyObject* ref_is_nil(PyObject* self, PyObject*) {
   return PyBool_FromLong(as_ref(self)->id.is_nil());
 }
@@ -119,6 +120,7 @@ PyMethodDef ref_methods[] = {
     {"hex", ref_hex, METH_NOARGS, "56 hexadecimal digits."},
     {"binary", ref_binary, METH_NOARGS, "28 bytes."},
     {"is_nil", ref_is_nil, METH_NOARGS, "Does it name nothing?"},
+    {"size", ref_size, METH_NOARGS | METH_STATIC, "Bytes of an id: 28."},
     {"task_id", ref_task_id, METH_NOARGS, "The task that makes the value, hexadecimal."},
     {"job_id", ref_job_id, METH_NOARGS, "The job that this process works for, hexadecimal."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},

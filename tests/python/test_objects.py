@@ -180,6 +180,10 @@ def test_the_timeout_is_a_keyword() -> None:
         ray.get(ray.put(1), 1)  # type: ignore[misc]
 
 
+def test_an_id_has_as_many_bytes_as_its_class_says() -> None:
+    assert len(ray.put(1).binary()) == ray.ObjectRef.size() == 28
+
+
 def test_put_of_a_ref_is_refused_and_says_what_to_do() -> None:
     with pytest.raises(TypeError, match="list"):
         ray.put(ray.put(1))
