@@ -37,6 +37,7 @@ class NodeOptions:
     object_store_memory: Any = None
     temp_dir: Any = None
     metrics_port: Any = None
+    memory: Any = None  # What tasks may ask for, in bytes.
     object_spilling_directory: str | None = None  # Checked.
 
 
@@ -105,6 +106,8 @@ def _refuse_node_options(options: NodeOptions) -> None:
 
 def _starting(options: NodeOptions) -> Callable[[], Opened]:
     amounts = node_resources(options.num_cpus, options.num_gpus, options.resources)
+    if options.memory is not None:
+        amounts["memory"] = _whole_amount("_memory", options.memory)
     capacity = store_bytes(options.object_store_memory)
     labels = check_labels(options.labels)
     port = metrics_port(options.metrics_port)

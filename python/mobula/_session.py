@@ -357,6 +357,7 @@ def _node_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_places(keywords),
         "metrics_port": keywords.get("_metrics_export_port"),
+        "memory": keywords.get("_memory"),
     }
 
 

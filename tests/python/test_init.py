@@ -335,3 +335,19 @@ def test_everything_public_is_there() -> None:
     )
     for name in names.split(" "):
         assert hasattr(ray, name), name
+
+
+def test_the_memory_that_tasks_may_ask_for_can_be_given(no_session: None) -> None:
+    start(_memory=10**9)
+    assert ray.cluster_resources()["memory"] == 10**9
+    assert ray.get(add.options(memory=10**9).remote(1)) == 2
+    too_much = add.options(memory=2 * 10**9).remote(1)
+    assert ray.wait([too_much], timeout=0.2)[0] == []
+
+
+@pytest.mark.mobula_only
+def test_a_wrong_amount_of_memory_is_refused_at_once(no_session: None) -> None:
+    for wrong, error in ((-1, ValueError), (1.5, ValueError), ("1", TypeError)):
+        with pytest.raises(error):
+            ray.init(_memory=wrong)
+    assert not ray.is_initialized()
