@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from mobula import _core
@@ -9,6 +10,9 @@ from mobula import _core
 if TYPE_CHECKING:
     import types
     from collections.abc import Callable
+
+
+_AFFINITY = re.compile(r"NodeAffinitySchedulingStrategy with soft=False .*? There is \w+\.")
 
 
 class _Hooks:
@@ -193,7 +197,9 @@ def _of_actor(exceptions: types.ModuleType, kind: type) -> Callable[[str], BaseE
             return died(actor_id, sentence, in_constructor == "1")  # type: ignore[no-any-return]
         if kind is exceptions.ActorUnavailableError:
             return exceptions.ActorUnavailableError(sentence, actor_id)  # type: ignore[no-any-return]
-        return exceptions.ActorUnschedulableError(sentence)  # type: ignore[no-any-return]
+        # An affinity that cannot be met was asked for as a resource, whose name says so.
+        asked = _AFFINITY.search(sentence)
+        return exceptions.ActorUnschedulableError(asked[0] if asked else sentence)  # type: ignore[no-any-return]
 
     return make
 

@@ -239,7 +239,7 @@ ObjectId ActorShell::on_infeasible(ProcessId owner, const std::string& text, boo
   actors::Effects effects;
   registry_.on_unschedulable(id, text, effects);
   carry_out(effects);
-  return id;
+  return {};  // Who calls it is told.
 }
 
 bool ActorShell::on_environment_failed(ProcessId owner, const std::string& text) {

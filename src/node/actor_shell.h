@@ -48,7 +48,7 @@ class ActorShell {
 
   // True if the lease is an actor's.
   bool on_granted(const scheduler::GrantLease& grant);
-  // The actor whose request it is, or nil.
+  // The actor whose request it is and that waits for it, or nil.
   ObjectId on_infeasible(ProcessId owner, const std::string& text, bool for_good);
   // False: `owner` is no actor that waits for a worker.
   bool on_environment_failed(ProcessId owner, const std::string& text);

@@ -8,6 +8,7 @@ from typing import Any
 
 import mobula as ray
 import pytest
+from conftest import AGAINST_RAY
 from mobula.util import scheduling_strategies as strategies
 
 
@@ -148,6 +149,26 @@ def test_affinity_to_a_node_that_does_not_exist() -> None:
     for _ in range(2):
         with pytest.raises(ray.exceptions.TaskUnschedulableError, match="soft=False"):
             ray.get(hard.remote(), timeout=30)
+
+
+def test_an_actor_bound_to_a_node_that_does_not_exist_says_just_that(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    class Bound:
+        def call(self) -> None: ...
+
+    here = ray.get_runtime_context().get_node_id()
+    other = "ab" * (len(here) // 2)
+    strategy = strategies.NodeAffinitySchedulingStrategy(other, soft=False)
+    actor = ray.remote(Bound).options(scheduling_strategy=strategy).remote()
+    with pytest.raises(ray.exceptions.ActorUnschedulableError) as caught:
+        ray.get(actor.call.remote(), timeout=30)
+    if not AGAINST_RAY:
+        assert str(caught.value) == (
+            "The actor is not schedulable: NodeAffinitySchedulingStrategy with soft=False names the "
+            f"node {other}, which does not exist. There is {here}."
+        )
+        assert "stays pending" not in "".join(capfd.readouterr())
 
 
 def test_a_generator_that_can_never_run_fails_as_its_items_do() -> None:
