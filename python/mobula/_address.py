@@ -10,6 +10,7 @@ unix:...  that one
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -187,14 +188,19 @@ def node_resources(
     return {name: amount for name, amount in result.items() if amount or name == "CPU"}
 
 
-def store_bytes(object_store_memory: int | None) -> int:
+def store_bytes(object_store_memory: float | None) -> int:
     """The size of the object store of a node with this option."""
     from mobula import _machine
 
     if object_store_memory is None:
         return max(_STORE_BYTES_MIN, _machine.default_store_bytes())
-    if isinstance(object_store_memory, bool) or not hasattr(object_store_memory, "__index__"):
-        raise TypeError(f"object_store_memory must be an integer, not {object_store_memory!r}")
+    # Programs write 1e9, or a share of the memory there is.
+    is_float = isinstance(object_store_memory, float) and math.isfinite(object_store_memory)
+    is_integer = hasattr(object_store_memory, "__index__")
+    if isinstance(object_store_memory, bool) or not (is_float or is_integer):
+        raise TypeError(
+            f"object_store_memory must be a number of bytes, not {object_store_memory!r}"
+        )
     if object_store_memory < _STORE_BYTES_MIN:
         raise ValueError(
             f"object_store_memory is {object_store_memory} bytes, but the minimum allowed is "

@@ -103,7 +103,7 @@ def init(
     num_gpus: int | None = None,
     resources: dict[str, float] | None = None,
     labels: dict[str, str] | None = None,
-    object_store_memory: int | None = None,
+    object_store_memory: float | None = None,
     local_mode: bool = False,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,

@@ -118,6 +118,11 @@ def test_state_needs_a_session(no_session: None, call: Callable[[], Any]) -> Non
         call()
 
 
+def test_the_size_of_the_store_may_be_a_float(no_session: None) -> None:
+    start(num_cpus=1, object_store_memory=1.5e8)
+    assert ray.cluster_resources()["object_store_memory"] == 150_000_000
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -128,6 +133,7 @@ def test_state_needs_a_session(no_session: None, call: Callable[[], Any]) -> Non
         ({"resources": {"slot": -1}}, ValueError),
         ({"resources": {"slot": 0.5}}, ValueError),
         ({"object_store_memory": 3}, ValueError),
+        ({"object_store_memory": float("nan")}, (TypeError, ValueError)),
         ({"namespace": 3}, TypeError),
         ({"namespace": ""}, ValueError),
         ({"logging_level": "no such level"}, ValueError),
@@ -143,9 +149,7 @@ def test_state_needs_a_session(no_session: None, call: Callable[[], Any]) -> Non
         pytest.param({"job_config": 3}, TypeError, marks=pytest.mark.mobula_only),
     ],
 )
-def test_what_init_refuses(
-    no_session: None, options: dict[str, Any], error: type[Exception]
-) -> None:
+def test_what_init_refuses(no_session: None, options: dict[str, Any], error: Any) -> None:
     with pytest.raises(error):
         start(**options)
     assert not ray.is_initialized()
