@@ -169,7 +169,10 @@ def _fail(error: BaseException) -> None:
     error.__traceback__ = step
     described = _serialization.encode_failure(error, f"{_actor.class_name}.__init__", False)
     text = _serialization.decode_failure(described).traceback_text
-    _core.actor_failed(f"The actor died because of an error raised in its creation task, {text}")
+    said = f"The actor died because of an error raised in its creation task, {text}"
+    # For those who never look at a call of it.
+    print(f"Exception raised in creation task: {said}", file=sys.stderr, flush=True)
+    _core.actor_failed(said)
 
 
 # ---- its end -------------------------------------------------------------------------------------

@@ -268,3 +268,28 @@ ray.shutdown()
     said = "again failed with ValueError: once more. It is called again: attempt 2 of 3."
     assert said in done.stderr, done.stderr
     assert reports(done) == 0
+
+
+def test_an_actor_that_cannot_be_made_says_why_though_nobody_calls_it(
+    run_script: RunScript,
+) -> None:
+    done = run_script(
+        HEAD
+        + """
+from mobula.util.state import list_actors
+
+@ray.remote
+class Unlucky:
+    def __init__(self):
+        raise ValueError("of the constructor")
+
+actor = Unlucky.remote()
+while list_actors()[0].state != "DEAD":
+    pass
+ray.shutdown()
+"""
+    )
+    said = r"^\(Unlucky pid=\d+\) Exception raised in creation task: .*Unlucky\.__init__\(\)"
+    assert re.search(said, done.stderr, re.MULTILINE), done.stderr
+    assert "ValueError: of the constructor" in done.stderr
+    assert reports(done) == 0
