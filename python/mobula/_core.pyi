@@ -30,6 +30,9 @@ class Hooks(Protocol):
     def job_id(self, text: str) -> Any:
         """What `ref.job_id()` returns, from 8 digits."""
 
+    def made_at(self, ref: ObjectRef[Any]) -> str:
+        """What `ref.call_site()` returns."""
+
     def on_completed(self, ref: ObjectRef[Any], callback: Callable[[Any], None]) -> None:
         """Behind `ref._on_completed(callback)`."""
 
@@ -334,6 +337,8 @@ class ObjectRef(Generic[T]):
         """Hexadecimal; the same for all returns of one task."""
     def job_id(self) -> str:
         """Hexadecimal, of the job that this process works for."""
+    def call_site(self) -> str:
+        """The lines that made it; "" unless MOBULA_RECORD_CALL_SITE is 1."""
     def future(self) -> concurrent.futures.Future[T]:
         """Settled with the value or the error."""
     def as_future(self) -> asyncio.Future[T]:

@@ -23,6 +23,16 @@ class _Hooks:
 
         _session.auto_init()
 
+    def made_at(self, ref: _core.ObjectRef[Any]) -> str:
+        from mobula import _session
+
+        if not _session.records_call_sites():
+            return ""
+        from mobula.util import state
+
+        rows = state.get_objects(ref.hex()) or []
+        return next((row.call_site for row in rows if row.call_site), "")
+
     def future(self, ref: Any) -> Any:
         from mobula import _futures
 

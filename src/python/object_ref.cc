@@ -99,6 +99,9 @@ PyObject* ref_on_completed(PyObject* self, PyObject* callback) {
 
 PyObject* ref_reduce(PyObject* self, PyObject*) { return reduce_ref(self); }
 
+PyObject* ref_call_site(PyObject* self, PyObject*) {
+  return call_hook("made_at", Owned(PyTuple_Pack(1, self)));
+}
 PyObject* ref_future(PyObject* self, PyObject*) {
   return call_hook("future", Owned(PyTuple_Pack(1, self)));
 }
@@ -123,6 +126,8 @@ PyMethodDef ref_methods[] = {
     {"size", ref_size, METH_NOARGS | METH_STATIC, "Bytes of an id: 28."},
     {"task_id", ref_task_id, METH_NOARGS, "The task that makes the value, hexadecimal."},
     {"job_id", ref_job_id, METH_NOARGS, "The job that this process works for, hexadecimal."},
+    {"call_site", ref_call_site, METH_NOARGS,
+     "The lines that made it, with MOBULA_RECORD_CALL_SITE=1; else empty."},
     {"future", ref_future, METH_NOARGS, "A concurrent.futures.Future of the value."},
     {"_on_completed", ref_on_completed, METH_O, "Calls back with the value, or the error."},
     {"as_future", ref_as_future, METH_NOARGS, "An asyncio.Future of the value."},

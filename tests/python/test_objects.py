@@ -180,6 +180,10 @@ def test_the_timeout_is_a_keyword() -> None:
         ray.get(ray.put(1), 1)  # type: ignore[misc]
 
 
+def test_where_a_ref_was_made_is_not_recorded_by_default() -> None:
+    assert ray.put(1).call_site() == ""
+
+
 def test_an_id_has_as_many_bytes_as_its_class_says() -> None:
     assert len(ray.put(1).binary()) == ray.ObjectRef.size() == 28
 

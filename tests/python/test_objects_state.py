@@ -261,6 +261,7 @@ while True:  # Until the daemon has heard of what the worker made.
         break
 print(json.dumps([[row.object_id, row.call_site, row.created_ms] for row in rows]))
 print(made.hex(), nested.hex(), big.hex())
+print(json.dumps([made.call_site(), big.call_site()]))
 print(json.dumps(state.summarize_objects()))
 """
 
@@ -274,11 +275,12 @@ def test_call_sites_name_the_lines_that_made_objects(
     lines = SITES.splitlines()
     at = {mark: next(i for i, line in enumerate(lines, 1) if line.endswith(f"# LINE {mark}"))
           for mark in ("put", "call", "big")}  # fmt: skip
-    rows_text, ids, summary_text = run_script(SITES).stdout.splitlines()
+    rows_text, ids, own_sites, summary_text = run_script(SITES).stdout.splitlines()
     sites = {row[0]: row[1] for row in json.loads(rows_text)}
     made, nested, big = ids.split()
     times = {row[0]: row[2] for row in json.loads(rows_text)}
     assert None not in (times[made], times[nested], times[big]), "when each was made"
+    assert json.loads(own_sites) == [sites[made], sites[big]]
     assert sites[made].startswith("(put object) | ")
     assert f"script0.py:helper:{at['put']} | " in sites[made]
     assert "script0.py:<module>:" in sites[made]
