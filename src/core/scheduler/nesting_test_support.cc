@@ -166,7 +166,7 @@ void NestedPrograms::give_back(ProcessId owner, LeaseId lease) {
   });
 }
 
-void NestedPrograms::start_task(ProcessId owner, LeaseId lease, Work task) {
+void NestedPrograms::start_task(ProcessId owner, LeaseId lease, const Work& task) {
   task->worker = processes_.at(owner).leases.at(lease).worker;
   lease_of_[task.get()] = lease;
   Process& worker = processes_.at(task->worker);

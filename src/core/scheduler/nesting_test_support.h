@@ -101,7 +101,7 @@ class NestedPrograms {
   void pump(ProcessId owner);
   void tell_targets(ProcessId owner);
   void give_back(ProcessId owner, LeaseId lease);
-  void start_task(ProcessId owner, LeaseId lease, Work task);
+  void start_task(ProcessId owner, LeaseId lease, const Work& task);
   void work(const Work& task, void (NestedPrograms::*then)(const Work&));
   void start_children(const Work& task);
   void wait(const Work& task);

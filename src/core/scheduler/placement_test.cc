@@ -22,7 +22,7 @@ const ResourceSet kOneCpu = resources(units(1));
 class SchedulerOfGroups : public testing::Test {
  protected:
   SchedulerOfGroups() { driver_ = node_.add_driver(1); }
-  ~SchedulerOfGroups() override { node_.scheduler.check_invariants(); }
+  void TearDown() override { node_.scheduler.check_invariants(); }
 
   PlacementGroupId add(std::vector<ResourceSet> bundles, bool detached = false) {
     PlacementGroup group;
