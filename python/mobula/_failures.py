@@ -76,7 +76,11 @@ def of_function(name: str, error: BaseException) -> BaseException:
 
 
 def tell_unhandled(errors: list[BaseException], not_kept: int) -> None:
-    """Tasks failed whose refs are gone, and nobody had looked at what they returned."""
+    """Tasks failed whose refs are gone, and nobody had looked at what they returned. In a thread for
+    which the end of the session waits."""
+    from mobula import _session
+
+    _session.serve_session()
     if _IGNORE in os.environ or (_is_as_ray() and _IGNORE_OF_RAY in os.environ):
         return
     # The program itself cancelled it, or the task never ran: what it lacked was told at the time.

@@ -293,3 +293,30 @@ ray.shutdown()
     assert re.search(said, done.stderr, re.MULTILINE), done.stderr
     assert "ValueError: of the constructor" in done.stderr
     assert reports(done) == 0
+
+
+def test_a_log_handler_that_uses_the_session_does_not_hold_up_its_end(
+    run_script: RunScript,
+) -> None:
+    done = run_script(
+        HEAD
+        + """
+import logging
+
+class Uses(logging.Handler):
+    def emit(self, record):
+        try:
+            print("handled", ray.get(ray.put(1)), flush=True)
+        except ray.exceptions.RaySystemError:
+            print("handled at the end", flush=True)
+
+logging.getLogger("mobula").addHandler(Uses())
+refs = [fail.remote() for _ in range(3)]
+settle()
+del refs
+ray.shutdown()
+print("over", ray.is_initialized())
+"""
+    )
+    assert done.stdout.count("handled") == 3
+    assert done.stdout.splitlines()[-1] == "over False"
