@@ -83,9 +83,9 @@ void RuntimeImpl::run_again(Task& task) {
   run->return_count = 1;
   run->rebuilding = true;
   run->yields = true;
-  run->rerun_of = &task;
   run->stream = std::make_shared<Stream>();
   run->stream->task = run;
+  run->stream->rerun_of = &task;
   Object* end = new_object();
   end->producer = run;
   run->returns.push_back(end);
@@ -97,7 +97,7 @@ void RuntimeImpl::run_again(Task& task) {
 
 // With a count: what item `number` is to become. Nobody wants it, unless it is one of those lost.
 Object* RuntimeImpl::take_rerun_item(Task& run, uint64_t number, bool is_error) {
-  ItemRerun& rerun = *run.rerun_of->rerun;
+  ItemRerun& rerun = *run.rerun_of()->rerun;
   Object* item = nullptr;
   if (rerun.plan.on_item(number)) {
     item = rerun.objects.extract(number).mapped();
@@ -120,7 +120,7 @@ Object* RuntimeImpl::take_rerun_item(Task& run, uint64_t number, bool is_error) 
 
 // The run is over. `error`: why, if it did not end well.
 void RuntimeImpl::end_rerun(Task& run, std::span<const std::byte> error) {
-  Task& task = *run.rerun_of;
+  Task& task = *run.rerun_of();
   ItemRerun& rerun = *task.rerun;
   if (run.retries_left >= 0) task.retries_left = std::min(task.retries_left, run.retries_left);
   task.attempt = std::max(task.attempt, run.attempt);

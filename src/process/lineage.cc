@@ -50,7 +50,7 @@ Rebuild rebuild_of(const Task& task) {
 // The task has succeeded and its results are in, or it is a generator with a first item. It is kept if
 // one of them can get lost.
 void RuntimeImpl::remember(Task& task) {
-  if (task.rerun_of != nullptr) return;
+  if (task.rerun_of() != nullptr) return;
   if (task.rebuilding) return remember_again(task);
   if (rebuild_of(task) != Rebuild::kByCreator) return;
   std::vector<ObjectId> results;

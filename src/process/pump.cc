@@ -185,7 +185,7 @@ Result<void> RuntimeImpl::complete_returns(OutboundChannel& channel, Task& task,
   const bool failed = (header.frame.flags & wire::kResultFailed) != 0;
   const bool parcel = (header.frame.flags & wire::kResultParcel) != 0;
   task.answered = true;
-  if (task.collected && !failed) collect_items(task);
+  if (task.stream && task.stream->collected && !failed) collect_items(task);
   std::vector<std::vector<ObjectId>> refs(parcel ? task.returns.size() : 0);
   size_t offset = 0;
   bool stored = false;

@@ -40,7 +40,7 @@ Result<std::shared_ptr<Stream>> RuntimeImpl::submit_generator(const Submission& 
   stream->task = task;
   task->stream = stream;
   task->yields = true;
-  task->collected = submission.collected;
+  stream->collected = submission.collected;
   if (submission.actor != nullptr) {
     MOBULA_TRY(launch_call(*task, submission));
   } else {
@@ -109,7 +109,7 @@ void RuntimeImpl::collect_items(Task& task) {
   stream.items.clear();
   stream.taken = stream.arrived;
   size_t offset = 0;
-  const Result<wire::ValueView> value = wire::read_value(*task.collected, offset);
+  const Result<wire::ValueView> value = wire::read_value(*stream.collected, offset);
   MOBULA_CHECK(value.has_value() && value->header.ref_count == 0);  // Our own binding made it.
   wire::ValueHeader header = value->header;
   header.ref_count = static_cast<uint32_t>(items.size());
@@ -144,7 +144,7 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
   const Result<wire::ValueView> value = wire::read_value(values, offset);
   const bool stored = value->header.kind == wire::ValueKind::kInStore;
   Object* item = nullptr;
-  if (task->rerun_of != nullptr) {
+  if (task->rerun_of() != nullptr) {
     stream.arrived = std::max(stream.arrived, header->index + 1);
     item = take_rerun_item(*task, header->index, wire::is_error(value->header.kind));
   } else if (header->index < stream.arrived) {  // The task was run again.
@@ -165,7 +165,7 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
     refs[0].push_back(value->ref(r));
   }
   complete(*item, value->whole, std::move(inner));
-  if (!stored && task->rerun_of != nullptr) forget_result(item->id);
+  if (!stored && task->rerun_of() != nullptr) forget_result(item->id);
   if ((header->frame.flags & wire::kResultParcel) != 0) {
     close_parcel(channel.peer, header->parcel, {&item, 1}, std::move(refs));
   }
@@ -177,7 +177,7 @@ Result<void> RuntimeImpl::on_yield_frame(OutboundChannel& channel,
 void RuntimeImpl::finish_stream(Task& task, std::span<const std::byte> error) {
   Stream& stream = *task.stream;
   stream.task = nullptr;
-  if (task.rerun_of != nullptr) return end_rerun(task, error);
+  if (task.rerun_of() != nullptr) return end_rerun(task, error);
   if (!error.empty() && !stream.abandoned) {
     size_t offset = 0;
     const Result<wire::ValueView> value = wire::read_value(error, offset);

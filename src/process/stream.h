@@ -11,9 +11,12 @@
 // Threads: guarded by the runtime's lock.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "process/object.h"
 
@@ -24,10 +27,13 @@ struct Task;
 struct Stream {
   std::deque<Object*> items;  // From number `taken` on, each with one count of the stream.
   uint64_t taken = 0;
-  uint64_t arrived = 0;    // Items that have come since the task was first run.
-  uint32_t ahead_max = 0;  // How far the task may be ahead of `taken`; 0: any number.
-  Task* task = nullptr;    // While it is not finished.
-  bool abandoned = false;  // Nobody takes items any more.
+  uint64_t arrived = 0;      // Items that have come since the task was first run.
+  uint32_t ahead_max = 0;    // How far the task may be ahead of `taken`; 0: any number.
+  Task* task = nullptr;      // While it is not finished.
+  bool abandoned = false;    // Nobody takes items any more.
+  Task* rerun_of = nullptr;  // Of a run for lost items only: of which kept task (items.cc).
+  // What the task's return becomes, with the refs of its items (Submission); nullptr: None.
+  std::shared_ptr<const std::vector<std::byte>> collected;
 
   // Which objects are its items, by the indices of their ids: runs of them, from and to, ascending. The
   // oldest are forgotten.

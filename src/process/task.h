@@ -88,13 +88,10 @@ struct Task : actors::CallNode {
   bool yields = false;       // Of a generator, also when it has no stream any more.
   uint16_t oom_retries = 0;  // Times that it was lost because memory ran out.
   uint32_t return_count = 0;
-  bool cancelled = false;          // It had started when it was cancelled: no more retries.
-  uint64_t parent = 0;             // The number of the task that submitted it here; 0: none.
-  std::shared_ptr<Stream> stream;  // Of a generator.
-  std::shared_ptr<const std::vector<std::byte>>
-      collected;                       // The same, with its return (Submission).
+  bool cancelled = false;              // It had started when it was cancelled: no more retries.
+  uint64_t parent = 0;                 // The number of the task that submitted it here; 0: none.
+  std::shared_ptr<Stream> stream;      // Of a generator.
   std::unique_ptr<ItemRerun> rerun;    // Of a kept generator, while it runs again: lost items.
-  Task* rerun_of = nullptr;            // It is such a run, of this kept task.
   ActorCalls* calls = nullptr;         // A call of an actor, which it holds.
   OutboundChannel* channel = nullptr;  // Valid in flight.
   Task* live_previous = nullptr;
@@ -102,6 +99,8 @@ struct Task : actors::CallNode {
 
   // A number for good; `call` is another in every rebuild.
   CallId lineage_key() const { return CallId{first_return.index}; }
+  // The kept task of which this is a run for lost items only; or nullptr.
+  Task* rerun_of() const { return stream ? stream->rerun_of : nullptr; }
   Function& own_function() { return static_cast<Function&>(*function); }
 };
 

@@ -265,8 +265,8 @@ void RuntimeImpl::publish_wake_positions(const Waiter& waiter) {
       const bool depended = std::ranges::any_of(
           task.returns, [](const Object* object) { return !object->dependents.empty(); });
       const bool item_needed =
-          task.rerun_of != nullptr || (task.stream && task.stream->has_pending() &&
-                                       task.stream->items.back()->waiters != nullptr);
+          task.rerun_of() != nullptr || (task.stream && task.stream->has_pending() &&
+                                         task.stream->items.back()->waiters != nullptr);
       if (!needed && !item_needed) continue;
       position = at;
       if (any || depended) break;
