@@ -268,18 +268,6 @@ def an_async_call_that_swallows_its_cancellation():
 
 
 @case
-def cancelling_a_call_that_waits_in_the_queue():
-    actor, gate, started = Async.options(max_concurrency=1).remote(), Gate(), Gate()
-    first = actor.hold.remote(gate, started)
-    started.wait()
-    second = actor.hold.remote(gate)
-    ray.cancel(second)
-    outcome = attempt(get, second)
-    gate.open()
-    return outcome, get(first)
-
-
-@case
 def cancelling_a_call_whose_argument_is_missing():
     @ray.remote
     class Taker:
