@@ -131,3 +131,18 @@ def test_force_is_refused_for_calls_and_nothing_else_changes(tmp_path: Path) -> 
         ray.cancel(ref, force=True)
     (tmp_path / "stop").touch()
     assert ray.get(ref, timeout=60) == "told"
+
+
+@pytest.mark.mobula_only  # In Ray it may stay until the call before it is done.
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_call_that_waits_for_its_turn_is_cancelled_at_once(tmp_path: Path, kind: str) -> None:
+    kinds = {"sync": Parent, "async": AsyncParent}
+    actor = ray.remote(kinds[kind]).options(max_concurrency=1).remote()
+    first = actor.ask.remote(str(tmp_path))
+    wait_until((tmp_path / "runs").exists)
+    second = actor.ask.remote(str(tmp_path / "absent"))
+    ray.cancel(second)
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(second, timeout=60)
+    (tmp_path / "stop").touch()
+    assert ray.get(first, timeout=60) == "told"
