@@ -287,7 +287,6 @@ def cancelling_a_generator_by_one_of_its_refs():
     first = next(generator)
     started.wait()
     answer = attempt(ray.cancel, first)
-    gate.open()
     return answer, attempt(ray.get, first), attempt(lambda: attempt(ray.get, next(generator)))
 
 
