@@ -152,13 +152,13 @@ def test_a_case_that_brings_ray_down_has_a_second_try(
 
 def test_only_chooses_programs_and_cases() -> None:
     assert ("unordered", "") in [(path.stem, part) for path, part in select("unordered")]
-    chosen = {path.stem: part for path, part in select("get_of_none")}
-    assert chosen == {"objects": "get_of_none"}
+    chosen = {path.stem: part for path, part in select("get_of_one_ref_twice")}
+    assert chosen == {"objects": "get_of_one_ref_twice"}
 
 
 def test_list_needs_no_engine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--list", "--only", "get_of_none"]) == 0
-    assert capsys.readouterr().out == "objects\n  get_of_none\n"
+    assert main(["--list", "--only", "get_of_one_ref_twice"]) == 0
+    assert capsys.readouterr().out == "objects\n  get_of_one_ref_twice\n"
 
 
 def test_nothing_chosen_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
