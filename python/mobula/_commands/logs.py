@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from mobula.util.state import api
+    from mobula.util.state import _logs
     from mobula.util.state.exception import RayStateApiException
 
     with _cli.observing(arguments):
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             if asked is None:
                 return 0
             suffix = "err" if arguments.err else "out"
-            for piece in api.get_log(
+            for piece in _logs.get_log(
                 **asked,
                 follow=arguments.follow,
                 tail=arguments.tail,
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _file(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """Which file is meant; None: names were printed instead."""
-    from mobula.util.state import api
+    from mobula.util.state import _logs
 
     if arguments.what == "task" and arguments.id:
         return {"task_id": arguments.id}
@@ -76,7 +76,9 @@ def _file(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if arguments.what in ("task", "worker"):
         missing = "the task's id" if arguments.what == "task" else "--pid"
         raise ValueError(f"{missing} is missing")
-    names = [name for group in api.list_logs(glob_filter=arguments.what).values() for name in group]
+    names = [
+        name for group in _logs.list_logs(glob_filter=arguments.what).values() for name in group
+    ]
     if len(names) == 1 and arguments.what != "*":
         return {"filename": names[0]}
     if not names:

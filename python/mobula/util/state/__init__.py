@@ -13,12 +13,12 @@ from __future__ import annotations
 import sys
 
 from mobula.util.state import exception, schema
+from mobula.util.state._logs import get_log, list_logs
 from mobula.util.state.api import (
     StateApiClient,
     explain,
     get_actor,
     get_job,
-    get_log,
     get_node,
     get_objects,
     get_placement_group,
@@ -27,7 +27,6 @@ from mobula.util.state.api import (
     list_actors,
     list_cluster_events,
     list_jobs,
-    list_logs,
     list_nodes,
     list_objects,
     list_placement_groups,

@@ -15,34 +15,9 @@ from mobula.util.state._listing import (
     take_row,
     take_rows,
 )
-from mobula.util.state._logs import get_log, list_logs
+from mobula.util.state._logs import get_log as get_log
+from mobula.util.state._logs import list_logs as list_logs
 from mobula.util.state.exception import RayStateApiException
-
-__all__ = [
-    "StateApiClient",
-    "explain",
-    "get_actor",
-    "get_job",
-    "get_log",
-    "get_node",
-    "get_objects",
-    "get_placement_group",
-    "get_task",
-    "get_worker",
-    "list_actors",
-    "list_cluster_events",
-    "list_jobs",
-    "list_logs",
-    "list_nodes",
-    "list_objects",
-    "list_placement_groups",
-    "list_runtime_envs",
-    "list_tasks",
-    "list_workers",
-    "summarize_actors",
-    "summarize_objects",
-    "summarize_tasks",
-]
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)
