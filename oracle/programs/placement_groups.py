@@ -29,7 +29,9 @@ def where():
 
 
 @ray.remote(num_cpus=1)
-def wait_for(gate):
+def wait_for(gate, started=None):
+    if started is not None:
+        started.open()
     gate.wait()
     return "waited"
 
@@ -190,9 +192,11 @@ def nothing_in_a_driver():
 
 @case
 def removal():
-    gate = Gate()
+    gate, started = Gate(), Gate()
     made = util.placement_group([{"CPU": 1}, {"CPU": 1}])
-    running = wait_for.options(scheduling_strategy=InGroup(made, 0), max_retries=0).remote(gate)
+    in_first = InGroup(made, 0)
+    running = wait_for.options(scheduling_strategy=in_first, max_retries=0).remote(gate, started)
+    started.wait()
     queued = where.options(scheduling_strategy=InGroup(made, 0)).remote()
     actor = Place.options(scheduling_strategy=InGroup(made, 1), num_cpus=1).remote()
     ray.get(actor.where.remote())
