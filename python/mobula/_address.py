@@ -87,10 +87,15 @@ def _joined_session(address: str | None) -> _sessions_here.SessionRecord | None:
     return _sessions_here.session_at(address)
 
 
+def runs_as_ray() -> bool:
+    """Under `python -m mobula.ray`, where variables count by Ray's names, too; also in its workers."""
+    return os.environ.get("MOBULA_AS_RAY") == "1"
+
+
 def address_of_environment() -> str | None:
     """What the environment says instead of `init(address=)`."""
     names = [_ADDRESS_VARIABLE]
-    if os.environ.get("MOBULA_AS_RAY") == "1":
+    if runs_as_ray():
         names.append("RAY_ADDRESS")
     return next((value for name in names if (value := os.environ.get(name))), None)
 

@@ -78,10 +78,10 @@ def of_function(name: str, error: BaseException) -> BaseException:
 def tell_unhandled(errors: list[BaseException], not_kept: int) -> None:
     """Tasks failed whose refs are gone, and nobody had looked at what they returned. In a thread for
     which the end of the session waits."""
-    from mobula import _session
+    from mobula import _address, _session
 
     _session.serve_session()
-    if _IGNORE in os.environ or (_is_as_ray() and _IGNORE_OF_RAY in os.environ):
+    if _IGNORE in os.environ or (_address.runs_as_ray() and _IGNORE_OF_RAY in os.environ):
         return
     # The program itself cancelled it, or the task never ran: what it lacked was told at the time.
     silent = (exceptions.TaskCancelledError, exceptions.TaskUnschedulableError)
@@ -112,10 +112,6 @@ def tell_retry(function: Any, retry: int, retries_max: int) -> None:
 _TELL_EVERY_SECONDS = 1.0
 _TOLD_MAX = 1000
 _told: dict[str, float] = {}
-
-
-def _is_as_ray() -> bool:
-    return os.environ.get("MOBULA_AS_RAY") == "1"
 
 
 def _address() -> str:

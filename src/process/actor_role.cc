@@ -216,7 +216,9 @@ bool RuntimeImpl::take_stashed(uint32_t group, ClaimedTask& task) {
     calls.pop_front();
     const auto found = inbound_.find(call.channel);
     if (found == inbound_.end() || found->second->gone) continue;
-    const Result<bool> started = on_task_frame(*found->second, call.frame, task);
+    const auto header = wire::read_header<wire::TaskHeader>(call.frame);
+    MOBULA_CHECK(header.has_value());  // It was read when the call was set aside.
+    const Result<bool> started = on_task_frame(*found->second, *header, call.frame, task);
     if (!started) {
       cut_off(*found->second, started.error().message);
     } else if (*started) {
@@ -227,10 +229,8 @@ bool RuntimeImpl::take_stashed(uint32_t group, ClaimedTask& task) {
 }
 
 Result<uint32_t> RuntimeImpl::group_of(const InboundChannel& channel,
-                                       std::span<const std::byte> frame) const {
-  const auto header = wire::read_header<wire::TaskHeader>(frame);
-  MOBULA_TRY(header);
-  const auto function = channel.functions.find(header->function);
+                                       const wire::TaskHeader& header) const {
+  const auto function = channel.functions.find(header.function);
   if (function == channel.functions.end() || function->second->group == 0) {
     return fail(ErrorCode::kInvalidArgument, "call of a method that was never sent");
   }

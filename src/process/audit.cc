@@ -33,9 +33,11 @@ const char* fault_of(OutboundChannel& channel, uint32_t epoch) {
     const Task* task = channel.slots[slot];
     if (task == nullptr) continue;
     if (!claim_intact(*task, channel.claim(slot))) return "a claim was written over";
-    if (!task->stream || (task->stream->ahead_max == 0 && !task->stream->abandoned)) continue;
-    const uint64_t consumed = task->stream->abandoned ? ~uint64_t{0} : task->stream->taken;
-    if (channel.claim(slot).consumed.load() != consumed) return "a stream's count was written over";
+    const Stream* stream = task->stream.get();
+    if (stream == nullptr || (stream->ahead_max == 0 && !stream->abandoned)) continue;
+    if (channel.claim(slot).consumed.load() != stream->consumed()) {
+      return "a stream's count was written over";
+    }
   }
   const bool is_ours = channel.header().lease_epoch.load(std::memory_order_relaxed) == epoch;
   channel.foreign_epochs = is_ours ? 0 : channel.foreign_epochs + 1;

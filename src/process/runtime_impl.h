@@ -181,7 +181,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool take_stashed(uint32_t group, ClaimedTask& task);
   bool take_of_group(uint32_t group, ClaimedTask& task);
   bool has_call(uint32_t group) const;
-  Result<uint32_t> group_of(const InboundChannel& channel, std::span<const std::byte> frame) const;
+  Result<uint32_t> group_of(const InboundChannel& channel, const wire::TaskHeader& header) const;
   void stash(InboundChannel& channel, std::span<const std::byte> frame, uint32_t group);
   NextTask exit_or(NextTask otherwise) const;
   void wake_for_calls();
@@ -249,8 +249,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool take_task(ClaimedTask& task, uint32_t group = 0);
   Result<bool> take_from(InboundChannel& channel, ClaimedTask& task, uint32_t group);
   Result<void> on_function_frame(InboundChannel& channel, std::span<const std::byte> frame);
-  Result<bool> on_task_frame(InboundChannel& channel, std::span<const std::byte> frame,
-                             ClaimedTask& task);
+  Result<bool> on_task_frame(InboundChannel& channel, const wire::TaskHeader& header,
+                             std::span<const std::byte> frame, ClaimedTask& task);
   Result<void> on_lease_start(InboundChannel& channel, std::span<const std::byte> frame);
   bool hand_over(InboundChannel& channel, CallId parcel, const PackedValues& results,
                  std::span<StoreWrite> stored);

@@ -11,7 +11,6 @@ namespace mobula::process {
 namespace {
 
 // Stands in ClaimWord::consumed for a stream of which nobody takes items.
-constexpr uint64_t kAbandoned = ~uint64_t{0};
 
 }  // namespace
 
@@ -87,7 +86,7 @@ void RuntimeImpl::tell_consumed(const Stream& stream) {
   if (task == nullptr || task->state != tasks::TaskState::kInFlight) return;
   if (stream.ahead_max == 0 && !stream.abandoned) return;
   OutboundChannel& channel = *task->channel;
-  channel.claim(task->slot).consumed.store(stream.abandoned ? kAbandoned : stream.taken);
+  channel.claim(task->slot).consumed.store(stream.consumed());
   ring_later(channel, true);
 }
 

@@ -24,6 +24,9 @@ namespace mobula::process {
 
 struct Task;
 
+// For the worker: nobody takes items any more.
+constexpr uint64_t kAbandoned = ~uint64_t{0};
+
 struct Stream {
   std::deque<Object*> items;  // From number `taken` on, each with one count of the stream.
   uint64_t taken = 0;
@@ -53,6 +56,8 @@ struct Stream {
         std::ranges::upper_bound(made, index, {}, &std::pair<uint64_t, uint64_t>::first);
     return after != made.begin() && index <= std::prev(after)->second;
   }
+  // What the worker is told of, by the word beside its claim (shm/channel.h).
+  uint64_t consumed() const { return abandoned ? kAbandoned : taken; }
   bool has_pending() const { return taken + items.size() > arrived; }
 };
 

@@ -11,7 +11,6 @@ namespace mobula::process {
 
 namespace {
 
-constexpr uint64_t kNever = ~uint64_t{0};
 // The daemon keeps books for each, for as long as this process lives.
 constexpr size_t kShapesMax = 4096;
 // Those in placement groups come and go with them, and so are many.
@@ -349,7 +348,7 @@ void RuntimeImpl::send_task_frame(Task& task, OutboundChannel& channel, uint32_t
   channel.slots[task.slot] = &task;
   task.channel = &channel;
   if (task.stream) {
-    channel.claim(task.slot).consumed.store(task.stream->abandoned ? kNever : task.stream->taken);
+    channel.claim(task.slot).consumed.store(task.stream->consumed());
   }
   channel.claim(task.slot).retriable.store(task.retries_left != 0 ? 1 : 0,
                                            std::memory_order_relaxed);

@@ -82,18 +82,6 @@ bool RuntimeImpl::take_task(ClaimedTask& task, uint32_t group) {
   return false;
 }
 
-// Tasks are numbered one after another: a frame that is missing, or whose number was written over, would
-// be a task that nobody runs.
-Result<void> in_sequence(InboundChannel& channel, std::span<const std::byte> frame) {
-  const auto header = wire::read_header<wire::TaskHeader>(frame);
-  MOBULA_TRY(header);
-  if (header->claim_tag != channel.last_tag + 1) {
-    return fail(ErrorCode::kInvalidArgument, "task out of sequence");
-  }
-  channel.last_tag = header->claim_tag;
-  return {};
-}
-
 // False: the ring is empty.
 Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task, uint32_t group) {
   while (true) {
@@ -110,16 +98,23 @@ Result<bool> RuntimeImpl::take_from(InboundChannel& channel, ClaimedTask& task, 
         MOBULA_TRY(on_function_frame(channel, *frame));
         break;
       case wire::FrameKind::kTask: {
-        MOBULA_TRY(in_sequence(channel, *frame));
+        const auto its_header = wire::read_header<wire::TaskHeader>(*frame);
+        MOBULA_TRY(its_header);
+        // Numbered one after another: one that is missing, or whose number was written over, would be a
+        // task that nobody runs.
+        if (its_header->claim_tag != channel.last_tag + 1) {
+          return fail(ErrorCode::kInvalidArgument, "task out of sequence");
+        }
+        channel.last_tag = its_header->claim_tag;
         if (role_ != nullptr && !role_->groups.empty()) {
-          const Result<uint32_t> its_group = group_of(channel, *frame);
+          const Result<uint32_t> its_group = group_of(channel, *its_header);
           MOBULA_TRY(its_group);
           if (*its_group != group) {
             stash(channel, *frame, *its_group);
             break;
           }
         }
-        const Result<bool> started = on_task_frame(channel, *frame, task);
+        const Result<bool> started = on_task_frame(channel, *its_header, *frame, task);
         MOBULA_TRY(started);
         if (*started) return true;
         break;
@@ -192,44 +187,42 @@ Result<void> RuntimeImpl::on_function_frame(InboundChannel& channel,
 }
 
 // True if the task is ours to run; false if it was taken back.
-Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const std::byte> frame,
-                                        ClaimedTask& task) {
-  const auto header = wire::read_header<wire::TaskHeader>(frame);
-  MOBULA_TRY(header);
-  if (header->claim_slot >= shm::kClaimSlots) {
+Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, const wire::TaskHeader& header,
+                                        std::span<const std::byte> frame, ClaimedTask& task) {
+  if (header.claim_slot >= shm::kClaimSlots) {
     return fail(ErrorCode::kInvalidArgument, "task with an impossible claim slot");
   }
-  if (header->lease_epoch != channel.header().lease_epoch.load(std::memory_order_acquire) ||
-      !channel.claim(header->claim_slot).move(header->claim_tag, shm::ClaimState::kStarted)) {
-    const uint64_t word = channel.claim(header->claim_slot).word.load();
-    const bool queued = word == shm::claim_word(header->claim_tag, shm::ClaimState::kQueued);
-    const bool taken_back = word == shm::claim_word(header->claim_tag, shm::ClaimState::kRevoked) ||
-                            shm::claim_tag(word) > header->claim_tag;  // Its slot has another task.
+  if (header.lease_epoch != channel.header().lease_epoch.load(std::memory_order_acquire) ||
+      !channel.claim(header.claim_slot).move(header.claim_tag, shm::ClaimState::kStarted)) {
+    const uint64_t word = channel.claim(header.claim_slot).word.load();
+    const bool queued = word == shm::claim_word(header.claim_tag, shm::ClaimState::kQueued);
+    const bool taken_back = word == shm::claim_word(header.claim_tag, shm::ClaimState::kRevoked) ||
+                            shm::claim_tag(word) > header.claim_tag;  // Its slot has another task.
     if (queued || taken_back) return false;  // Queued: the lease is over, its caller will be told.
     return fail(ErrorCode::kInvalidArgument, "task with a claim that its caller did not make");
   }
-  const auto function = channel.functions.find(header->function);
+  const auto function = channel.functions.find(header.function);
   if (function == channel.functions.end()) {
     return fail(ErrorCode::kInvalidArgument, "task of a function that was never sent");
   }
   const auto values = frame.subspan(sizeof(wire::TaskHeader));
-  MOBULA_TRY(wire::check_values(values, header->value_count));
-  if (header->keyword_count >= std::max<uint32_t>(header->value_count, 1)) {
+  MOBULA_TRY(wire::check_values(values, header.value_count));
+  if (header.keyword_count >= std::max<uint32_t>(header.value_count, 1)) {
     return fail(ErrorCode::kInvalidArgument, "task with more keywords than values");
   }
   task.function = function->second.get();
   task.values.assign(values.begin(), values.end());
-  task.value_count = header->value_count;
-  task.keyword_count = header->keyword_count;
-  task.streaming = (header->num_returns & wire::kStreaming) != 0;
-  task.ahead_max = task.streaming ? header->num_returns & ~wire::kStreaming : 0;
-  task.num_returns = task.streaming ? 1 : header->num_returns;
+  task.value_count = header.value_count;
+  task.keyword_count = header.keyword_count;
+  task.streaming = (header.num_returns & wire::kStreaming) != 0;
+  task.ahead_max = task.streaming ? header.num_returns & ~wire::kStreaming : 0;
+  task.num_returns = task.streaming ? 1 : header.num_returns;
   task.yielded = 0;
-  task.attempt = header->attempt;
-  task.time_limit_ms = header->time_limit_ms;
+  task.attempt = header.attempt;
+  task.time_limit_ms = header.time_limit_ms;
   task.error_type = 0;
   task.error_text.clear();
-  task.first_return = header->first_return;
+  task.first_return = header.first_return;
   if (role_ != nullptr) {
     task.lease = &role_->lease;
     task.lease_changed = false;
@@ -243,11 +236,11 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, std::span<const
     children_ = bundle_.of_children();
     captured_.store(children_.group, std::memory_order_relaxed);
   }
-  task.call = header->call;
-  task.claim_tag = header->claim_tag;
+  task.call = header.call;
+  task.claim_tag = header.claim_tag;
   task.channel = number(channel.id);
-  task.claim_slot = header->claim_slot;
-  task.function_number = header->function;
+  task.claim_slot = header.claim_slot;
+  task.function_number = header.function;
   task.refs = receive_refs(task.values, task.value_count);
   if (!task.refs.empty()) {
     std::vector<ObjectId> ids;

@@ -12,8 +12,8 @@ UnhandledTeller::UnhandledTeller()
           [this] { thread_ = std::thread([this] { run(); }); })) {}
 
 void UnhandledTeller::end() {
-  if (session_ !=
-      nullptr) {  // What was dropped a moment ago counts: looking for news settles that.
+  if (session_ != nullptr) {
+    // What was dropped a moment ago counts: looking for news settles that.
     PythonGate gate;
     session_->runtime->wait({}, 0, monotonic_now(), gate);
   }
