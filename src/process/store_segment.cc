@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "process/populator.h"
+#include "shm/streaming_copy.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -102,7 +103,7 @@ void OwnSegment::copy(std::byte* to, std::span<const std::byte> from,
       stop = std::min(stop, end);
       const std::span<const std::byte> run = from.subspan(at - begin, stop - at);
       if (mapped) {
-        std::memcpy(data() + at, run.data(), run.size());
+        shm::copy_streaming(data() + at, run);
       } else {
         copy_unmapped(at, run);
       }
@@ -123,7 +124,7 @@ void OwnSegment::copy_unmapped(uint64_t offset, std::span<const std::byte> from)
     at = *reached;
   }
   if (is_mapped(offset, end)) {
-    std::memcpy(data() + offset, from.data(), from.size());
+    shm::copy_streaming(data() + offset, from);
     return;
   }
   write_through_file(offset, from);
