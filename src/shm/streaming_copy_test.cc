@@ -13,7 +13,7 @@ namespace mobula::shm {
 namespace {
 
 std::vector<std::byte> random_bytes(size_t count) {
-  std::mt19937_64 random(testing::UnitTest::GetInstance()->random_seed());
+  std::mt19937_64 random(1);
   std::vector<std::byte> bytes(count);
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
   return bytes;
