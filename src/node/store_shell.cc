@@ -69,8 +69,9 @@ Result<bool> StoreShell::on_record(const Session& session, const wire::fb::ToDae
   switch (record.body_type()) {
     case UplinkBody::SegmentRequest: {
       const auto* request = record.body_as_SegmentRequest();
-      MOBULA_TRY(books_.request({session.id, request->request(), request->bytes()}, measure(),
-                                monotonic_now(), effects));
+      MOBULA_TRY(
+          books_.request({session.id, request->request(), request->bytes(), request->ahead()},
+                         measure(), monotonic_now(), effects));
       break;
     }
     case UplinkBody::SegmentOpen:

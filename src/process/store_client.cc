@@ -1,5 +1,6 @@
 #include "process/store_client.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -37,6 +38,24 @@ Result<void> StoreClient::add_own(std::shared_ptr<OwnSegment> segment, const Nee
   own.extents.resize(view.entry_count());
   own.segment = std::move(segment);
   return {};
+}
+
+std::optional<NeedSegment> StoreClient::want_ahead(uint64_t size, uint64_t request) {
+  if (!slabs_.wants_own_segment(size) || size > options_.ahead_max) return std::nullopt;
+  const size_t in_use = slabs_.large_in_use();
+  if (ahead_request_ != 0 || in_use <= ahead_mark_ || slabs_.has_empty_large(size)) {
+    return std::nullopt;
+  }
+  ahead_mark_ = in_use;
+  ahead_request_ = request;
+  ahead_ = {slabs_.segment_bytes_for(size), true};
+  return ahead_;
+}
+
+std::optional<NeedSegment> StoreClient::end_ahead(uint64_t request) {
+  if (request == 0 || request != ahead_request_) return std::nullopt;
+  ahead_request_ = 0;
+  return ahead_;
 }
 
 void StoreClient::seal(const WritableExtent& extent) {
@@ -258,9 +277,11 @@ std::vector<std::shared_ptr<OwnSegment>> StoreClient::take_empty(Instant now, bo
   std::vector<std::shared_ptr<OwnSegment>> taken;
   for (const SegmentId id : slabs_.take_empty(wanted ? now : now - options_.keep_empty)) {
     const auto own = own_.find(id);
+    own->second.segment->stop_populating();
     taken.push_back(std::move(own->second.segment));
     own_.erase(own);
   }
+  if (!taken.empty()) ahead_mark_ = std::min(ahead_mark_, slabs_.large_in_use());
   return taken;
 }
 

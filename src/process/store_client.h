@@ -20,6 +20,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <variant>
@@ -47,7 +48,7 @@ struct WritableExtent {
   }
 };
 
-// Ask the daemon for a segment (SegmentRequest with these bytes), then add_own().
+// Ask the daemon for a segment (SegmentRequest with these bytes), then add_own(). `for_one`: of a large value.
 struct NeedSegment {
   uint64_t bytes = 0;
   bool for_one = false;
@@ -67,6 +68,8 @@ class StoreClient {
   struct Options {
     ProcessId process{};
     store::SlabAllocator::Options slabs;
+    // The largest value for whose like memory is asked for ahead. Bytes.
+    uint64_t ahead_max = 256ULL << 20;
     // An empty segment is kept this long: it is warm.
     Duration keep_empty = std::chrono::seconds(10);
   };
@@ -85,6 +88,11 @@ class StoreClient {
   std::variant<WritableExtent, NeedSegment> create(uint64_t size);
   // kInvalidArgument: the daemon granted something else.
   Result<void> add_own(std::shared_ptr<OwnSegment> segment, const NeedSegment& asked, Instant now);
+  // A value of `size` bytes was stored. More large ones than ever before are there, and no memory is
+  // left for the next: what to ask for ahead, as this request, so that it can be mapped meanwhile.
+  std::optional<NeedSegment> want_ahead(uint64_t size, uint64_t request);
+  // That request was answered. Nothing if it was another.
+  std::optional<NeedSegment> end_ahead(uint64_t request);
   // All is written: others may read it.
   void seal(const WritableExtent& extent);
   // Instead of seal().
@@ -192,7 +200,10 @@ class StoreClient {
   std::unordered_map<Key, wire::StoreLocation, KeyHash> places_;  // Of values that have moved.
   std::map<uint64_t, Private> private_;                           // In the order of being made.
   uint64_t next_order_ = 1;
-  std::vector<View> views_;  // By pin; as long as the highest one that there was.
+  uint64_t ahead_request_ = 0;  // 0: none is open.
+  NeedSegment ahead_;           // What it asks for.
+  size_t ahead_mark_ = 0;       // So many large values at once are no news.
+  std::vector<View> views_;     // By pin; as long as the highest one that there was.
   Retired retired_;
   Populator populator_;  // Last: its thread stops first.
 };

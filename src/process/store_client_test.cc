@@ -201,6 +201,61 @@ TEST(StoreClient, empty_segments_are_kept_while_they_are_warm) {
   EXPECT_EQ(writer.client.own_segments(), 0);
 }
 
+TEST(StoreClient, a_segment_is_asked_for_ahead_when_there_are_more_large_values_than_ever) {
+  FakeDaemon daemon;
+  Process writer(daemon);
+  StoreClient& client = writer.client;
+  const uint64_t size = 40 * kMiB;
+  const auto store = [&] {
+    const WritableExtent extent = writer.create(size);
+    client.seal(extent);
+    return extent.location;
+  };
+  writer.put(bytes_of(1000, 1));
+  EXPECT_FALSE(client.want_ahead(1000, 1));  // Standard segments are large enough for the next.
+  const wire::StoreLocation first = store();
+  EXPECT_FALSE(client.want_ahead(300 * kMiB, 1));  // More than ahead_max.
+  const auto need = client.want_ahead(size, 1);
+  ASSERT_TRUE(need);
+  EXPECT_EQ(need->bytes, size);
+  EXPECT_TRUE(need->for_one);
+  EXPECT_FALSE(client.want_ahead(size, 2));  // One at a time.
+  EXPECT_FALSE(client.end_ahead(0));
+  EXPECT_FALSE(client.end_ahead(2));
+  ASSERT_TRUE(client.end_ahead(1));
+  EXPECT_FALSE(client.end_ahead(1));
+  ASSERT_TRUE(client.add_own(daemon.grant(*need), *need, 0s));
+
+  const size_t segments = client.own_segments();
+  const wire::StoreLocation second = store();
+  EXPECT_EQ(client.own_segments(), segments);  // In the one that was asked for ahead.
+  ASSERT_TRUE(client.want_ahead(size, 3));
+  ASSERT_TRUE(client.end_ahead(3));  // Refused.
+  client.drop(first, 0s);
+  const wire::StoreLocation third = store();
+  EXPECT_FALSE(client.want_ahead(size, 4));  // Two at once are no news any more.
+
+  client.drop(second, 0s);
+  client.drop(third, 0s);
+  EXPECT_EQ(client.take_empty(10s, false).size(), 2);
+  store();
+  EXPECT_TRUE(client.want_ahead(size, 5));  // All memory was given back: it begins again.
+  client.check_invariants();
+}
+
+TEST(StoreClient, a_segment_that_is_given_back_is_not_mapped_any_further) {
+  FakeDaemon daemon;
+  Process writer(daemon);
+  const WritableExtent extent = writer.create(40 * kMiB);
+  const uint64_t begin = extent.location.offset;
+  const Result<uint64_t> some = extent.segment->populate(begin, begin + kMiB, kMiB);
+  if (!some) GTEST_SKIP() << some.error().message;
+  writer.client.abandon(extent, 0s);
+  EXPECT_EQ(writer.client.take_empty(0s, true).size(), 1);
+  EXPECT_EQ(extent.segment->populate(begin, begin + 40 * kMiB, 40 * kMiB), begin + 40 * kMiB);
+  EXPECT_FALSE(extent.segment->is_mapped(begin, begin + 40 * kMiB));
+}
+
 TEST(StoreClient, a_segment_that_is_gone_stays_mapped_for_its_views) {
   FakeDaemon daemon;
   Process writer(daemon, 1);

@@ -162,6 +162,7 @@ void OwnSegment::ask_for_population(uint64_t begin, uint64_t end,
 }
 
 Result<uint64_t> OwnSegment::populate(uint64_t begin, uint64_t end, uint64_t bytes_max) {
+  if (stopped_.load(std::memory_order_relaxed)) return end;
   uint64_t granule = begin / kGranuleBytes;
   const uint64_t last = granules_of(std::min(end, file_bytes()));
   while (granule < last && granule_mapped(granule)) granule++;

@@ -39,6 +39,7 @@ class OwnSegment {
 
   SegmentId id() const { return id_; }
   shm::SegmentView& view() { return view_; }
+  const shm::SegmentView& view() const { return view_; }
   std::byte* data() const { return mapping_.data(); }
   uint64_t file_bytes() const { return mapping_.size(); }
 
@@ -53,8 +54,10 @@ class OwnSegment {
   void set_mapped(uint64_t begin, uint64_t end);
 
   // Maps the granules of the range that are not mapped yet, at most `bytes_max` of them. Returns
-  // where it stopped; `end` if all is done. kUnavailable: this kernel cannot.
+  // where it stopped; `end` if all is done, or nothing is to be. kUnavailable: this kernel cannot.
   Result<uint64_t> populate(uint64_t begin, uint64_t end, uint64_t bytes_max);
+  // The segment goes back to the daemon: nothing more is to be mapped, whatever was asked for.
+  void stop_populating() { stopped_.store(true, std::memory_order_relaxed); }
 
  private:
   OwnSegment(SegmentId id, shm::Fd fd, shm::Mapping mapping, const shm::SegmentView& view);
@@ -71,7 +74,8 @@ class OwnSegment {
   // A bit per granule.
   std::vector<std::atomic<uint64_t>> mapped_;
   std::vector<std::atomic<uint64_t>> written_;  // Through the file.
-  std::atomic<uint64_t> asked_end_{0};          // Populated ahead, or asked for, up to here.
+  std::atomic<bool> stopped_{false};
+  std::atomic<uint64_t> asked_end_{0};  // Populated ahead, or asked for, up to here.
 };
 
 // A segment of another process, read-only.

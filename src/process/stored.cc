@@ -34,6 +34,17 @@ std::optional<wire::StoreLocation> location_of(const Object& object) {
   return location;
 }
 
+void send_return(Uplink& uplink, uint32_t segment) {
+  uplink.send(
+      [&](wire::Builder& builder) { return wire::fb::CreateSegmentReturn(builder, segment); });
+}
+
+Result<std::shared_ptr<OwnSegment>> map_granted(const wire::fb::SegmentGranted& granted,
+                                                std::vector<shm::Fd>& fds) {
+  if (fds.empty()) return fail(ErrorCode::kInvalidArgument, "a segment without its descriptor");
+  return OwnSegment::map(SegmentId{granted.segment()}, std::move(fds[0]), granted.bytes());
+}
+
 }  // namespace
 
 void StoreWrite::copy(size_t offset, std::span<const std::byte> from) {
@@ -126,6 +137,14 @@ void RuntimeImpl::discard_store(StoreWrite& write) {
 void RuntimeImpl::seal_store(StoreWrite& write) {
   MOBULA_CHECK(write.internal != nullptr);
   store_->seal(extent_of(write));
+  // The next large value finds memory that is mapped, unless it comes too soon.
+  if (const auto ahead = store_->want_ahead(write.size, next_question_)) {
+    const uint64_t request = next_question_++;
+    uplink_->send([&](wire::Builder& builder) {
+      return wire::fb::CreateSegmentRequest(builder, request, ahead->bytes, true);
+    });
+    ring_daemon_later();
+  }
   delete &extent_of(write);
   write.internal = nullptr;
 }
@@ -288,6 +307,7 @@ bool RuntimeImpl::on_store_packet(const wire::fb::ToProcess& message, std::vecto
     case DownlinkBody::SegmentRefused: {
       const auto& refused = *message.body_as_SegmentRefused();
       Locked lock(*this);
+      if (store_->end_ahead(refused.request())) return true;
       const auto found = questions_.find(refused.request());
       if (found != questions_.end() && refused.disk_is_full()) {
         found->second->refused = ErrorCode::kDiskFull;
@@ -342,14 +362,28 @@ void RuntimeImpl::on_extents_freed(const wire::fb::ExtentsFreed& message) {
 void RuntimeImpl::on_segment_granted(const wire::fb::SegmentGranted& message,
                                      std::vector<shm::Fd>& fds) {
   Locked lock(*this);
-  const auto found = questions_.find(message.request());
-  if (found == questions_.end() || found->second->done) {
-    // Whoever asked was interrupted, or has found room meanwhile.
-    uplink_->send([&](wire::Builder& builder) {
-      return wire::fb::CreateSegmentReturn(builder, message.segment());
-    });
-    return ring_daemon_later();
+  const auto send_back = [&] {
+    send_return(*uplink_, message.segment());
+    ring_daemon_later();
+  };
+  if (const auto ahead = store_->end_ahead(message.request())) {
+    lock.unlock();
+    const auto segment = map_granted(message, fds);
+    lock.lock();
+    const bool added = segment && store_->add_own(*segment, *ahead, monotonic_now());
+    if (added) {
+      serve_waiting();
+    } else {
+      send_back();
+    }
+    lock.unlock();
+    if (!added) return;
+    const OwnSegment& mapped = **segment;
+    return store_->populator().ask(*segment, mapped.view().data_offset(), mapped.file_bytes());
   }
+  const auto found = questions_.find(message.request());
+  // Whoever asked was interrupted, or has found room meanwhile.
+  if (found == questions_.end() || found->second->done) return send_back();
   if (fds.empty()) return answer_question(message.request(), "a segment without its descriptor");
   found->second->segment = message.segment();
   found->second->segment_bytes = message.bytes();
@@ -395,9 +429,7 @@ void RuntimeImpl::return_segments(bool wanted) {
   Locked lock(*this);
   empty = store_->take_empty(monotonic_now(), wanted);
   for (const auto& segment : empty) {
-    uplink_->send([&](wire::Builder& builder) {
-      return wire::fb::CreateSegmentReturn(builder, number(segment->id()));
-    });
+    send_return(*uplink_, number(segment->id()));
     ring_daemon_later();
   }
   if (store_->has_retired()) retired = store_->take_retired();

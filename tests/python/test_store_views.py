@@ -211,6 +211,31 @@ def _memory_for(needed: int) -> str:
     return f"{available / GIB:.1f} GiB of memory are free, and {needed / GIB:.0f} are needed"
 
 
+def _mapped_store_bytes() -> int:
+    """Bytes of store segments that this process has touched, or had populated."""
+    bytes_mapped, is_segment = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            is_segment = "memfd:mobula-segment" in line
+        elif name == "Rss:" and is_segment:
+            bytes_mapped += int(rest[0]) * 1024
+    return bytes_mapped
+
+
+def test_memory_for_the_next_large_value_is_mapped_ahead(no_session: None) -> None:
+    conftest.start(num_cpus=1, object_store_memory=400 * MIB)
+    refs = [ray.put(numbers(0, 40 * MIB))]
+    for seed in (1, 2):
+        leftovers.wait_until(
+            lambda: _mapped_store_bytes() >= (len(refs) + 1) * 40 * MIB,
+            "there is mapped memory for one value more",
+        )
+        refs.append(ray.put(numbers(seed, 40 * MIB)))
+    for seed, ref in enumerate(refs):
+        assert np.array_equal(ray.get(ref), numbers(seed, 40 * MIB))
+
+
 def test_an_object_of_5_gib_is_read_without_a_copy(no_session: None) -> None:
     # The object, the array that it is made of, and something for everybody else.
     missing = _memory_for(13 * GIB)

@@ -50,16 +50,30 @@ std::optional<Extent> SlabAllocator::allocate(uint64_t size) {
   return take(place.segment, segments_.at(place.segment), size, *block, place.offset);
 }
 
+bool SlabAllocator::fits_large(const Segment& segment, uint64_t size) const {
+  const uint64_t bytes = segment.shape.data_bytes;
+  return segment.shape.for_one && segment.extents == 0 && bytes >= size &&
+         bytes / options_.reuse_waste_max <= size;
+}
+
+size_t SlabAllocator::large_in_use() const {
+  return static_cast<size_t>(std::ranges::count_if(segments_, [](const auto& entry) {
+    return entry.second.shape.for_one && entry.second.extents > 0;
+  }));
+}
+
+bool SlabAllocator::has_empty_large(uint64_t size) const {
+  return std::ranges::any_of(segments_,
+                             [&](const auto& entry) { return fits_large(entry.second, size); });
+}
+
 // The smallest empty segment that fits without much waste; of equals, the one used last.
 std::optional<Extent> SlabAllocator::allocate_large(uint64_t size) {
   SegmentId best{};
   Segment* found = nullptr;
   for (auto& [id, segment] : segments_) {
     const uint64_t bytes = segment.shape.data_bytes;
-    if (!segment.shape.for_one || segment.extents > 0 || bytes < size ||
-        bytes / options_.reuse_waste_max > size) {
-      continue;
-    }
+    if (!fits_large(segment, size)) continue;
     if (found != nullptr &&
         (bytes > found->shape.data_bytes ||
          (bytes == found->shape.data_bytes && segment.last_used < found->last_used))) {

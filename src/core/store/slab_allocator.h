@@ -59,6 +59,9 @@ class SlabAllocator {
   std::optional<Extent> allocate(uint64_t size);
   bool wants_own_segment(uint64_t size) const { return size > options_.own_segment_min; }
   uint64_t segment_bytes_for(uint64_t size) const;
+  // Segments that hold one large object each, and whether one of them is empty and fits.
+  size_t large_in_use() const;
+  bool has_empty_large(uint64_t size) const;
 
   // kNotFound: no such extent (freed twice, or not of these segments).
   Result<void> free(SegmentId segment, uint32_t entry, Instant now);
@@ -88,6 +91,7 @@ class SlabAllocator {
     uint64_t last_used = 0;  // Order of the last free.
   };
 
+  bool fits_large(const Segment& segment, uint64_t size) const;
   std::optional<Extent> allocate_large(uint64_t size);
   Extent take(SegmentId id, Segment& segment, uint64_t size, uint32_t block, uint64_t offset);
   void forget(std::map<SegmentId, Segment>::iterator segment);

@@ -46,6 +46,12 @@ Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& 
                                   human(request.bytes), human(options_.capacity_bytes))});
     return {};
   }
+  if (request.ahead) {
+    if (!may_grant_ahead(request.bytes, headroom) || !try_grant(request, headroom, effects)) {
+      effects.emplace_back(RefuseSegment{request.process, request.number, "not ahead of its use"});
+    }
+    return {};
+  }
   const bool may_pass = waiting_.empty() || now - waiting_.front().since < options_.pass_max;
   if (may_pass && try_grant(request, headroom, effects)) return {};
   if (waiting_.size() >= options_.waiting_max) {
@@ -89,6 +95,12 @@ void StoreBooks::on_progress(Instant now) {
   for (Waiting& waiting : waiting_) {
     waiting.deadline = std::max(waiting.deadline, now + options_.wait_max);
   }
+}
+
+bool StoreBooks::may_grant_ahead(uint64_t bytes, const Headroom& headroom) const {
+  const uint64_t file_bytes = file_bytes_for(round_up(bytes, shm::kSegmentUnitBytes));
+  return waiting_.empty() && granted_bytes_ + file_bytes <= options_.capacity_bytes / 2 &&
+         left_to_give(headroom) / 2 >= file_bytes;
 }
 
 bool StoreBooks::try_grant(const SegmentRequest& wanted, const Headroom& headroom,

@@ -61,6 +61,7 @@ struct SegmentRequest {
   ProcessId process;
   uint64_t number;  // The requester's own.
   uint64_t bytes;
+  bool ahead = false;  // Nobody waits for it: refused unless much is left.
 };
 
 struct CreateSegment {
@@ -110,7 +111,8 @@ class StoreBooks {
   explicit StoreBooks(Options options);
 
   // A segment with at least request.bytes of data. CreateSegment or RefuseSegment follows, exactly
-  // once unless the process is buried before. kInvalidArgument: no bytes.
+  // once unless the process is buried before. One ahead is answered at once, and granted if then as
+  // much again is left, and half of the store. kInvalidArgument: no bytes.
   Result<void> request(const SegmentRequest& request, const Headroom& headroom, Instant now,
                        Effects& effects);
   // The process needs it no more. Does nothing for a request that was answered.
@@ -184,6 +186,7 @@ class StoreBooks {
   using Segments = std::map<SegmentId, Segment>;
 
   uint64_t left_to_give(const Headroom& headroom) const;
+  bool may_grant_ahead(uint64_t bytes, const Headroom& headroom) const;
   bool try_grant(const SegmentRequest& wanted, const Headroom& headroom, Effects& effects);
   std::string refusal(uint64_t bytes, const Headroom& headroom) const;
   void ask_for_empty(Effects& effects) const;

@@ -136,6 +136,35 @@ TEST_F(Books, the_cgroups_limit_counts_too) {
   EXPECT_NE(refused[0].message.find("cgroup 300.0 MiB"), std::string::npos);
 }
 
+TEST_F(Books, memory_is_granted_ahead_of_its_use_only_while_much_is_left) {
+  const auto is_granted_ahead = [&](uint64_t bytes, const Headroom& headroom) {
+    EXPECT_TRUE(books.request({p, ++requests, bytes, true}, headroom, 0s, effects));
+    const size_t granted = take<CreateSegment>(effects).size();
+    EXPECT_EQ(granted + take<RefuseSegment>(effects).size(), 1);  // Answered at once.
+    expect_no_more();                                             // Nobody is asked for memory.
+    EXPECT_EQ(books.waiting(), 0);
+    return granted == 1;
+  };
+  EXPECT_FALSE(is_granted_ahead(2 * kGiB, kPlenty));
+  EXPECT_FALSE(is_granted_ahead(600 * kMiB, kPlenty));
+  EXPECT_TRUE(is_granted_ahead(200 * kMiB, kPlenty));
+  EXPECT_TRUE(is_granted_ahead(200 * kMiB, kPlenty));
+  EXPECT_FALSE(is_granted_ahead(200 * kMiB, kPlenty));  // More than half of the store.
+  const uint64_t promised = books.granted_bytes();
+  const Headroom tight{.memory_available = promised + 256 * kMiB + 150 * kMiB, .store_resident = 0};
+  EXPECT_FALSE(is_granted_ahead(80 * kMiB, tight));  // As much again is not there.
+  EXPECT_TRUE(is_granted_ahead(70 * kMiB, tight));
+}
+
+TEST_F(Books, nothing_is_granted_ahead_while_somebody_waits) {
+  const Headroom tight{.memory_available = 300 * kMiB};
+  EXPECT_TRUE(books.request({q, 1, 100 * kMiB}, tight, 0s, effects));
+  effects.clear();
+  EXPECT_TRUE(books.request({p, 2, 10 * kMiB, true}, kPlenty, 0s, effects));
+  EXPECT_EQ(take<RefuseSegment>(effects).at(0).request, 2);
+  EXPECT_EQ(books.waiting(), 1);
+}
+
 TEST_F(Books, a_segment_outlives_its_writer_while_shared_objects_need_it) {
   const CreateSegment needed = grant(p, 1000);
   const CreateSegment unneeded = grant(p, 1000);
@@ -147,7 +176,7 @@ TEST_F(Books, a_segment_outlives_its_writer_while_shared_objects_need_it) {
   const auto destroyed = take<DestroySegment>(effects);
   ASSERT_EQ(destroyed.size(), 1);
   EXPECT_EQ(destroyed[0].segment, unneeded.segment);
-  for (uint32_t entry : {0, 1}) {
+  for (uint32_t entry : {0U, 1U}) {
     books.free_extent(extent(needed.segment, entry), effects);
     EXPECT_EQ(take<MarkEvicting>(effects).size(), 1);
     ASSERT_EQ(books.evicting().size(), 1);
@@ -222,7 +251,8 @@ class BooksHistory {
       case 0: {
         const ProcessId process{next_process_ + static_cast<uint32_t>(random_() % 3)};
         asked_++;
-        const SegmentRequest request{process, asked_, 1 + random_() % (600 * kMiB)};
+        const SegmentRequest request{process, asked_, 1 + random_() % (600 * kMiB),
+                                     random_() % 4 == 0};
         ASSERT_TRUE(books_.request(request, headroom, now_, effects_));
         break;
       }
