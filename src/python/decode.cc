@@ -1,5 +1,7 @@
 #include "python/decode.h"
 
+#include <sys/mman.h>
+
 #include <cstring>
 #include <vector>
 
@@ -7,6 +9,7 @@
 #include "python/objects.h"
 #include "python/serialization_module.h"
 #include "python/store_view.h"
+#include "shm/streaming_copy.h"
 
 namespace mobula::python {
 
@@ -17,6 +20,19 @@ using wire::ValueKind;
 
 // Copies at least this long let other Python threads run meanwhile. Bytes.
 constexpr size_t kCopyWithoutGilMin = size_t{256} << 10;
+
+// From here on malloc() maps each block by itself (glibc: the largest M_MMAP_THRESHOLD there is), so that
+// advice on its pages concerns nobody else's. Bytes.
+constexpr size_t kOwnMappingMin = size_t{32} << 20;
+constexpr size_t kHugePageBytes = size_t{2} << 20;
+
+// The pages of a fresh block come 2 MiB at a time: by fours of KiB they cost more than what is copied there.
+void prefer_huge_pages(char* block, size_t size) {
+  const size_t head = -reinterpret_cast<uintptr_t>(block) % kHugePageBytes;
+  if (size < kOwnMappingMin) return;
+  // Refused by a kernel without huge pages: then the pages are small.
+  ::madvise(block + head, (size - head) / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);
+}
 
 // What the positions of pickled refs mean in the value being decoded.
 struct RefTable {
@@ -56,7 +72,8 @@ PyObject* copy_to_bytes(std::span<const std::byte> bytes) {
   char* to = PyBytes_AS_STRING(object);
   if (bytes.size() >= kCopyWithoutGilMin) {
     const WithoutGil others_run;
-    std::memcpy(to, bytes.data(), bytes.size());
+    prefer_huge_pages(to, bytes.size());
+    shm::copy_streaming(reinterpret_cast<std::byte*>(to), bytes);
   } else {
     std::memcpy(to, bytes.data(), bytes.size());
   }

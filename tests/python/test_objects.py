@@ -407,6 +407,16 @@ def test_unusual_arrays() -> None:
         assert (result == values).all()
 
 
+@pytest.mark.parametrize("size", [2 * 1024 * 1024 + 5, 40 * 1024 * 1024 + 63])
+def test_large_bytes_come_back_as_they_were(size: int) -> None:
+    value = np.random.default_rng(size).bytes(size)
+    ref = ray.put(value)
+    for _ in range(2):
+        got = ray.get(ref)
+        assert type(got) is bytes
+        assert got == value
+
+
 def test_large_arrays_are_not_copied_and_are_read_only() -> None:
     values = np.arange(2_000_000, dtype="f8")
     ref = ray.put(values)
