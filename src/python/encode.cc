@@ -6,8 +6,6 @@
 #include <utility>
 
 #include "python/object_ref.h"
-#include "python/pickling.h"
-
 namespace mobula::python {
 
 namespace {
@@ -34,6 +32,18 @@ std::span<const std::byte> buffer_bytes(const Owned& buffer) {
   return {static_cast<const std::byte*>(view->buf), static_cast<size_t>(view->len)};
 }
 
+std::span<const std::byte> chunk_bytes(const PickleChunk& chunk) {
+  const auto* data = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(chunk.bytes.get()));
+  return {data, static_cast<size_t>(PyBytes_GET_SIZE(chunk.bytes.get()))};
+}
+
+// With its chunks.
+size_t body_size(const Payload& payload) {
+  size_t size = payload.body.size();
+  for (const PickleChunk& chunk : payload.chunks) size += chunk_bytes(chunk).size();
+  return size;
+}
+
 // One run of bytes and its place in a value.
 struct Piece {
   size_t offset;
@@ -47,7 +57,7 @@ class Layout {
     const size_t start = sizeof(ValueHeader) + payload.refs.size() * sizeof(ObjectId);
     size_ = start;
     if (payload.buffers.empty()) {
-      add(payload.body);
+      add_body(payload);
     } else {
       add_with_buffers(payload, start);
     }
@@ -74,13 +84,23 @@ class Layout {
     size_ += bytes.size();
   }
 
+  void add_body(const Payload& payload) {
+    size_t added = 0;
+    for (const PickleChunk& chunk : payload.chunks) {
+      add(payload.body.subspan(added, chunk.at - added));
+      add(chunk_bytes(chunk));
+      added = chunk.at;
+    }
+    add(payload.body.subspan(added));
+  }
+
   void add_with_buffers(const Payload& payload, size_t start) {
     const size_t count = payload.buffers.size() + 1;
     table_.reserve(1 + 2 * count);
     table_.push_back(count);
     size_ += (1 + 2 * count) * sizeof(uint64_t);
     const size_t pickle_offset = size_ - start;
-    add(payload.body);
+    add_body(payload);
     for (const Owned& buffer : payload.buffers) {
       size_ = aligned(size_);
       const auto bytes = buffer_bytes(buffer);
@@ -89,7 +109,7 @@ class Layout {
       add(bytes);
     }
     table_.push_back(pickle_offset);
-    table_.push_back(payload.body.size());
+    table_.push_back(body_size(payload));
     pieces_.push_back({start, std::as_bytes(std::span(table_))});
   }
 
@@ -137,7 +157,7 @@ bool take_plain(PyObject* value, Payload& payload, std::array<std::byte, 8>& num
 Payload payload_of(const PicklerLease& lease) {
   const ValueKind kind =
       lease.buffers().empty() ? ValueKind::kPickle : ValueKind::kPickleWithBuffers;
-  return {kind, lease.pickle(), lease.buffers(), lease.refs()};
+  return {kind, lease.pickle(), lease.chunks(), lease.buffers(), lease.refs()};
 }
 
 void copy_pieces(const Layout& layout, process::StoreWrite& write) {
@@ -223,7 +243,7 @@ bool Encoder::place(const Payload& payload, Large large) {
     if (!check_session(as_ref(ref.get()), session_)) return false;
   }
   const size_t short_size =
-      sizeof(ValueHeader) + payload.refs.size() * sizeof(ObjectId) + payload.body.size();
+      sizeof(ValueHeader) + payload.refs.size() * sizeof(ObjectId) + body_size(payload);
   if (payload.buffers.empty() && short_size <= wire::kInlineValueBytesMax) [[likely]] {
     std::byte* at = append(payload.kind, payload.body.size(), payload.refs.size());
     for (const Owned& ref : payload.refs) {
@@ -319,7 +339,7 @@ bool Encoder::add_function(PyObject* function) { return add(function, Large::kLo
 bool Encoder::add_task_error(PyObject* description) {
   PicklerLease lease;
   return lease.dump_in_band(description) &&
-         place({ValueKind::kTaskError, lease.pickle(), {}, lease.refs()}, Large::kRefuse);
+         place({ValueKind::kTaskError, lease.pickle(), {}, {}, lease.refs()}, Large::kRefuse);
 }
 
 void Encoder::add_system_error(wire::SystemErrorCode code, std::string_view text) {

@@ -18,6 +18,7 @@
 
 #include "process/runtime.h"
 #include "python/owned.h"
+#include "python/pickling.h"
 #include "python/session.h"
 
 namespace mobula::python {
@@ -25,7 +26,8 @@ namespace mobula::python {
 // A value taken apart, before it has a place.
 struct Payload {
   wire::ValueKind kind{};
-  std::span<const std::byte> body;  // The pickle, if it is one.
+  std::span<const std::byte> body;      // The pickle, if it is one, but for
+  std::span<const PickleChunk> chunks;  // these.
   std::span<const Owned> buffers;
   std::span<const Owned> refs;
 };

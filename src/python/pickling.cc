@@ -16,6 +16,7 @@ struct PicklerSlot {
   Owned reduce_code;       // cloudpickle's, for functions and classes.
   Owned function_globals;  // A dict in which cloudpickle remembers ids during one dump.
   std::vector<std::byte> pickle;
+  std::vector<PickleChunk> chunks;
   std::vector<Owned> buffers;
   std::vector<Owned> refs;
   bool in_band = false;
@@ -26,6 +27,8 @@ namespace {
 constexpr size_t kPooledMax = 8;
 // A slot that has grown beyond this gives its memory back. Bytes.
 constexpr size_t kKeptPickleMax = size_t{1} << 20;
+// The pickler hands on bytes and texts of this size as they are; a copy would cost as much as all the rest.
+constexpr Py_ssize_t kChunkBytesMin = Py_ssize_t{256} << 10;
 constexpr char kCapsuleName[] = "mobula.PicklerSlot";
 
 // Never destroyed: by then the interpreter would be gone.
@@ -41,6 +44,10 @@ PicklerSlot* slot_of(PyObject* capsule) {
 PyObject* sink_write(PyObject* capsule, PyObject* chunk) {
   PicklerSlot* slot = slot_of(capsule);
   if (slot == nullptr) return nullptr;
+  if (!slot->in_band && PyBytes_CheckExact(chunk) && PyBytes_GET_SIZE(chunk) >= kChunkBytesMin) {
+    slot->chunks.push_back({slot->pickle.size(), Owned::borrow(chunk)});
+    Py_RETURN_NONE;
+  }
   Py_buffer view;
   if (PyObject_GetBuffer(chunk, &view, PyBUF_SIMPLE) != 0) return nullptr;
   const auto* data = static_cast<const std::byte*>(view.buf);
@@ -153,6 +160,7 @@ std::unique_ptr<PicklerSlot> take_slot() {
 // The pickler of a failed dump is in an unknown state and goes.
 void give_back(std::unique_ptr<PicklerSlot> slot) {
   slot->pickle.clear();
+  slot->chunks.clear();
   slot->buffers.clear();
   slot->refs.clear();
   if (slot->pickle.capacity() > kKeptPickleMax) slot->pickle.shrink_to_fit();
@@ -208,6 +216,7 @@ bool PicklerLease::run(PyObject* value, PicklerSlot* scope, bool in_band) {
 }
 
 std::span<const std::byte> PicklerLease::pickle() const { return slot_->pickle; }
+std::span<const PickleChunk> PicklerLease::chunks() const { return slot_->chunks; }
 std::span<const Owned> PicklerLease::buffers() const { return slot_->buffers; }
 std::span<const Owned> PicklerLease::refs() const { return slot_->refs; }
 

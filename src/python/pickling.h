@@ -2,7 +2,7 @@
 // PicklerLease: a pickler of the pool, for one value. It pickles with the C pickler and cloudpickle's
 // rules, protocol 5, buffers out of band, and collects the refs in the value.
 //
-//   pool ──lease──► dump(value) ──► pickle(), buffers(), refs() ──lease ends──► pool
+//   pool ──lease──► dump(value) ──► pickle(), chunks(), buffers(), refs() ──lease ends──► pool
 //
 // A pickler may be needed while another one is at work, since __reduce__ is Python code: hence the
 // pool. While dump() runs, its lease is the thread's *scope*: refs that are pickled anywhere below,
@@ -22,6 +22,12 @@ namespace mobula::python {
 
 struct PicklerSlot;
 
+// Large bytes of a pickle that are not copied together with the rest.
+struct PickleChunk {
+  size_t at = 0;  // Before this byte of pickle().
+  Owned bytes;    // Exactly of type bytes, so nobody changes them.
+};
+
 class PicklerLease {
  public:
   PicklerLease();
@@ -31,13 +37,14 @@ class PicklerLease {
 
   // False with an exception set.
   bool dump(PyObject* value);
-  bool dump_in_band(PyObject* value);  // Without buffers().
+  bool dump_in_band(PyObject* value);  // Without buffers() and chunks().
   // The same within the scope around this call: refs go there, buffers into the pickle.
   bool dump_within_scope(PyObject* value);
 
   std::span<const std::byte> pickle() const;
-  std::span<const Owned> buffers() const;  // PickleBuffers, contiguous.
-  std::span<const Owned> refs() const;     // In order of their positions.
+  std::span<const PickleChunk> chunks() const;  // In order; to be put into pickle().
+  std::span<const Owned> buffers() const;       // PickleBuffers, contiguous.
+  std::span<const Owned> refs() const;          // In order of their positions.
 
  private:
   bool run(PyObject* value, PicklerSlot* scope, bool in_band);

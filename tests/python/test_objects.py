@@ -417,6 +417,35 @@ def test_large_bytes_come_back_as_they_were(size: int) -> None:
         assert got == value
 
 
+def test_large_bytes_and_texts_inside_of_values_come_back_as_they_were() -> None:
+    random = np.random.default_rng(7)
+    large = [random.bytes(size) for size in (256 * 1024 - 1, 256 * 1024, 1_000_003)]
+    text, accents = "abc" * 200_000, "\u00e9\u20ac" * 200_000
+    changing = bytearray(large[2])
+    array = random.integers(0, 256, 500_000, dtype="u1")
+    inner = ray.put("inner")
+    value = {
+        "first": large[2],
+        "rows": [(index, f"row {index}") for index in range(50_000)],
+        "all": large,
+        "again": large[2],
+        "texts": (text, accents),
+        "changing": changing,
+        "array": array,
+        "ref": inner,
+        "last": large[1],
+    }
+    ref = ray.put(value)
+    result = echo.remote(value)
+    changing[:] = b""
+    for got in (ray.get(ref), ray.get(result)):
+        assert ray.get(got["ref"]) == "inner"
+        assert bytes(got["changing"]) == large[2]
+        assert np.array_equal(got["array"], array)
+        for key in ("first", "rows", "all", "again", "texts", "last"):
+            assert got[key] == value[key]
+
+
 def test_large_arrays_are_not_copied_and_are_read_only() -> None:
     values = np.arange(2_000_000, dtype="f8")
     ref = ray.put(values)
