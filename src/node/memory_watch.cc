@@ -77,7 +77,9 @@ memory::Figures MemoryWatch::figures() const {
 void MemoryWatch::look() {
   const Instant now = monotonic_now();
   const memory::Figures seen = figures();
-  if (monitor_.on_figures(seen, now)) {
+  const bool is_short = monitor_.on_figures(seen, now);
+  if (monitor_.wants_reclaim(now)) callbacks_.reclaim();
+  if (is_short) {
     if (const auto kill = monitor_.choose(callbacks_.uses(), now)) {
       log_warning(fmt::format("process={} event=killed_for_memory used={} limit={} stalled={}",
                               number(kill->process), seen.used, seen.limit, seen.stalled));

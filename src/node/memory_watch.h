@@ -24,6 +24,7 @@ class MemoryWatch {
     // Everything that takes memory: workers, drivers, the daemon, the store.
     std::function<std::vector<memory::Use>()> uses;
     std::function<void(const memory::Kill&)> kill;
+    std::function<void()> reclaim;  // What is kept only to be used again should go.
   };
 
   MemoryWatch(io::Loop& loop, Callbacks callbacks);

@@ -130,7 +130,8 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
            .on_environment_failed = [this](auto key, auto& why) { note_failed(leases_, key, why); },
            .on_job_empty = [this](JobId job) { on_job_empty(job); }}),
       memory_(*loop_, {.uses = [this] { return memory_uses(); },
-                       .kill = [this](const memory::Kill& kill) { kill_for_memory(kill); }}) {
+                       .kill = [this](const memory::Kill& kill) { kill_for_memory(kill); },
+                       .reclaim = [this] { store_.reclaim(); }}) {
   leases_.set_callbacks(
       {.start_worker = [this](const auto& start) { start_worker(start); },
        .stop_worker = [this](const auto& stop) { stop_worker(stop); },

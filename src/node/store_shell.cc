@@ -279,6 +279,12 @@ void StoreShell::carry_out(const store::RefuseSegment& refuse) {
   });
 }
 
+void StoreShell::reclaim() {
+  store::Effects effects;
+  books_.reclaim(effects);
+  carry_out(effects);
+}
+
 void StoreShell::carry_out(const store::AskForEmpty& ask) {
   sessions_.send(ask.process, [&](wire::Builder& builder) {
     return wire::fb::CreateSegmentsWanted(builder, ask.share_bytes);

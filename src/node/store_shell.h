@@ -54,6 +54,8 @@ class StoreShell {
   void prefetch(const wire::StoreLocation& location);
   void on_buried(ProcessId process);
 
+  // The machine's memory is short: processes are to give back the segments they keep empty.
+  void reclaim();
   // Once a turn of the loop: extents that nobody looks at any more are free. True: there is more to do.
   bool run();
 

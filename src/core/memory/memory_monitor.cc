@@ -28,6 +28,19 @@ uint64_t MemoryMonitor::threshold_bytes() const {
   return static_cast<uint64_t>(static_cast<double>(figures_.limit) * options_.threshold);
 }
 
+uint64_t MemoryMonitor::near_bytes() const {
+  return static_cast<uint64_t>(static_cast<double>(threshold_bytes()) * options_.near_share);
+}
+
+bool MemoryMonitor::wants_reclaim(Instant now) {
+  if (figures_.limit == 0 || options_.refresh.count() == 0 || figures_.used <= near_bytes()) {
+    return false;
+  }
+  if (reclaimed_at_.count() > 0 && now - reclaimed_at_ < options_.reclaim_every) return false;
+  reclaimed_at_ = now;
+  return true;
+}
+
 bool MemoryMonitor::on_figures(const Figures& figures, Instant now) {
   const double seconds = std::chrono::duration<double>(now - looked_at_).count();
   const bool comparable = looked_at_.count() > 0 && seconds > 0 && figures.limit == figures_.limit;
@@ -38,10 +51,8 @@ bool MemoryMonitor::on_figures(const Figures& figures, Instant now) {
   if (killing_ && now - killed_at_ < options_.kill_patience) return false;
   killing_.reset();
   if (figures.limit == 0 || options_.refresh.count() == 0) return false;
-  const uint64_t threshold = threshold_bytes();
-  if (figures.used > threshold) return true;
-  const auto near = static_cast<uint64_t>(static_cast<double>(threshold) * options_.near_share);
-  return figures.used > near && figures.stalled >= options_.stalled_max;
+  if (figures.used > threshold_bytes()) return true;
+  return figures.used > near_bytes() && figures.stalled >= options_.stalled_max;
 }
 
 std::optional<Kill> MemoryMonitor::choose(const std::vector<Use>& uses, Instant now) {

@@ -62,6 +62,7 @@ class MemoryMonitor {
     // While memory is being taken fast, looks are closer together, down to this.
     Duration refresh_min = std::chrono::milliseconds(20);
     uint64_t growth_max = 4ULL << 30;  // Bytes a second: nobody takes memory faster.
+    Duration reclaim_every = std::chrono::seconds(1);
     Duration kill_patience = std::chrono::seconds(5);
     size_t table_rows_max = 10;
   };
@@ -70,6 +71,9 @@ class MemoryMonitor {
 
   // True: memory is short and nobody is being killed for it: call choose().
   bool on_figures(const Figures& figures, Instant now);
+  // After on_figures(): memory is nearly short, so what is kept only to be used again should go first,
+  // such as empty segments of the store. True at most once in reclaim_every.
+  bool wants_reclaim(Instant now);
   // nullopt: there is no worker to kill.
   std::optional<Kill> choose(const std::vector<Use>& uses, Instant now);
   void on_process_gone(ProcessId process);
@@ -82,6 +86,7 @@ class MemoryMonitor {
 
  private:
   uint64_t threshold_bytes() const;
+  uint64_t near_bytes() const;
   const Use* victim(const std::vector<Use>& uses, std::string& why) const;
   std::string describe(const std::vector<Use>& uses, const Use& victim, const std::string& why,
                        bool retry) const;
@@ -90,6 +95,7 @@ class MemoryMonitor {
   Figures figures_;
   Instant looked_at_{0};
   double growth_ = 0;  // Bytes a second between the last two looks.
+  Instant reclaimed_at_{0};
   std::optional<ProcessId> killing_;
   Instant killed_at_{0};
   uint64_t kills_ = 0;

@@ -47,6 +47,22 @@ TEST_F(Monitor, below_the_threshold_nothing_happens) {
   EXPECT_TRUE(figures(15.3));
 }
 
+TEST_F(Monitor, near_the_threshold_what_is_only_kept_goes_first) {
+  EXPECT_FALSE(monitor.wants_reclaim(now));  // Nothing is known yet.
+  EXPECT_FALSE(figures(14.7));
+  EXPECT_FALSE(monitor.wants_reclaim(now));
+  EXPECT_FALSE(figures(14.8));  // 97.4 % of the threshold.
+  EXPECT_TRUE(monitor.wants_reclaim(now));
+  now += 900ms;
+  EXPECT_TRUE(figures(15.5));
+  EXPECT_FALSE(monitor.wants_reclaim(now));  // It takes a moment to come back.
+  now += 100ms;
+  EXPECT_TRUE(monitor.wants_reclaim(now));
+  EXPECT_FALSE(figures(9));
+  now += 5s;
+  EXPECT_FALSE(monitor.wants_reclaim(now));
+}
+
 // Figures of a machine with 16 GiB on which four tasks took 1 GiB a second each: (seconds, GiB used,
 // percent stalled), as /proc/meminfo and /proc/pressure/memory gave them.
 TEST_F(Monitor, it_acts_before_the_kernel_does) {

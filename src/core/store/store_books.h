@@ -124,6 +124,8 @@ class StoreBooks {
   size_t waiting() const { return waiting_.size(); }
   // In order of asking.
   std::vector<SegmentRequest> waiting_requests() const;
+  // Memory is short elsewhere: everybody is asked for empty segments.
+  void reclaim(Effects& effects) const { ask_for_empty(effects); }
   // Something became free, or is about to: nobody is refused for wait_max from now on.
   void on_progress(Instant now);
 

@@ -94,6 +94,20 @@ TEST_F(Books, a_request_waits_for_room_and_others_are_asked_for_empty_segments) 
   expect_no_more();
 }
 
+TEST_F(Books, everybody_with_segments_is_asked_for_empty_ones_when_memory_is_short) {
+  books.reclaim(effects);
+  expect_no_more();
+  grant(p, 1000);
+  grant(q, 1000);
+  books.reclaim(effects);
+  const auto asked = take<AskForEmpty>(effects);
+  ASSERT_EQ(asked.size(), 2);
+  EXPECT_EQ(asked[0].process, p);
+  EXPECT_EQ(asked[1].process, q);
+  EXPECT_EQ(asked[0].share_bytes, 0);
+  expect_no_more();
+}
+
 TEST_F(Books, a_request_that_waited_too_long_is_told_who_has_what) {
   grant(p, 900 * kMiB);
   EXPECT_TRUE(books.request({q, 7, 200 * kMiB}, kPlenty, 1s, effects));
