@@ -78,3 +78,18 @@ def test_a_condition_that_is_not_met_says_what_was_raised_last() -> None:
     with pytest.raises(ZeroDivisionError):
         wait_for_condition(lambda: 1 / 0, raise_exceptions=True)
     wait_for_condition(lambda value: value, value=True)
+
+
+def test_a_summary_of_memory_names_objects_and_who_holds_them() -> None:
+    import mobula._private.internal_api as internal_api
+
+    ref = ray.put(b"x" * 1_000_000)
+    text = internal_api.memory_summary(units="MB")
+    assert ref.hex() in text
+    assert "LOCAL_REFERENCE" in text
+    stats = internal_api.memory_summary(stats_only=True)
+    assert "in memory" in stats
+    assert ref.hex() not in stats
+    for wrong in ({"group_by": "COLOUR"}, {"units": "PB"}, {"num_entries": -1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            internal_api.memory_summary(**wrong)

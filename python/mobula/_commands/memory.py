@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mobula import _cli
@@ -54,6 +55,68 @@ _ORDERS: dict[str, Callable[[Any], Any]] = {
 _UNITS = {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}
 
 
+@dataclass(frozen=True)
+class View:
+    """What of the objects is shown, and how. ValueError: no such grouping, order or unit."""
+
+    group_by: str = "NODE_ADDRESS"
+    sort_by: str = "OBJECT_SIZE"
+    entries_max: int | None = None  # Of each group.
+    units: str | None = None  # None: as it fits.
+    stats_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("group_by", self.group_by, _GROUPS),
+            ("sort_by", self.sort_by, _ORDERS),
+            ("units", self.units, (None, *_UNITS)),
+        ):
+            if value not in known:
+                names = ", ".join(str(one) for one in known)
+                raise ValueError(f"{name} must be one of {names}, not {value!r}")
+        if self.entries_max is not None and self.entries_max < 0:
+            raise ValueError(f"num_entries must not be negative: {self.entries_max}")
+
+    def gather(self, timeout: float) -> _state.Snapshot:
+        """Asks for what is to be shown. Seconds."""
+        from mobula import _state
+        from mobula.util.state import schema
+
+        return _state.gather(
+            timeout=timeout,
+            tasks_max=0,
+            ended_max=0,
+            objects_max=0 if self.stats_only else schema.MAX_LIMIT,
+        )
+
+    def text(self, snapshot: _state.Snapshot, rows: list[schema.ObjectState]) -> str:
+        """Of these rows, in lines."""
+        size = _sizes(self.units)
+        text = describe_store(snapshot, size)
+        if self.stats_only:
+            return text
+        return text + self._groups(rows, size) + _hints(snapshot, rows)
+
+    def sort(self, rows: list[schema.ObjectState]) -> None:
+        rows.sort(key=_ORDERS[self.sort_by])
+
+    def _groups(self, rows: list[schema.ObjectState], size: Callable[[float], str]) -> str:
+        from mobula import _tables
+
+        title, group_of = _GROUPS[self.group_by]
+        groups: dict[Any, list[schema.ObjectState]] = {}
+        for row in rows:
+            groups.setdefault(group_of(row), []).append(row)
+        text = ""
+        for name, group in groups.items():
+            shown = group[: self.entries_max]
+            text += f"\n{title} {name}: {_sums(group, size)}\n"
+            text += _tables.table(_HEADERS, [_cells(row, size) for row in shown])
+            if len(shown) < len(group):
+                text += f"... and {len(group) - len(shown)} more\n"
+        return text if rows else "\nNo objects.\n"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-by", type=str.upper, choices=tuple(_GROUPS), default="NODE_ADDRESS", metavar="WHAT",
@@ -84,7 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from mobula import _objects_state, _state
     from mobula._commands import list as list_command
-    from mobula.util.state import _listing, schema
+    from mobula.util.state import _listing
     from mobula.util.state.exception import RayStateApiException
 
     kind = _state.KINDS["objects"]
@@ -96,23 +159,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise _cli.CommandError(str(error)) from error
     if arguments.num_entries is not None and arguments.num_entries < 0:
         raise _cli.CommandError("--num-entries must not be negative")
+    view = View(
+        arguments.group_by,
+        arguments.sort_by,
+        arguments.num_entries,
+        arguments.units,
+        arguments.stats_only,
+    )
     with _cli.observing(arguments) as record:
-        snapshot = _state.gather(
-            timeout=arguments.timeout,
-            tasks_max=0,
-            ended_max=0,
-            objects_max=0 if arguments.stats_only else schema.MAX_LIMIT,
-        )
+        snapshot = view.gather(arguments.timeout)
     rows = [row for row in snapshot.objects() if _listing.matches(row, filters)]
-    rows.sort(key=_ORDERS[arguments.sort_by])
+    view.sort(rows)
     if arguments.json:
         _print_json(snapshot, rows)
     else:
         print(f"Session {record.name}")
-        print(describe_store(snapshot, _sizes(arguments.units)), end="")
-        if not arguments.stats_only:
-            _print_groups(rows, arguments)
-            _print_hints(snapshot, rows)
+        print(view.text(snapshot, rows), end="")
     missing = "" if arguments.stats_only else _objects_state.missing_output(snapshot)
     if missing:
         sys.stdout.flush()
@@ -164,25 +226,6 @@ def describe_store(snapshot: _state.Snapshot, size: Callable[[float], str]) -> s
     return "".join(f"{line}\n" for line in lines)
 
 
-def _print_groups(rows: list[schema.ObjectState], arguments: argparse.Namespace) -> None:
-    from mobula import _tables
-
-    title, group_of = _GROUPS[arguments.group_by]
-    groups: dict[Any, list[schema.ObjectState]] = {}
-    for row in rows:
-        groups.setdefault(group_of(row), []).append(row)
-    size = _sizes(arguments.units)
-    for name, group in groups.items():
-        print(f"\n{title} {name}: {_sums(group, size)}")
-        shown = group[: arguments.num_entries]
-        cells = [_cells(row, size) for row in shown]
-        print(_tables.table(_HEADERS, cells), end="")
-        if len(shown) < len(group):
-            print(f"... and {len(group) - len(shown)} more")
-    if not rows:
-        print("\nNo objects.")
-
-
 def _sums(group: list[schema.ObjectState], size: Callable[[float], str]) -> str:
     objects = {row.object_id: max(row.object_size, 0) for row in group}
     kinds: dict[str, list[int]] = {}
@@ -217,14 +260,18 @@ def _cells(row: schema.ObjectState, size: Callable[[float], str]) -> tuple[str, 
     )
 
 
-def _print_hints(snapshot: _state.Snapshot, rows: list[schema.ObjectState]) -> None:
+def _hints(snapshot: _state.Snapshot, rows: list[schema.ObjectState]) -> str:
     from mobula import _objects_state
 
+    text = ""
     dropped = _objects_state.dropped_output(snapshot)
     if dropped > 0:
-        print(f"\n{dropped:,} smaller objects are not shown.")
+        text += f"\n{dropped:,} smaller objects are not shown.\n"
     if any(row.call_site == _objects_state.NO_CALL_SITE for row in rows):
-        print("\nWith MOBULA_RECORD_CALL_SITE=1 a program remembers which line made each object.")
+        text += (
+            "\nWith MOBULA_RECORD_CALL_SITE=1 a program remembers which line made each object.\n"
+        )
+    return text
 
 
 def _print_json(snapshot: _state.Snapshot, rows: list[schema.ObjectState]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_MODULES = ("state", "test_utils", "worker")
+_MODULES = ("internal_api", "state", "test_utils", "worker")
 
 
 def __getattr__(name: str) -> Any:
