@@ -21,6 +21,8 @@ namespace {
 using wire::fb::UplinkBody;
 
 constexpr auto kTick = std::chrono::milliseconds(50);
+// Without any progress, for those who wait for room.
+constexpr auto kLookersAfter = std::chrono::milliseconds(200);
 constexpr uint64_t kPopulateStepBytes = 2ULL << 20;
 
 store::StoreBooks::Options books_options(uint64_t capacity_bytes) {
@@ -80,7 +82,7 @@ Result<bool> StoreShell::on_record(const Session& session, const wire::fb::ToDae
     case UplinkBody::SegmentReturn: {
       const SegmentId segment{record.body_as_SegmentReturn()->segment()};
       MOBULA_TRY(books_.return_segment(session.id, segment, effects));
-      if (books_.waiting() > 0) books_.tick(measure(), monotonic_now(), effects);
+      serve_waiting(effects);
       break;
     }
     case UplinkBody::SegmentCancel:
@@ -182,9 +184,15 @@ void StoreShell::set_timer() {
 
 void StoreShell::tick() {
   store::Effects effects;
-  if (books_.waiting() > 0) books_.tick(measure(), monotonic_now(), effects);
+  serve_waiting(effects);
   carry_out(effects);
   changed_ = true;  // Time has passed.
+}
+
+void StoreShell::serve_waiting(store::Effects& effects) {
+  const Instant now = monotonic_now();
+  if (books_.waited(now) >= kLookersAfter) look_at_lookers();
+  if (books_.waiting() > 0) books_.tick(measure(), now, effects);
 }
 
 void StoreShell::send_freed() {

@@ -108,6 +108,8 @@ class StoreShell {
   void step();
   void finish_evictions();
   shm::PinScan scan_pins() const;
+  void look_at_lookers();
+  void serve_waiting(store::Effects& effects);
 
   io::Loop& loop_;
   Sessions& sessions_;

@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "core/store/lookers.h"
 #include "node/log.h"
 #include "node/store_shell.h"
 
@@ -37,6 +38,40 @@ uint64_t StoreShell::pinned_bytes() const {
     if (scan.pinned(place)) bytes += place.size;
   }
   return bytes;
+}
+
+// Whether who waits for room has a reason to go on waiting, or one has to let go of what it looks at.
+void StoreShell::look_at_lookers() {
+  std::vector<ProcessId> waiting = spiller_.waiting_for_room();
+  const std::vector<ProcessId> for_values = waiting;
+  for (const store::SegmentRequest& request : books_.waiting_requests()) {
+    waiting.push_back(request.process);
+  }
+  std::vector<store::Looker> lookers;
+  for (const auto& [id, session] : sessions_.all()) {
+    if (!session->uplink) continue;
+    shm::PinScan scan;
+    scan.add(session->pins());
+    if (scan.size() == 0) continue;
+    const shm::HomeHeader& home = shm::home_header(session->home.data());
+    const auto running = home.running.load();
+    const bool executes = !session->is_driver && running && running->task != 0;
+    lookers.push_back({.process = id,
+                       .executes_task = executes && running->is_call == 0,
+                       .executes_call = executes && running->is_call != 0,
+                       .waits_in_get = home.waits_in.load() != shm::WaitsIn::kNothing,
+                       .waits_for_room = std::ranges::find(waiting, id) != waiting.end()});
+  }
+  const store::LookersVerdict verdict = store::judge_lookers(lookers, for_values);
+  const bool refuses = verdict.to_refuse && !spiller_.is_moving();
+  if (verdict.some_work || refuses) books_.on_progress(monotonic_now());
+  if (!refuses) return;
+  store::SpillEffects spill;
+  const std::string why =
+      "no room to read a value back: all tasks that look at values wait for room themselves" +
+      explain();
+  spiller_.refuse_restores(*verdict.to_refuse, why, spill);
+  carry_out(spill);
 }
 
 Result<void> StoreShell::look_up(const Session& session, const wire::fb::StoredLookup& record) {

@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <random>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -39,6 +42,36 @@ std::string_view as_text(std::span<const std::byte> bytes) {
 bool is_users(PyObject* exception) {
   return PyErr_GivenExceptionMatches(exception, PyExc_SystemExit) == 0 &&
          PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) == 0;
+}
+
+// How often a task lets go of its arguments and reads them again, for want of room.
+constexpr int kArgumentTriesMax = 20;
+
+// Is that what the exception says that is set?
+bool is_store_full() {
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  const Owned module(PyImport_ImportModule("mobula.exceptions"));
+  const Owned full(module ? PyObject_GetAttrString(module.get(), "ObjectStoreFullError") : nullptr);
+  const bool is_it = full && PyErr_GivenExceptionMatches(type, full.get()) != 0;
+  PyErr_Restore(type, value, traceback);
+  return is_it;
+}
+
+// Not as long as others do who want the same. False with an exception set: interrupted.
+bool pause_before(int tries) {
+  static thread_local std::minstd_rand random(std::random_device{}());
+  const int longest_ms = std::min(20 << std::min(tries, 6), 1000);
+  const int pause_ms = std::uniform_int_distribution(1, longest_ms)(random);
+  for (int passed_ms = 0; passed_ms < pause_ms; passed_ms += 10) {
+    Py_BEGIN_ALLOW_THREADS;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    Py_END_ALLOW_THREADS;
+    if (PyErr_CheckSignals() != 0) return false;
+  }
+  return true;
 }
 
 // The gate of a worker that waits for a task: when it has waited for a while, it looks idle.
@@ -294,32 +327,48 @@ PyObject* Worker::call(const ClaimedTask& task) {
   Arguments arguments;
   arguments.reserve(task.value_count);
   PyObject* names = nullptr;
+  for (int tries = 1; !decode_arguments(task, *function, arguments, names); ++tries) {
+    // Tasks that hold some arguments each and wait for room for the others would wait for ever: this
+    // one lets go of its own.
+    if (tries == kArgumentTriesMax || arguments.size() == 0 || !is_store_full()) return nullptr;
+    PyErr_Clear();
+    arguments.clear();
+    if (!pause_before(tries)) return nullptr;
+  }
+  const size_t keywords = names == nullptr ? 0 : task.keyword_count;
+  return PyObject_Vectorcall(function->callable.get(), arguments.data(),
+                             arguments.size() - keywords, names);
+}
+
+// False with an exception set; those before it are in `arguments` then.
+bool Worker::decode_arguments(const ClaimedTask& task, DecodedFunction& function,
+                              Arguments& arguments, PyObject*& names) {
+  names = nullptr;
   size_t offset = 0;
   size_t ref_at = 0;
   for (uint32_t i = 0; i < task.value_count; ++i) {
     const Result<wire::ValueView> value = wire::read_value(task.values, offset);
     if (!value || value->header.ref_count > task.refs.size() - ref_at) {
       PyErr_SetString(PyExc_ValueError, "malformed task");
-      return nullptr;
+      return false;
     }
     if (value->header.kind == wire::ValueKind::kKeywordNames) {
-      names = keyword_tuple(*function, as_text(value->payload), task.keyword_count);
-      if (names == nullptr) return nullptr;
+      names = keyword_tuple(function, as_text(value->payload), task.keyword_count);
+      if (names == nullptr) return false;
       continue;
     }
     const auto refs = std::span(task.refs).subspan(ref_at, value->header.ref_count);
     ref_at += refs.size();
     PyObject* argument = decode_value(session_, *value, refs);
-    if (argument == nullptr) return nullptr;
+    if (argument == nullptr) return false;
     arguments.add(argument);
   }
   const size_t keywords = names == nullptr ? 0 : task.keyword_count;
   if (keywords != task.keyword_count || keywords > arguments.size()) {
     PyErr_SetString(PyExc_ValueError, "malformed task: keyword arguments without names");
-    return nullptr;
+    return false;
   }
-  return PyObject_Vectorcall(function->callable.get(), arguments.data(),
-                             arguments.size() - keywords, names);
+  return true;
 }
 
 // The exception that is set becomes the last item. False: it is to be the result.

@@ -75,6 +75,8 @@ class Worker {
   bool start_lease(const process::LeaseInfo& lease);
   DecodedFunction* decode_function(process::ReceivedFunction& function);
   PyObject* call(const process::ClaimedTask& task);
+  bool decode_arguments(const process::ClaimedTask& task, DecodedFunction& function,
+                        Arguments& arguments, PyObject*& names);
   bool send_items(process::ClaimedTask& task, Owned generator);
   bool send_error_item(process::ClaimedTask& task);
   bool encode_items(process::ClaimedTask& task, PyObject* generator, Encoder& encoder);

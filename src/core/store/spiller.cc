@@ -172,6 +172,29 @@ void Spiller::on_process_buried(ProcessId process) {
   }
 }
 
+std::vector<ProcessId> Spiller::waiting_for_room() const {
+  std::vector<ProcessId> waiting;
+  for (const ValueName& name : restores_) {
+    const auto found = values_.find(name);
+    if (found == values_.end()) continue;
+    const std::vector<ProcessId>& its = found->second.waiting;
+    waiting.insert(waiting.end(), its.begin(), its.end());
+  }
+  return waiting;
+}
+
+void Spiller::refuse_restores(ProcessId process, const std::string& why, SpillEffects& spill) {
+  for (const ValueName& name : restores_) {
+    const auto found = values_.find(name);
+    if (found == values_.end() || found->second.state != State::kDisk) continue;
+    const size_t count = std::erase(found->second.waiting, process);
+    restores_waiting_ -= count;
+    for (size_t i = 0; i < count; ++i) {
+      spill.emplace_back(TellNoPlace{process, found->second.name, RestoreProblem::kStoreFull, why});
+    }
+  }
+}
+
 // False: there is no room.
 bool Spiller::start_read(Value& value, Instant now, SpillEffects& spill) {
   const std::optional<Extent> extent = slabs_.allocate(value.name.size);

@@ -91,6 +91,12 @@ class Spiller {
   // Somebody is about to ask. Only if there is room.
   void prefetch(const wire::StoreLocation& value, Instant now, SpillEffects& spill);
   void on_process_buried(ProcessId process);
+  // Those who wait for a value for which there is no room yet.
+  std::vector<ProcessId> waiting_for_room() const;
+  // One of those is told that there is none.
+  void refuse_restores(ProcessId process, const std::string& why, SpillEffects& spill);
+  // Something is on its way to the disk or back, or leaves memory: there is room soon.
+  bool is_moving() const { return !writes_.empty() || reads_ > 0 || evicted_bytes_ > 0; }
 
   void on_own_segment(SegmentId segment, const SegmentShape& shape, Instant now);
   void on_own_refused(const std::string& why, SpillEffects& spill);

@@ -191,6 +191,7 @@ class World {
       return;
     }
     ASSERT_TRUE(spiller_.restore(id, value.name, now_, spill_));
+    if (random_(50) == 0) spiller_.refuse_restores(id, "somebody has to let go", spill_);
   }
 
   void pin(ProcessId id, const Place& place) {

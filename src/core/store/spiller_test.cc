@@ -230,6 +230,22 @@ TEST_F(SpillerTest, bytes_that_cannot_be_read_back_are_lost_and_everybody_who_as
   EXPECT_FALSE(spiller.knows(values[0]));
 }
 
+TEST_F(SpillerTest, one_of_those_who_wait_for_room_is_refused_and_the_others_wait_on) {
+  std::vector<wire::StoreLocation> values;
+  while (books.granted_bytes() < 70 * kMiB) values.push_back(adopted(p));
+  evict(values[0]);
+  ASSERT_TRUE(spiller.restore(p, values[0], now, spill));
+  ASSERT_TRUE(spiller.restore(q, values[0], now, spill));
+  EXPECT_EQ(spiller.waiting_for_room(), (std::vector{p, q}));
+  spiller.refuse_restores(q, "all wait", spill);
+  const auto refused = take<TellNoPlace>(spill);
+  ASSERT_EQ(refused.size(), 1);
+  EXPECT_EQ(refused[0].process, q);
+  EXPECT_EQ(refused[0].problem, RestoreProblem::kStoreFull);
+  EXPECT_EQ(spiller.waiting_for_room(), std::vector{p});
+  spiller.check_invariants();
+}
+
 TEST_F(SpillerTest, a_full_disk_is_said_and_tried_again_later) {
   std::vector<wire::StoreLocation> values;
   while (books.granted_bytes() < 70 * kMiB) values.push_back(adopted(p));

@@ -91,6 +91,14 @@ std::vector<SegmentRequest> StoreBooks::waiting_requests() const {
   return requests;
 }
 
+Duration StoreBooks::waited(Instant now) const {
+  Duration longest{0};
+  for (const Waiting& waiting : waiting_) {
+    longest = std::max(longest, now - (waiting.deadline - options_.wait_max));
+  }
+  return longest;
+}
+
 void StoreBooks::on_progress(Instant now) {
   for (Waiting& waiting : waiting_) {
     waiting.deadline = std::max(waiting.deadline, now + options_.wait_max);

@@ -122,6 +122,8 @@ class StoreBooks {
   // Serves requests that waited for memory, refuses those that waited too long.
   void tick(const Headroom& headroom, Instant now, Effects& effects);
   size_t waiting() const { return waiting_.size(); }
+  // The one that waits longest has waited so long without any progress; 0 while nobody waits.
+  Duration waited(Instant now) const;
   // In order of asking.
   std::vector<SegmentRequest> waiting_requests() const;
   // Memory is short elsewhere: everybody is asked for empty segments.
