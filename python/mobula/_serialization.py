@@ -88,6 +88,17 @@ def load_array(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
     return array if len(shape) == 1 else array.reshape(shape)
 
 
+def reduce_of_library(value: Any) -> Any:
+    """Reduces memory of torch tensors and data of Arrow; NotImplemented: by its own means."""
+    if type(value).__name__ == "TypedStorage":
+        from mobula import _tensors
+
+        return _tensors.reduce_storage(value)
+    from mobula import _arrow
+
+    return _arrow.reduce_data(value)
+
+
 # ---- what could not be serialized ----------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <new>
+#include <string_view>
 
 #include "python/object_ref.h"
 #include "python/serialization_module.h"
@@ -101,6 +102,13 @@ bool is_array(PyObject* value) {
   return std::strcmp(Py_TYPE(value)->tp_name, "numpy.ndarray") == 0;
 }
 
+// Memory of torch tensors, data of Arrow. By name, too; Python looks more closely.
+bool is_of_library(PyObject* value) {
+  constexpr std::string_view kArrow = "pyarrow.lib.";
+  const std::string_view name = Py_TYPE(value)->tp_name;
+  return name == "torch.storage.TypedStorage" || name.substr(0, kArrow.size()) == kArrow;
+}
+
 // The pickler's reducer_override: called for whatever is not of an exact builtin type.
 PyObject* reduce(PyObject* capsule, PyObject* value) {
   PicklerSlot* slot = slot_of(capsule);
@@ -116,6 +124,9 @@ PyObject* reduce(PyObject* capsule, PyObject* value) {
   if (reducer != nullptr) return PyObject_CallOneArg(reducer, value);
   if (PyErr_Occurred()) return nullptr;
   if (is_array(value)) return PyObject_CallOneArg(serialization_module().reduce_array, value);
+  if (is_of_library(value)) {
+    return PyObject_CallOneArg(serialization_module().reduce_of_library, value);
+  }
   Py_RETURN_NOTIMPLEMENTED;
 }
 

@@ -140,7 +140,7 @@ def test_a_column_of_a_data_frame_keeps_the_bytes(session: None) -> None:
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_a_tensor_keeps_the_bytes(session: None) -> None:
     torch = pytest.importorskip("torch")
-    # By way of an array: torch's own tensors are pickled whole.
+    # By way of an array: what is put as a tensor is copied by get.
     expect_kept_while_viewed(
         numbers(),
         lambda array: torch.from_numpy(array)[8:16],
