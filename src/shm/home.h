@@ -81,7 +81,7 @@ struct HomeHeader {
   alignas(64) LiveTasks live;
 };
 
-constexpr size_t kPinSlots = 4096;
+constexpr size_t kPinSlots = size_t{1} << 20;  // Pages that were never used take no memory.
 constexpr size_t kPinBytes = kPinSlots * 16;
 
 constexpr size_t kUplinkOffset = kPageBytes;

@@ -27,7 +27,8 @@ Result<uint32_t> PinTable::pin(const SegmentView& segment, const wire::StoreLoca
     slot = used_++;
     slots_[0].extent.store(used_);
   } else {
-    return fail(ErrorCode::kRetryLater, "too many objects of the store are in use at once");
+    return fail(ErrorCode::kRetryLater,
+                "this process looks at too many values of the object store at once: 1,048,575");
   }
   slots_[slot].extent.store(extent_of(location), std::memory_order_relaxed);
   slots_[slot].generation.store(uint64_t{location.generation} << 1 | 1);

@@ -267,3 +267,12 @@ def test_an_object_of_5_gib_is_read_without_a_copy(no_session: None) -> None:
     del got, ref
     gc.collect()
     leftovers.wait_until(lambda: not object_exists(text), "it is gone")
+
+
+def test_thousands_of_stored_objects_are_looked_at_at_once(no_session: None) -> None:
+    conftest.start(num_cpus=1, object_store_memory=900 * MIB)
+    refs = [ray.put(np.full(110_000, seed % 251, dtype="u1")) for seed in range(6000)]
+    views = ray.get(refs)
+    del refs
+    gc.collect()
+    assert all(int(view[-1]) == seed % 251 for seed, view in enumerate(views))
