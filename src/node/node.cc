@@ -152,6 +152,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
 }
 
 void Node::connect_actors() {
+  store_.on_long_wait([this](auto& waiting, auto& text) { tell_of_full_store(waiting, text); });
   actors_.set_callbacks(
       {.kill = [this](ProcessId worker,
                       const std::string& reason) { workers_.kill(worker, reason); },

@@ -100,6 +100,7 @@ class Node final : private io::Poller {
   void start_worker(const scheduler::StartWorker& start);
   void stop_worker(const scheduler::StopWorker& stop);
   void ask_to_exit(ProcessId worker, const char* why, Duration patience);
+  void tell_of_full_store(const std::vector<ProcessId>& waiting, const std::string& text);
   void tell_infeasible(const scheduler::WarnInfeasible& warning);
   void on_group_gone(scheduler::DemandId demand);
   void on_start_failed(const scheduler::StartFailed& failed);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <set>
+
 #include "node/machine.h"
 #include "node/node.h"
 
@@ -42,6 +44,17 @@ std::vector<memory::Use> Node::memory_uses() {
 void Node::kill_for_memory(const memory::Kill& kill) {
   workers_.kill(kill.process, kill.text,
                 kill.retry ? wire::fb::OutOfMemory::retry : wire::fb::OutOfMemory::give_up);
+}
+
+// A driver is told once, however many of its processes wait.
+void Node::tell_of_full_store(const std::vector<ProcessId>& waiting, const std::string& text) {
+  std::set<ProcessId> drivers;
+  for (const ProcessId process : waiting) {
+    const Session* session = sessions_.find(process);
+    const auto job = session != nullptr ? jobs_.find(session->job) : jobs_.end();
+    if (job != jobs_.end()) drivers.insert(job->second.driver);
+  }
+  for (const ProcessId driver : drivers) logs_.tell(driver, text);
 }
 
 ProcessId Node::heir_of(JobId id) const {

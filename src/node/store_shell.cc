@@ -193,6 +193,7 @@ void StoreShell::serve_waiting(store::Effects& effects) {
   const Instant now = monotonic_now();
   if (books_.waited(now) >= kLookersAfter) look_at_lookers();
   if (books_.waiting() > 0) books_.tick(measure(), now, effects);
+  if (books_.waiting() == 0) tell_at_.reset();
 }
 
 void StoreShell::send_freed() {

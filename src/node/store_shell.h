@@ -40,6 +40,9 @@ class StoreShell {
   ~StoreShell();
 
   void on_lost(OnLost callback) { on_lost_ = std::move(callback); }
+  // These wait for room for long, because tasks work with what takes it: something for their users.
+  using OnLongWait = std::function<void(const std::vector<ProcessId>&, const std::string&)>;
+  void on_long_wait(OnLongWait callback) { on_long_wait_ = std::move(callback); }
 
   // True if the record is one of ours. An error: the process broke the protocol.
   Result<bool> on_record(const Session& session, const wire::fb::ToDaemon& record);
@@ -109,6 +112,7 @@ class StoreShell {
   void finish_evictions();
   shm::PinScan scan_pins() const;
   void look_at_lookers();
+  void tell_of_long_wait(const std::vector<ProcessId>& waiting, Instant now);
   void serve_waiting(store::Effects& effects);
 
   io::Loop& loop_;
@@ -116,6 +120,9 @@ class StoreShell {
   std::unique_ptr<SpillDisk> disk_;
   const std::string why_no_disk_;
   OnLost on_lost_;
+  OnLongWait on_long_wait_;
+  std::optional<Instant>
+      tell_at_;  // Of a long wait; nothing while nobody waits for tasks that work.
   store::StoreBooks books_;
   store::Spiller spiller_;
   bool changed_ = false;                   // A step of the spiller is due.

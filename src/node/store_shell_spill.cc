@@ -16,6 +16,9 @@ namespace {
 
 // Processes named in an error text.
 constexpr size_t kNamedMax = 5;
+// Users are told of a wait for tasks that work after so long, and again.
+constexpr auto kTellAfter = std::chrono::seconds(10);
+constexpr auto kTellAgain = std::chrono::minutes(1);
 
 std::string human(uint64_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
@@ -64,7 +67,9 @@ void StoreShell::look_at_lookers() {
   }
   const store::LookersVerdict verdict = store::judge_lookers(lookers, for_values);
   const bool refuses = verdict.to_refuse && !spiller_.is_moving();
-  if (verdict.some_work || refuses) books_.on_progress(monotonic_now());
+  const Instant now = monotonic_now();
+  if (verdict.some_work || refuses) books_.on_progress(now);
+  if (verdict.some_work) tell_of_long_wait(waiting, now);
   if (!refuses) return;
   store::SpillEffects spill;
   const std::string why =
@@ -72,6 +77,18 @@ void StoreShell::look_at_lookers() {
       explain();
   spiller_.refuse_restores(*verdict.to_refuse, why, spill);
   carry_out(spill);
+}
+
+void StoreShell::tell_of_long_wait(const std::vector<ProcessId>& waiting, Instant now) {
+  if (!tell_at_) tell_at_ = now + kTellAfter;
+  if (now < *tell_at_) return;
+  tell_at_ = now + kTellAgain;
+  const std::string text =
+      "the object store is full, and put or get waits for tasks that work with "
+      "what takes it: " +
+      books_.who_has_what() + explain();
+  log_warning("event=waiting_for_room why=\"" + text + '"');
+  if (on_long_wait_) on_long_wait_(waiting, text);
 }
 
 Result<void> StoreShell::look_up(const Session& session, const wire::fb::StoredLookup& record) {

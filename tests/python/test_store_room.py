@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,3 +70,48 @@ def test_arguments_that_do_not_fit_together_are_an_error() -> None:
     with pytest.raises(exceptions.ObjectStoreFullError, match="looks at"):
         ray.get(take.remote(*refs))
     assert ray.get(take.remote(*refs[:2])) == 2
+
+
+LONG_WAIT = """
+import os, sys, time
+import mobula as ray, numpy as np
+looking, go_on = sys.argv[1:]
+ray.init(num_cpus=1, object_store_memory=100 << 20)
+
+@ray.remote
+def work(array):
+    open(looking, "w").close()
+    wait_for(go_on)
+
+def wait_for(file):
+    while not os.path.exists(file):
+        time.sleep(0.05)
+
+refs = [ray.put(np.ones(60 << 20, "u1"))]
+working = work.remote(refs[0])
+wait_for(looking)
+refs.append(ray.put(np.ones(60 << 20, "u1")))
+print("done")
+"""
+
+
+def test_users_are_told_what_a_long_wait_for_room_is_for(tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", LONG_WAIT, str(tmp_path / "looking"), str(go_on)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as driver:
+        assert driver.stdout is not None
+        try:
+            for line in driver.stdout:
+                if "waits for tasks that work" in line:
+                    assert "looks at 60.0 MiB of it" in line
+                    break
+            else:
+                raise AssertionError("the driver ended, or put, before anything was told")
+            go_on.touch()
+            assert "done" in driver.stdout.read()
+        finally:
+            driver.kill()
