@@ -168,7 +168,8 @@ class Runtime {
     std::span<const std::byte> bytes;  // ValueHeader, refs, payload; checked.
     uint64_t pin = 0;
   };
-  virtual Result<Pinned> open_stored(const Object& object, Gate& gate) = 0;
+  // kRetryLater: also if it could not be read back before `deadline`.
+  virtual Result<Pinned> open_stored(const Object& object, Deadline deadline, Gate& gate) = 0;
   // The values of these are about to be opened, in this order: those that were spilled to disk should
   // be read back. Never waits.
   virtual void prefetch(std::span<Object* const> objects) = 0;
@@ -180,7 +181,8 @@ class Runtime {
   virtual void recover(Object& object, const wire::StoreLocation& location) = 0;
   // The object of a received value's in-store argument (a worker's kInStore argument values name
   // refs[0]); same rules as above for its bytes.
-  virtual Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) = 0;
+  virtual Result<Pinned> open_location(const wire::StoreLocation& location, Deadline deadline,
+                                       Gate& gate) = 0;
 
   // Tells of objects as they become ready, through next_notified(). The object is kept until then.
   virtual void notify(Object* object, uint64_t token) = 0;

@@ -72,11 +72,11 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
               Gate& gate) override;
   void notify(Object* object, uint64_t token) override;
   bool next_notified(std::vector<uint64_t>& tokens) override;
-  Result<Pinned> open_stored(const Object& object, Gate& gate) override;
+  Result<Pinned> open_stored(const Object& object, Deadline deadline, Gate& gate) override;
   void prefetch(std::span<Object* const> objects) override;
   void unpin(uint64_t pin) override;
   void recover(Object& object, const wire::StoreLocation& location) override;
-  Result<Pinned> open_location(const wire::StoreLocation& location, Gate& gate) override;
+  Result<Pinned> open_location(const wire::StoreLocation& at, Deadline, Gate& gate) override;
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
   void finish_task(ClaimedTask& task, PackedValues results, bool failed,
                    std::vector<StoreWrite> stored) override;
@@ -284,7 +284,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void start_store();
   Result<void> ask_segment(const NeedSegment& need, Question& question, Locked& lock, Gate& gate);
   Result<void> ask_open(SegmentId segment, Locked& lock, Gate& gate);
-  Result<void> ask_place(const wire::StoreLocation& value, Locked& lock, Gate& gate);
+  Result<void> ask_place(const wire::StoreLocation& value, Deadline, Locked& lock, Gate& gate);
   void on_stored_at(const wire::fb::StoredAt& message);
   void on_extents_freed(const wire::fb::ExtentsFreed& message);
   void serve_waiting();

@@ -38,6 +38,8 @@ class Gate {
   virtual bool interrupted() = 0;  // Called with the interpreter's lock: stop waiting?
 };
 
+using Deadline = std::optional<Instant>;  // None: no limit.
+
 enum class Waited { kEnough, kTimeout, kInterrupted };
 // How many of the objects to wait for: all, or fewer if one of them is an error.
 constexpr size_t kAllOrAnError = SIZE_MAX;

@@ -15,6 +15,8 @@ namespace {
 constexpr int kTriesMax = 16;
 // The daemon refuses when there is no progress; this is for a daemon that is not well.
 constexpr auto kStorePatience = std::chrono::hours(1);
+// A value on disk is there: reading it back is given a moment, whatever the caller's time limit.
+constexpr Duration kReadBackMin = std::chrono::milliseconds(100);
 // What is read back ahead of a get of many.
 constexpr size_t kPrefetchMax = 16;
 constexpr uint64_t kPrefetchBytesMax = 64ULL << 20;
@@ -169,14 +171,15 @@ std::vector<std::byte> stored_value(const wire::StoreLocation& location) {
   return bytes;
 }
 
-Result<Runtime::Pinned> RuntimeImpl::open_stored(const Object& object, Gate& gate) {
+Result<Runtime::Pinned> RuntimeImpl::open_stored(const Object& object, Deadline deadline,
+                                                 Gate& gate) {
   const auto location = location_of(object);
   MOBULA_CHECK(location.has_value());
-  return open_location(*location, gate);
+  return open_location(*location, deadline, gate);
 }
 
 Result<Runtime::Pinned> RuntimeImpl::open_location(const wire::StoreLocation& location,
-                                                   Gate& gate) {
+                                                   Deadline deadline, Gate& gate) {
   Locked lock(*this);
   for (int tries = 0; tries < kTriesMax; ++tries) {
     auto opened = store_->open(location);
@@ -191,16 +194,19 @@ Result<Runtime::Pinned> RuntimeImpl::open_location(const wire::StoreLocation& lo
                                    : Result<void>(tl::unexpected(opened.error()));
     if (found.has_value()) continue;
     if (found.error().code != ErrorCode::kNotFound) return tl::unexpected(found.error());
-    MOBULA_TRY(ask_place(location, lock, gate));  // Spilled, or it was and lies elsewhere now.
+    MOBULA_TRY(
+        ask_place(location, deadline, lock, gate));  // Spilled, or it was and lies elsewhere now.
   }
   return fail(ErrorCode::kRetryLater,
               "the object was read back from disk again and again, and each time others needed the "
               "room before it could be looked at");
 }
 
-Result<void> RuntimeImpl::ask_place(const wire::StoreLocation& value, Locked& lock, Gate& gate) {
+Result<void> RuntimeImpl::ask_place(const wire::StoreLocation& value, Deadline deadline,
+                                    Locked& lock, Gate& gate) {
   Question question;
   question.patience = kStorePatience;
+  if (deadline) question.patience = std::max(*deadline - monotonic_now(), kReadBackMin);
   const auto [lookup, is_new] = lookups_.try_emplace(name_of(value));
   lookup->second.push_back(&question);
   if (is_new) {
@@ -213,6 +219,10 @@ Result<void> RuntimeImpl::ask_place(const wire::StoreLocation& value, Locked& lo
   if (const auto found = lookups_.find(name_of(value)); found != lookups_.end()) {
     std::erase(found->second, &question);
   }
+  const bool too_late = deadline && !question.done && disconnected_.empty() &&
+                        monotonic_now() >= *deadline && !answered &&
+                        answered.error().code != ErrorCode::kCancelled;
+  if (too_late) return fail(ErrorCode::kRetryLater, "it was not read back from disk in time");
   return answered;
 }
 

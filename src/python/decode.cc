@@ -298,12 +298,15 @@ PyObject* decode_object(Session& session, Object* object, const std::optional<In
     }
     const auto location = read_plain<wire::StoreLocation>(value.payload());
     PythonGate gate;
-    const Result<process::Runtime::Pinned> pinned = session.runtime->open_stored(*object, gate);
+    const Result<process::Runtime::Pinned> pinned =
+        session.runtime->open_stored(*object, deadline, gate);
     if (pinned.has_value()) {
       const KeptObjects inner(session, object->inner);
       object->retain();
       return decode_pinned(session, *pinned, object, inner.objects());
     }
+    const bool full = pinned.error().code == ErrorCode::kRetryLater && !PyErr_Occurred();
+    if (full && deadline && monotonic_now() >= *deadline) return raise_get_timeout();
     const bool lost = pinned.error().code == ErrorCode::kNotFound && !PyErr_Occurred();
     if (!lost || recoveries == kRecoveriesMax) return raise_error(pinned.error());
     found = pinned.error().message;
@@ -320,7 +323,8 @@ PyObject* decode_value(Session& session, const wire::ValueView& value,
   const auto location = read_plain<wire::StoreLocation>(value.payload);
   PythonGate gate;
   Object* holder = refs.empty() ? nullptr : refs[0];
-  const Result<process::Runtime::Pinned> pinned = session.runtime->open_location(location, gate);
+  const Result<process::Runtime::Pinned> pinned =
+      session.runtime->open_location(location, std::nullopt, gate);
   if (!pinned) {
     const bool lost = pinned.error().code == ErrorCode::kNotFound && !PyErr_Occurred();
     if (!lost || holder == nullptr) return raise_error(pinned.error());

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import leftovers
 import mobula as ray
 import numpy as np
 import pytest
@@ -115,3 +116,26 @@ def test_users_are_told_what_a_long_wait_for_room_is_for(tmp_path: Path) -> None
             assert "done" in driver.stdout.read()
         finally:
             driver.kill()
+
+
+def test_get_gives_up_at_its_timeout_while_others_work_with_what_takes_the_room(
+    tmp_path: Path,
+) -> None:
+    refs = values(5, 30 * MIB)
+
+    @ray.remote
+    def work(array: np.ndarray[Any, Any], number: int) -> int:
+        (tmp_path / f"{number}").touch()
+        while not (tmp_path / "go").exists():
+            time.sleep(0.01)
+        return int(array[0])
+
+    calls = [work.remote(ref, number) for number, ref in enumerate(refs[:3])]
+    leftovers.wait_until(
+        lambda: all((tmp_path / f"{number}").exists() for number in range(3)), "all tasks work"
+    )
+    with pytest.raises(exceptions.GetTimeoutError):
+        ray.get(refs[3:], timeout=0.5)
+    (tmp_path / "go").touch()
+    assert ray.get(calls) == [0, 1, 2]
+    assert int(ray.get(refs[4], timeout=60)[-1]) == 4
