@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -44,8 +45,9 @@ bool is_users(PyObject* exception) {
          PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) == 0;
 }
 
-// How often a task lets go of its arguments and reads them again, for want of room.
+// How often, and how long, a task lets go of its arguments and reads them again, for want of room.
 constexpr int kArgumentTriesMax = 20;
+constexpr auto kArgumentsPatience = std::chrono::seconds(30);
 
 // Is that what the exception says that is set?
 bool is_store_full() {
@@ -327,10 +329,13 @@ PyObject* Worker::call(const ClaimedTask& task) {
   Arguments arguments;
   arguments.reserve(task.value_count);
   PyObject* names = nullptr;
+  std::optional<Instant> give_up_at;
   for (int tries = 1; !decode_arguments(task, *function, arguments, names); ++tries) {
     // Tasks that hold some arguments each and wait for room for the others would wait for ever: this
     // one lets go of its own.
-    if (tries == kArgumentTriesMax || arguments.size() == 0 || !is_store_full()) return nullptr;
+    if (!give_up_at) give_up_at = monotonic_now() + kArgumentsPatience;
+    const bool patient = tries < kArgumentTriesMax && monotonic_now() < *give_up_at;
+    if (!patient || arguments.size() == 0 || !is_store_full()) return nullptr;
     PyErr_Clear();
     arguments.clear();
     if (!pause_before(tries)) return nullptr;

@@ -331,6 +331,7 @@ def test_memory_shows_each_object_and_how_full_the_store_is(mobula: Command) -> 
 def test_memory_groups_sorts_cuts_and_filters(mobula: Command) -> None:
     refs = [ray.put(array(size)) for size in (MIB, 3 * MIB, 2 * MIB)]
     told = json.loads(mobula("memory", "--json").stdout)
+    assert len(json.loads(mobula("memory", "--json", "-n", "1").stdout)["objects"]) == 1
     assert [row["object_size"] // MIB for row in told["objects"]] == [3, 2, 1]
     assert told["store"]["capacity_bytes"] == 80 * MIB
     by_age = mobula("memory", "--sort-by", "age", "--group-by", "pid", "-n", "1").stdout

@@ -100,15 +100,23 @@ class View:
     def sort(self, rows: list[schema.ObjectState]) -> None:
         rows.sort(key=_ORDERS[self.sort_by])
 
+    def shown(self, rows: list[schema.ObjectState]) -> list[schema.ObjectState]:
+        """Of each group no more than are to be shown."""
+        groups = self._by_group(rows).values()
+        return [row for group in groups for row in group[: self.entries_max]]
+
+    def _by_group(self, rows: list[schema.ObjectState]) -> dict[Any, list[schema.ObjectState]]:
+        groups: dict[Any, list[schema.ObjectState]] = {}
+        for row in rows:
+            groups.setdefault(_GROUPS[self.group_by][1](row), []).append(row)
+        return groups
+
     def _groups(self, rows: list[schema.ObjectState], size: Callable[[float], str]) -> str:
         from mobula import _tables
 
-        title, group_of = _GROUPS[self.group_by]
-        groups: dict[Any, list[schema.ObjectState]] = {}
-        for row in rows:
-            groups.setdefault(group_of(row), []).append(row)
+        title = _GROUPS[self.group_by][0]
         text = ""
-        for name, group in groups.items():
+        for name, group in self._by_group(rows).items():
             shown = group[: self.entries_max]
             text += f"\n{title} {name}: {_sums(group, size)}\n"
             text += _tables.table(_HEADERS, [_cells(row, size) for row in shown])
@@ -171,7 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [row for row in snapshot.objects() if _listing.matches(row, filters)]
     view.sort(rows)
     if arguments.json:
-        _print_json(snapshot, rows)
+        _print_json(snapshot, view.shown(rows))
     else:
         print(f"Session {record.name}")
         print(view.text(snapshot, rows), end="")
