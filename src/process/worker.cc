@@ -192,12 +192,19 @@ Result<bool> RuntimeImpl::on_task_frame(InboundChannel& channel, const wire::Tas
   if (header.claim_slot >= shm::kClaimSlots) {
     return fail(ErrorCode::kInvalidArgument, "task with an impossible claim slot");
   }
-  if (header.lease_epoch != channel.header().lease_epoch.load(std::memory_order_acquire) ||
+  const uint32_t epoch = channel.header().lease_epoch.load(std::memory_order_acquire);
+  if (header.lease_epoch != epoch ||
       !channel.claim(header.claim_slot).move(header.claim_tag, shm::ClaimState::kStarted)) {
     const uint64_t word = channel.claim(header.claim_slot).word.load();
     const bool queued = word == shm::claim_word(header.claim_tag, shm::ClaimState::kQueued);
     const bool taken_back = word == shm::claim_word(header.claim_tag, shm::ClaimState::kRevoked) ||
                             shm::claim_tag(word) > header.claim_tag;  // Its slot has another task.
+    // An actor's lease ends with it, so only tasks that came before it have another one. Nobody would
+    // take back a call whose epoch was written over: calls may be set aside, and stay queued then.
+    if (queued && role_ != nullptr && epoch != 0 && header.lease_epoch != epoch &&
+        header.lease_epoch != channel.lease.epoch) {
+      return fail(ErrorCode::kInvalidArgument, "call under a lease that there never was");
+    }
     if (queued || taken_back) return false;  // Queued: the lease is over, its caller will be told.
     return fail(ErrorCode::kInvalidArgument, "task with a claim that its caller did not make");
   }
