@@ -273,9 +273,12 @@ void StoreShell::carry_out(const store::CreateSegment& wanted) {
 }
 
 void StoreShell::carry_out(const store::RefuseSegment& refuse) {
-  const std::string message = refuse.message + explain();
-  log_warning(
-      fmt::format("process={} event=store_full why=\"{}\"", number(refuse.process), message));
+  std::string message = refuse.message;
+  if (!refuse.ahead) {
+    message += explain();
+    log_warning(
+        fmt::format("process={} event=store_full why=\"{}\"", number(refuse.process), message));
+  }
   if (refuse.process == kDaemonProcess) {
     store::SpillEffects spill;
     spiller_.on_own_refused(message, spill);

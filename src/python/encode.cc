@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "python/object_ref.h"
+
 namespace mobula::python {
 
 namespace {

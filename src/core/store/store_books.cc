@@ -48,7 +48,10 @@ Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& 
   }
   if (request.ahead) {
     if (!may_grant_ahead(request.bytes, headroom) || !try_grant(request, headroom, effects)) {
-      effects.emplace_back(RefuseSegment{request.process, request.number, "not ahead of its use"});
+      effects.emplace_back(RefuseSegment{.process = request.process,
+                                         .request = request.number,
+                                         .message = "not ahead of its use",
+                                         .ahead = true});
     }
     return {};
   }

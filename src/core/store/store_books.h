@@ -74,6 +74,7 @@ struct RefuseSegment {
   ProcessId process;
   uint64_t request;
   std::string message;
+  bool ahead = false;  // Nobody waited for it: nothing is wrong.
 };
 struct AskForEmpty {
   ProcessId process;
