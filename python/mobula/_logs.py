@@ -8,16 +8,15 @@ makes them print one after the other.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any
 
-from mobula import _core
+from mobula import _core, _driver_streams
 from mobula._log_repeats import Line, Repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mobula._log_repeats import Settings
 
@@ -84,22 +83,19 @@ class LogPrinter:
 
 def _print(lines: Iterable[Line], labels: bool) -> None:
     # Through sys.stdout and sys.stderr as they are now, so that notebooks and redirections see it.
-    # Runs of lines for one stream go out in one write: other threads do not come in between.
+    # Runs of lines for one stream go out together: other threads do not come in between.
     for is_stderr, run in _runs(lines):
-        stream = sys.stderr if is_stderr else sys.stdout
-        if stream is None:
-            continue
-        try:
-            if labels:
-                colour = _wants_colour(stream)
-                stream.write("".join([_labelled(line, colour) for line in run]))
-            else:
-                stream.write("".join(f"{line.text}\n" for line in run))
-            stream.flush()
-        except (OSError, ValueError):
-            # The stream is closed, or its reader has gone away. There is nowhere left to say so, and
-            # the program has noticed or will on its own next print.
-            continue
+        _driver_streams.show("stderr" if is_stderr else "stdout", _texts(run, labels))
+
+
+def _texts(run: list[Line], labels: bool) -> Callable[[Any], list[str]]:
+    def for_stream(stream: Any) -> list[str]:
+        if not labels:
+            return [f"{line.text}\n" for line in run]
+        colour = _wants_colour(stream)
+        return [_labelled(line, colour) for line in run]
+
+    return for_stream
 
 
 def _runs(lines: Iterable[Line]) -> Iterable[tuple[bool, list[Line]]]:
@@ -123,10 +119,10 @@ def _labelled(line: Line, colour: bool) -> str:
     return f"{label} {text}\n"
 
 
-def _wants_colour(stream: TextIO) -> bool:
+def _wants_colour(stream: Any) -> bool:
     if os.environ.get("NO_COLOR"):
         return False
     try:
-        return stream.isatty()
-    except (AttributeError, ValueError):
+        return bool(stream.isatty())
+    except BaseException:  # It is the program's, and may do anything.
         return False
