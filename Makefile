@@ -100,9 +100,9 @@ tsan: ## Run the tests of src/shm and src/process under the thread sanitizer
 	@$(FIXED_LAYOUT) $(CTEST) --test-dir build/tsan -L 'shm|process' -LE fuzz
 
 .PHONY: wheel
-wheel: ## Build a wheel into dist/
+wheel: ## Build the wheels of mobula and of mobula-as-ray into dist/
 	@tools/setup build
-	@$(PYTHON_BIN) -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	@$(PYTHON_BIN) -m pip wheel -q --no-deps --no-build-isolation -w dist . ./python/mobula-as-ray
 
 .PHONY: clean
 clean: ## Remove what was built; keep .venv and the compiler cache

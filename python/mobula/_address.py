@@ -88,7 +88,7 @@ def _joined_session(address: str | None) -> _sessions_here.SessionRecord | None:
 
 
 def runs_as_ray() -> bool:
-    """Under `python -m mobula.ray`, where variables count by Ray's names, too; also in its workers."""
+    """Where `import ray` means Mobula, and variables count by Ray's names, too; also in its workers."""
     return os.environ.get("MOBULA_AS_RAY") == "1"
 
 

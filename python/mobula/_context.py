@@ -6,8 +6,9 @@ import platform
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mobula import _alias
 from mobula._sessions_here import address_of
-from mobula._version import __version__
+from mobula._version import RAY_VERSION, __version__
 
 if TYPE_CHECKING:
     import types
@@ -36,7 +37,7 @@ class Context(Mapping[str, Any]):
         }
         self.dashboard_url = ""
         self.python_version = platform.python_version()
-        self.ray_version = __version__
+        self.ray_version = RAY_VERSION if _alias.is_installed() else __version__
         self.ray_commit = ""
 
     def disconnect(self) -> None:

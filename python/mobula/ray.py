@@ -4,78 +4,28 @@
     python -m mobula.ray -m module [arguments]
     python -m mobula.ray -c "code" [arguments]
 
-`ray` and `ray.x` are the modules `mobula` and `mobula.x` then, here, in workers and in Python programs
-that it starts, whether a real Ray is installed or not. What Mobula does not have raises
-ModuleNotFoundError or AttributeError.
+`ray` is a module with the attributes of `mobula` then, and `ray.x` is `mobula.x`, here, in workers and
+in Python programs that it starts, whether a real Ray is installed or not. `ray.__version__`, and that
+of the distribution `ray`, are those of the Ray that Mobula is compatible with. What Mobula does not
+have raises ModuleNotFoundError or AttributeError.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import os
 import runpy
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from mobula import _alias
+
 if TYPE_CHECKING:
     import types
-    from collections.abc import Sequence
-
-# Set for workers, which install the alias, too.
-VARIABLE = "MOBULA_AS_RAY"
 
 _USAGE = "usage: python -m mobula.ray [-m module | -c code | script.py] [arguments]"
 
-
-class _AliasLoader(importlib.abc.Loader):
-    """Gives a module of Mobula, which is imported once, whatever it is called."""
-
-    def __init__(self, real_name: str) -> None:
-        self._real_name = real_name
-        self._kept: dict[str, object] = {}
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
-        module = importlib.import_module(self._real_name)
-        # The import system writes its own idea of these into the module.
-        self._kept = {
-            name: getattr(module, name)
-            for name in ("__name__", "__spec__", "__loader__", "__package__", "__path__")
-            if hasattr(module, name)
-        }
-        return module
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        for name, value in self._kept.items():
-            setattr(module, name, value)
-
-
-class _AliasFinder(importlib.abc.MetaPathFinder):
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,
-        target: types.ModuleType | None = None,
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname != "ray" and not fullname.startswith("ray."):
-            return None
-        real_name = "mobula" + fullname[len("ray") :]
-        if importlib.util.find_spec(real_name) is None:
-            raise ModuleNotFoundError(
-                f"No module named {fullname!r}: Mobula, which runs as ray here, has no {real_name!r}",
-                name=fullname,
-            )
-        return importlib.machinery.ModuleSpec(fullname, _AliasLoader(real_name))
-
-
-def install() -> None:
-    """From now on `import ray` means Mobula, in this process."""
-    if not any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AliasFinder())
-    for name in [n for n in sys.modules if n == "ray" or n.startswith("ray.")]:
-        del sys.modules[name]
+install = _alias.install
+module = _alias.ray_module
 
 
 def main(arguments: list[str]) -> None:
@@ -83,7 +33,6 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         sys.exit(0 if arguments else 2)
-    os.environ[VARIABLE] = "1"
     _reach_children()
     install()
     kind, rest = arguments[0], arguments[1:]
@@ -107,7 +56,7 @@ def main(arguments: list[str]) -> None:
 
 def _reach_children() -> None:
     """Interpreters that the program starts find the alias, too."""
-    folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_as_ray")
+    folder = _alias.FOLDER
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = folder + os.pathsep + path if path else folder
     sys.path.insert(1, folder)  # What multiprocessing tells its children.
@@ -128,7 +77,8 @@ def _fresh_main() -> types.ModuleType:
 
 
 def _run_code(code: str) -> None:
-    exec(compile(code, "<string>", "exec"), _fresh_main().__dict__)
+    # The program has its own `from __future__ import`, not the one above.
+    exec(compile(code, "<string>", "exec", dont_inherit=True), _fresh_main().__dict__)
 
 
 def _run_script(path: str, arguments: list[str]) -> None:
@@ -141,7 +91,7 @@ def _run_script(path: str, arguments: list[str]) -> None:
     sys.path[0] = os.path.dirname(os.path.realpath(path))
     main_module = _fresh_main()
     main_module.__file__ = path
-    exec(compile(source, path, "exec"), main_module.__dict__)
+    exec(compile(source, path, "exec", dont_inherit=True), main_module.__dict__)
 
 
 if __name__ == "__main__":
