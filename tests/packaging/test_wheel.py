@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     expected = {
         f"mobula/{path.relative_to(ROOT / 'python/mobula')}"
         for path in (ROOT / "python/mobula").rglob("*")
-        if path.suffix in (".py", ".pyi", ".typed") or path.name == "METADATA"
+        if path.suffix in (".py", ".pyi", ".typed", ".egg-info")
     }
     binaries = {name for name in package if name.startswith(("mobula/bin/", "mobula/_core.cpy"))}
     assert {name for name in package if not name.endswith("/py.typed")} - binaries == {
