@@ -97,6 +97,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
       cancels_(*loop_, sessions_, channels_),
       store_(*loop_, sessions_,
              {options.object_store_bytes, std::move(spill.disk), std::move(spill.why_not)}),
+      dead_sessions_(*loop_, DeadSessionPlaces::beside(options, store_.spill_folder())),
       objects_(sessions_, store_, id_,
                {.on_buried =
                     [this](ProcessId process) {

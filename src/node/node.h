@@ -21,6 +21,7 @@
 #include "node/actor_shell.h"
 #include "node/cancels.h"
 #include "node/channels.h"
+#include "node/dead_sessions.h"
 #include "node/group_shell.h"
 #include "node/http_server.h"
 #include "node/job_records.h"
@@ -134,6 +135,7 @@ class Node final : private io::Poller {
   Channels channels_;
   Cancels cancels_;
   StoreShell store_;
+  DeadSessions dead_sessions_;
   ObjectShell objects_;
   LeaseShell leases_;
   ActorShell actors_;

@@ -15,7 +15,9 @@
 #include <system_error>
 #include <utility>
 
+#include "node/dead_sessions.h"
 #include "node/log.h"
+#include "node/session_file.h"
 
 namespace mobula::node {
 
@@ -23,8 +25,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kPrefix = "mobula-spill-";
-constexpr const char* kLockName = "lock";
 constexpr uint64_t kFullShare = 20;  // Full when less than 1/20 is left.
 constexpr long kTmpfsMagic = 0x01021994;
 constexpr long kRamfsMagic = static_cast<long>(0x858458f6);
@@ -35,23 +35,17 @@ std::unique_ptr<io::JobThread> make_thread(const char* name) {
   return std::make_unique<io::JobThread>(name, io::JobPriority::kNormal);
 }
 
-// The lock, unless a living process has it.
-shm::Fd try_lock(const fs::path& folder, int flags) {
-  shm::Fd fd(::open((folder / kLockName).c_str(), O_RDONLY | O_CLOEXEC | flags, 0600));
+// A new lock, which is ours.
+shm::Fd make_lock(const fs::path& folder) {
+  shm::Fd fd(
+      ::open((folder / kSessionLock).c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (fd.valid() && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) fd.reset();
   return fd;
 }
 
-void remove_folders_of_the_dead(const fs::path& directory) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(directory, error)) {
-    if (!entry.path().filename().string().starts_with(kPrefix)) continue;
-    const shm::Fd lock = try_lock(entry.path(), 0);
-    if (!lock.valid()) continue;
-    std::error_code ignored;
-    fs::remove_all(entry.path(), ignored);
-    log_info(fmt::format("directory={} event=removed why=\"its session is dead\"",
-                         entry.path().string()));
+void remove_folders_of_the_dead(const std::string& directory) {
+  for (const std::string& folder : remove_dead_spill_folders(directory, SpillStop(false))) {
+    log_info(fmt::format("directory={} event=removed why=\"its session is dead\"", folder));
   }
 }
 
@@ -96,8 +90,8 @@ Result<std::unique_ptr<SpillDisk>> SpillDisk::open(io::Loop& loop, const std::st
   // It gets its name once it is locked: nobody is to take it for that of a dead process.
   std::string fresh = (fs::path(directory) / ".mobula-new-XXXXXX").string();
   if (::mkdtemp(fresh.data()) == nullptr) return refused(text_of(errno));
-  shm::Fd lock = try_lock(fresh, O_CREAT | O_EXCL);
-  const std::string name = kPrefix + fresh.substr(fresh.size() - 6);
+  shm::Fd lock = make_lock(fresh);
+  const std::string name = kSpillFolderPrefix + fresh.substr(fresh.size() - 6);
   const std::string folder = (fs::path(directory) / name).string();
   if (!lock.valid() || ::rename(fresh.c_str(), folder.c_str()) != 0) {
     const std::string why = text_of(errno);

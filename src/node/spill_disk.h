@@ -3,7 +3,8 @@
 // (spill_bytes.h). It decides nothing (core/store/spiller.h).
 //
 // The folder has a lock that its process holds while it lives: whoever opens another one beside it
-// removes the folders of the dead. The destructor removes this one.
+// removes the folders of the dead, and DeadSessions those of who dies later. The destructor removes
+// this one.
 //
 // Threads: the loop's; two that write and two that read, as one alone leaves the disk idle between its
 //          requests; one that removes files. They tell the loop by post().

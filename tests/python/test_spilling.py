@@ -203,8 +203,9 @@ import numpy as np
 ray.init(num_cpus=1, object_store_memory=80 << 20, object_spilling_directory=sys.argv[1])
 refs = [ray.put(np.full(4 << 20, i, dtype="u1")) for i in range(40)]
 print("ready", flush=True)
-daemon = ray.nodes()[0]
-os.kill(next(int(p) for p in os.listdir("/proc") if p.isdigit() and is_daemon(p)), signal.SIGKILL)
+daemon = next(int(p) for p in os.listdir("/proc") if p.isdigit() and is_daemon(p))
+os.kill(daemon, signal.SIGKILL)
+os.waitpid(daemon, 0)  # The kernel has taken it apart: its lock is free.
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
