@@ -92,6 +92,13 @@ def runs_as_ray() -> bool:
     return os.environ.get("MOBULA_AS_RAY") == "1"
 
 
+def number_of_environment(name: str, default: int) -> int:
+    """A number that is not negative: MOBULA_<name>, or where that counts RAY_<name>."""
+    names = ["MOBULA_" + name] + (["RAY_" + name] if runs_as_ray() else [])
+    text = next((value for one in names if (value := os.environ.get(one))), "")
+    return int(text) if text.isascii() and text.isdigit() else default
+
+
 def address_of_environment() -> str | None:
     """What the environment says instead of `init(address=)`."""
     names = [_ADDRESS_VARIABLE]
@@ -189,7 +196,10 @@ def node_resources(
             raise ValueError(f"Use num_{name.lower()}s instead of {name!r} in resources")
         if name in ("memory", "object_store_memory"):
             raise ValueError(f"{name!r} cannot be a custom resource")
+        if name == _machine.HEAD_RESOURCE:
+            raise ValueError(f"{name} is a reserved resource name, use another name instead.")
         result[name] = _whole_amount(f"resource {name}", value)
+    result[_machine.node_resource()] = result[_machine.HEAD_RESOURCE] = 1.0
     return {name: amount for name, amount in result.items() if amount or name == "CPU"}
 
 

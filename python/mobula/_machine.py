@@ -59,6 +59,19 @@ def address() -> str:
     return "127.0.0.1"
 
 
+HEAD_RESOURCE = "node:__internal_head__"
+
+
+def node_resource() -> str:
+    """The resource of which only this node has some: who asks for a little of it runs here."""
+    return "node:" + address()
+
+
+def is_of_one_node(resource: str) -> bool:
+    """Does a resource only say which node it is?"""
+    return resource in (HEAD_RESOURCE, node_resource())
+
+
 def _meminfo(field: str) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         name, _, value = line.partition(":")

@@ -15,6 +15,8 @@ from mobula.util import scheduling_strategies as strategies
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mobula.util.placement_group import PlacementGroup
+
 _Bundle = tuple[int, int, bool]  # As _core takes them: group, index, captures.
 NO_BUNDLE: _Bundle = (0, -1, False)
 _GONE = 2**63  # The number of no group.
@@ -58,6 +60,12 @@ class Placement:
             return NO_BUNDLE if self._is_outside else None
         group = self._group.placement_group
         index = self._group.placement_group_bundle_index
+        captures = self._group.placement_group_capture_child_tasks
+        if captures is None:
+            current = _core.current_bundle()
+            captures = current is not None and current[2]
+        if isinstance(group, str):  # "default"
+            group = _group_of_caller(captures)
         if group.is_empty:
             if index != -1:
                 raise ValueError(
@@ -65,10 +73,6 @@ class Placement:
                 )
             return NO_BUNDLE
         _check_fit(name, group.bundle_specs, index, resources, kept)
-        captures = self._group.placement_group_capture_child_tasks
-        if captures is None:
-            current = _core.current_bundle()
-            captures = current is not None and current[2]
         return (group.id.group_on(_core.session_info()["node_id"]) or _GONE, index, captures)
 
     def missing(self, labels: Mapping[str, str]) -> dict[str, float]:
@@ -91,6 +95,12 @@ class Placement:
             f"NodeAffinitySchedulingStrategy with soft=False names the node {self._node_id}, which "
             f"does not exist. There is {node_id}."
         )
+
+
+def _group_of_caller(captures: bool) -> PlacementGroup:
+    from mobula.util.placement_group import PlacementGroup, get_current_placement_group
+
+    return (get_current_placement_group() if captures else None) or PlacementGroup.empty()
 
 
 def check_captured(
@@ -182,15 +192,14 @@ def _old_group(
     """What the options placement_group, .._bundle_index and .._capture_child_tasks say."""
     group = options.get("placement_group", "default")
     index = options.get("placement_group_bundle_index", -1)
-    if group == "default" and index == -1:
-        return None
-    if group == "default":
-        group = None  # Without a group the index is refused, when a task is submitted.
-    if isinstance(group, str):
+    captures = options.get("placement_group_capture_child_tasks")
+    if isinstance(group, str) and group == "default":
+        of_caller = captures is None or options.get("scheduling_strategy") is not None
+        if index == -1 and of_caller:
+            return None
+    elif isinstance(group, str):
         raise ValueError(f"placement_group is a PlacementGroup, None or 'default', not {group!r}")
-    return strategies.PlacementGroupSchedulingStrategy(
-        group, index, options.get("placement_group_capture_child_tasks")
-    )
+    return strategies.PlacementGroupSchedulingStrategy(group, index, captures)
 
 
 def _fallback(options: Any) -> Mapping[str, str]:

@@ -86,7 +86,7 @@ class View:
             timeout=timeout,
             tasks_max=0,
             ended_max=0,
-            objects_max=0 if self.stats_only else schema.MAX_LIMIT,
+            objects_max=0 if self.stats_only else schema.source_max(),
         )
 
     def text(self, snapshot: _state.Snapshot, rows: list[schema.ObjectState]) -> str:

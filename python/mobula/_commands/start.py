@@ -97,11 +97,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _greet(record: SessionRecord) -> None:
-    from mobula import _tables
+    from mobula import _machine, _tables
 
     have = ", ".join(
         f"{_tables.size(value) if name == 'memory' else _tables.amount(value)} {name}"
         for name, value in record.resources.items()
+        if not _machine.is_of_one_node(name)
     )
     print(f"Started the session {record.name} (pid {record.pid}): {have}.")
     print(f"""

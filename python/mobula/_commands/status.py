@@ -129,7 +129,7 @@ def _describe_jobs(state: dict[str, Any]) -> str:
 
 
 def _describe(state: dict[str, Any]) -> str:
-    from mobula import _tables
+    from mobula import _machine, _tables
 
     whose = "of `mobula start`" if state["kind"] == "standing" else "of a program"
     age = _tables.duration(time.time() - state["started"])
@@ -145,6 +145,8 @@ def _describe(state: dict[str, Any]) -> str:
     text += _describe_jobs(state)
     rows = []
     for name, total in sorted(state["total"].items(), key=_resource_order):
+        if _machine.is_of_one_node(name):
+            continue
         used = total - state["available"].get(name, 0.0)
         shown = _tables.size if name.endswith("memory") else _tables.amount
         rows.append((name, shown(used), shown(total)))

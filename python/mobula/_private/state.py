@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import mobula
-from mobula import _session, _state
+from mobula import _machine, _session, _state
 from mobula.runtime_context import get_runtime_context
 from mobula.util.placement_group import placement_group_table
 from mobula.util.state import schema
@@ -81,8 +81,12 @@ def jobs() -> list[dict[str, Any]]:
 
 
 def node_ids() -> list[str]:
-    """Names of the resources that stand for nodes: there are none, as there is one node."""
-    return [name for name in cluster_resources() if name.startswith("node:")]
+    """Names of the resources that stand for nodes."""
+    return [
+        name
+        for name in cluster_resources()
+        if name.startswith("node:") and name != _machine.HEAD_RESOURCE
+    ]
 
 
 def current_node_id() -> str:
@@ -112,8 +116,13 @@ class _GlobalState:
     def node_table(self) -> list[dict[str, Any]]:
         return nodes()
 
-    def placement_group_table(self) -> dict[str, Any]:
-        return placement_group_table()
+    def placement_group_table(self, placement_group_id: Any = None) -> dict[str, Any]:
+        table = placement_group_table()
+        if placement_group_id is None:
+            return table
+        text = getattr(placement_group_id, "hex", lambda: placement_group_id)()
+        row: dict[str, Any] = table.get(text, {})
+        return row
 
     def cluster_resources(self) -> dict[str, float]:
         return cluster_resources()

@@ -128,7 +128,8 @@ def _conditions(which: str, conditions: dict[str, Any]) -> dict[str, Any]:
 
 
 class PlacementGroupSchedulingStrategy:
-    """In a bundle of a placement group, or in any of them if the index is -1; a group of None: in none.
+    """In a bundle of a placement group, or in any of them if the index is -1; a group of None: in none;
+    of "default": in that of the caller, if it captures what the caller submits.
 
     placement_group_capture_child_tasks: what the task or actor submits is in the group, too, unless
     it says otherwise. None: as of the caller. TypeError: no group."""
@@ -143,8 +144,10 @@ class PlacementGroupSchedulingStrategy:
 
         if placement_group is None:
             placement_group = PlacementGroup.empty()
-        if not isinstance(placement_group, PlacementGroup):
-            raise TypeError(f"A PlacementGroup, or None, is needed here, not {placement_group!r}")
+        if not isinstance(placement_group, PlacementGroup) and placement_group != "default":
+            raise TypeError(
+                f"A PlacementGroup, 'default' or None is needed here, not {placement_group!r}"
+            )
         self.placement_group = placement_group
         self.placement_group_bundle_index = placement_group_bundle_index
         self.placement_group_capture_child_tasks = placement_group_capture_child_tasks

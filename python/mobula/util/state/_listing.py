@@ -60,9 +60,10 @@ def check_filters(kind: _state.Kind, filters: Any) -> list[Filter]:
 def _check_limit(limit: int) -> None:
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise ValueError(f"limit must be a number, not {limit!r}")
-    if not 0 <= limit <= schema.MAX_LIMIT:
+    limit_max = schema.limit_max()
+    if not 0 <= limit <= limit_max:
         raise RayStateApiException(
-            f"Given limit {limit} is not supported: it must be from 0 to {schema.MAX_LIMIT}."
+            f"Given limit {limit} is not supported: it must be from 0 to {limit_max}."
         )
 
 
@@ -94,16 +95,18 @@ def _gather(
 ) -> _state.Snapshot:
     """Asks for what can match, as far as the node can tell, and for no more than is listed."""
     wanted: dict[str, Any] = {"timeout": timeout}
+    source_max = schema.source_max()
     if kind.name != "tasks":
-        objects_max = schema.MAX_LIMIT if kind.name == "objects" else 0
+        objects_max = source_max if kind.name == "objects" else 0
         return _state.gather(**wanted, tasks_max=0, ended_max=0, objects_max=objects_max)
     equal = {key: str(value) for key, predicate, value in filters if predicate == "="}
     wanted["state"] = equal.get("state", "FAILED" if "error_type" in equal else "").upper()
     wanted["name"] = equal.get("name", "")
+    wanted["ended_max"] = wanted["tasks_max"] = source_max
     key = _parse_task_id(equal["task_id"]) if "task_id" in equal else None
     if all(key in _NODE_FILTERS and predicate == "=" for key, predicate, _ in filters):
         # Of one that failed there may be two records. And one more, to see that there are more.
-        wanted["ended_max"] = wanted["tasks_max"] = min(2 * limit + 1, schema.MAX_LIMIT)
+        wanted["ended_max"] = wanted["tasks_max"] = min(2 * limit + 1, source_max)
     return _state.gather(**wanted, key=key)
 
 

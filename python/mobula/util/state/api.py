@@ -200,7 +200,7 @@ def get_objects(
     check_address(address)
     text = id.hex() if isinstance(id, _core.ObjectRef) else id
     kind = find_kind("objects")
-    return take_rows(kind, [("object_id", "=", text)], schema.MAX_LIMIT, timeout, detail=True)
+    return take_rows(kind, [("object_id", "=", text)], schema.limit_max(), timeout, detail=True)
 
 
 # ---- summaries --------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def summarize_actors(
     _explain: bool = False,
 ) -> dict[str, Any]:
     """How many actors of each class are in each state."""
-    rows = list_actors(address, None, schema.MAX_LIMIT, timeout)
+    rows = list_actors(address, None, schema.limit_max(), timeout)
     summary: dict[str, dict[str, Any]] = {}
     for row in rows:
         entry = summary.setdefault(
@@ -279,7 +279,7 @@ def summarize_objects(
     """Objects by the line of the program that made them, as far as list_objects() tells of them."""
     check_address(address)
     rows = take_rows(
-        find_kind("objects"), None, schema.MAX_LIMIT, timeout, True, raise_on_missing_output
+        find_kind("objects"), None, schema.limit_max(), timeout, True, raise_on_missing_output
     )
     return _objects_state.summary(rows)
 

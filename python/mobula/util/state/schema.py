@@ -17,6 +17,21 @@ DEFAULT_LIMIT = 100
 DEFAULT_RPC_TIMEOUT = 30
 MAX_LIMIT = 10_000
 
+
+def limit_max() -> int:
+    """How many rows a list may be asked for."""
+    from mobula import _address
+
+    return _address.number_of_environment("MAX_LIMIT_FROM_API_SERVER", MAX_LIMIT)
+
+
+def source_max() -> int:
+    """How many rows the node is asked for."""
+    from mobula import _address
+
+    return _address.number_of_environment("MAX_LIMIT_FROM_DATA_SOURCE", MAX_LIMIT)
+
+
 # Of a task, in the order in which it can go through them.
 TASK_STATES = (
     "PENDING_ARGS_AVAIL",
