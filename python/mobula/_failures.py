@@ -24,6 +24,8 @@ def to_exception(failure: TaskFailure) -> BaseException:
     cause = failure.cause
     if cause is None:
         cause = exceptions.UnserializableException(failure.traceback_text)
+    elif isinstance(cause, exceptions.UnserializableException):  # Its class is missing here.
+        cause._original_stack_trace = failure.traceback_text
     elif isinstance(cause, exceptions.RayTaskError):
         # The task passed on what a task of its own raised: that one's cause is the user's exception.
         cause = cause.cause
@@ -105,8 +107,23 @@ def tell_retry(function: Any, retry: int, retries_max: int) -> None:
     attempts = f"attempt {retry + 1}"
     if retries_max >= 0:
         attempts += f" of {retries_max + 1}"
-    error = traceback.format_exception_only(sys.exc_info()[1])[-1].strip()
+    error = _in_one_line(sys.exc_info()[1])
     print(f"{name} failed with {error}. It is called again: {attempts}.", file=sys.stderr)
+
+
+def _in_one_line(error: BaseException | None) -> str:
+    """The class of the exception and the first line of what it says."""
+    if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, BaseException):
+        error = error.cause  # What it says itself is a whole traceback.
+    kind = type(error)
+    name = kind.__qualname__
+    if kind.__module__ not in ("__main__", "builtins"):
+        name = f"{kind.__module__}.{name}"
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # It is the user's.
+        lines = ["<it cannot be printed>"]
+    return f"{name}: {lines[0]}" if lines else name
 
 
 _TELL_EVERY_SECONDS = 1.0

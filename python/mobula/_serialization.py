@@ -5,6 +5,7 @@ not be serialized, and carrying exceptions. The extension calls them, none of th
 from __future__ import annotations
 
 import builtins
+import functools
 import inspect
 import linecache
 import os
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
-from mobula import _core, _exceptions_pickled
+from mobula import _code_pickled, _core, _exceptions_pickled, _exceptions_salvaged
 from mobula._titles import title_prefix
 
 if TYPE_CHECKING:
@@ -34,9 +35,12 @@ _SEARCH_MAX = 1000
 
 # ---- picklers ------------------------------------------------------------------------------------
 
-# cloudpickle's reducers by exact type. The extension looks here itself, which spares picklers a look
-# into a ChainMap for every object.
-REDUCERS: dict[type, Callable[[Any], Any]] = dict(cloudpickle.Pickler._dispatch_table)
+# cloudpickle's reducers and ours by exact type. The extension looks here itself, which spares picklers
+# a look into a ChainMap for every object.
+REDUCERS: dict[type, Callable[[Any], Any]] = {
+    **cloudpickle.Pickler._dispatch_table,
+    **_code_pickled.REDUCERS,
+}
 # Modules whose functions and classes the user wants pickled by value.
 BY_VALUE_MODULES: set[str] = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES
 
@@ -48,6 +52,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         raise AttributeError
 
 
+reduce_exception = _exceptions_pickled.reduce_exception
+
+
 def make_pickler(
     write: Callable[[Any], None],
     buffer_callback: Callable[[Any], bool],
@@ -57,7 +64,7 @@ def make_pickler(
     functions and classes, a dict to be emptied after each dump)."""
     file = type("_Sink", (), {"write": staticmethod(write)})
     pickler = _Pickler(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
-    reduce_code = pickler.reducer_override
+    reduce_code = functools.partial(_code_pickled.reduce_code, pickler.reducer_override)
     pickler.reducer_override = reducer_override
     dump = _CPickler.dump.__get__(pickler)
     return dump, pickler.clear_memo, reduce_code, pickler.globals_ref
@@ -138,8 +145,7 @@ def _parameter(function: Any, position: int) -> str | None:
 
 def pickle_plainly(value: Any) -> bytes:
     """As bytes that the standard library's pickle loads."""
-    pickled: bytes = cloudpickle.dumps(value)
-    return pickled
+    return _exceptions_pickled.dumps_plainly(value)
 
 
 def serialization_error(
@@ -286,6 +292,8 @@ class TaskFailure:
     """Why `cause` is None."""
     actor: tuple[str, str] | None = None
     """(id, repr) of the actor whose method it was."""
+    left_out: list[str] = field(default_factory=list)
+    """What `cause` lacks, because it could not be pickled, or not be loaded here; and why."""
     _text: str = field(default="", repr=False)
 
     @property
@@ -394,38 +402,39 @@ _CAUSE_BYTES_MAX = 32 * 1024
 
 class _Cause:
     """Pickles an exception as bytes of its own, so that the rest of the message is readable where
-    the exception cannot be loaded."""
+    the exception cannot be loaded: (bytes, or a ref of them; what was left out)."""
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        pickled = _core.dumps(_exceptions_pickled.Portable(self._error))
+        pickled, left_out = _exceptions_pickled.dumps_what_can_be(self._error)
         if len(pickled) > _CAUSE_BYTES_MAX:
-            return _exceptions_pickled.itself, (_core.put(pickled),)
-        return bytes, (pickled,)
+            return tuple, ((_core.put(pickled), left_out),)
+        return tuple, ((pickled, left_out),)
 
 
 def decode_failure(described: tuple[Any, ...]) -> TaskFailure:
     """The other end of `encode_failure`."""
-    function_name, pid, chain, pickled, cause_missing, actor = described
+    function_name, pid, chain, sent, cause_missing, actor = described
     cause = None
-    if pickled is not None:
+    left_out: list[str] = []
+    if sent is not None:
+        pickled, not_sent = sent
+        left_out.extend(not_sent)
         try:
             if isinstance(pickled, _core.ObjectRef):
                 pickled = _core.get(pickled)
-            cause = pickle.loads(pickled)
-        except (
-            Exception
-        ) as error:  # The user's class may be missing here, or not be loadable at all.
+            cause, missing = _exceptions_salvaged.loads(pickled)
+            left_out.extend(missing)
+        except Exception as error:
             cause_missing = f"it cannot be unpickled: {type(error).__qualname__}: {error}"
         else:
             if not isinstance(cause, BaseException):
                 cause_missing = f"it was unpickled as {type(cause).__qualname__}"
                 cause = None
-    return TaskFailure(
-        function_name, pid, [RaisedError(*part) for part in chain], cause, cause_missing, actor
-    )
+    raised = [RaisedError(*part) for part in chain]
+    return TaskFailure(function_name, pid, raised, cause, cause_missing, actor, left_out)
 
 
 def _format(failure: TaskFailure) -> str:
@@ -454,4 +463,5 @@ def _format(failure: TaskFailure) -> str:
             shown.insert(len(shown) // 2, note)
         pieces.extend(shown)
         pieces.extend(raised.lines)
+    pieces.extend(f"(Did not arrive: {what})\n" for what in failure.left_out)
     return "".join(pieces).rstrip("\n")

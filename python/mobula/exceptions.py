@@ -12,10 +12,13 @@ RayError
 
 from __future__ import annotations
 
+import abc
 import types
 from typing import Any, ClassVar
 
+from mobula import _core
 from mobula._exceptions_pickled import Portable
+from mobula._exceptions_unpickled import blank
 from mobula._titles import title_prefix
 
 
@@ -65,6 +68,10 @@ class RayTaskError(RayError):
         """The exception that the task raised."""
         return self._task_error["cause"]
 
+    def __init_subclass__(cls) -> None:
+        """Nothing: what the class of a cause wants to be told of the classes derived from it is not
+        meant for ours."""
+
     def __getattr__(self, name: str) -> Any:
         # Only for what ordinary lookup does not find. The user's attributes win over ours.
         own = self.__dict__.get("_task_error")
@@ -96,7 +103,7 @@ class RayTaskError(RayError):
         if dual is None:
             return self
         try:
-            error = _blank(dual, cause.args)
+            error: RayTaskError = blank(dual, (), BaseException.args.__get__(cause))  # type: ignore[attr-defined]
         except TypeError:
             return self
         _fill(error, own)
@@ -108,12 +115,30 @@ class RayTaskError(RayError):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._task_error['cause']!r})"
 
+    def add_note(self, note: str) -> None:
+        """To the cause: a task that passes the error on passes on the cause."""
+        cause = self._task_error["cause"]
+        if not isinstance(cause, BaseException):
+            super().add_note(note)
+            return
+        cause.add_note(note)
+        self.__dict__["__notes__"] = cause.__notes__
+
     def __reduce__(self) -> tuple[Any, ...]:
         own = dict(self._task_error)
         own["traceback_str"] = _text(self._task_error)
-        if isinstance(own["cause"], BaseException):
-            own["cause"] = Portable(own["cause"])
-        return _rebuild, (self._is_also_the_cause(), own)
+        cause = own["cause"]
+        if isinstance(cause, BaseException) and not _core.is_serializing():
+            own["cause"] = Portable(cause)
+        of_cause = getattr(cause, "__dict__", {})
+        set_here = {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_task_error", "__notes__")
+            and (name not in of_cause or of_cause[name] is not value)
+            and not isinstance(vars(type(self)).get(name), _Forwarded)
+        }
+        return _rebuild, (self._is_also_the_cause(), own, set_here)
 
 
 def _text(own: dict[str, Any]) -> str:
@@ -122,8 +147,6 @@ def _text(own: dict[str, Any]) -> str:
         text = own["traceback_str"] = str(text.traceback_text)
     return text
 
-
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 _dual_classes: dict[type, type[RayTaskError] | None] = {}
 
@@ -138,11 +161,16 @@ def _dual_class(cause_class: type) -> type[RayTaskError] | None:
         dual: type[RayTaskError] | None = None  # `Exception` and its bases: RayTaskError is one.
     else:
         name = f"RayTaskError({cause_class.__name__})"
+        metaclass = type(cause_class)
+        # Past the metaclass's own code: it may keep a table of classes, or forbid to derive any.
+        make: Any = abc.ABCMeta if issubclass(metaclass, abc.ABCMeta) else type
         try:
-            dual = type(name, (RayTaskError, cause_class), _forwarded(cause_class))
-            dual.__module__ = RayTaskError.__module__
-            dual.__qualname__ = name
-        except Exception:  # A final class, a metaclass with its own ideas, clashing layouts.
+            dual = make.__new__(
+                metaclass, name, (RayTaskError, cause_class), _forwarded(cause_class)
+            )
+            type.__setattr__(dual, "__module__", RayTaskError.__module__)
+            type.__setattr__(dual, "__qualname__", name)
+        except Exception:  # Clashing layouts, an order of bases that cannot be.
             dual = None
     # Classes of `__main__` arrive anew with every message that carries them by value, so the table
     # must not grow without end.
@@ -167,33 +195,41 @@ def _forwarded(cause_class: type) -> dict[str, Any]:
 
 
 def _forward(name: str) -> property:
-    return property(lambda self: getattr(self._task_error["cause"], name))
+    def read(self: Any) -> Any:
+        own = self.__dict__
+        return own[name] if name in own else getattr(self._task_error["cause"], name)
+
+    # The interpreter itself sets `name` and `obj` of an AttributeError that leaves a __getattr__.
+    def write(self: Any, value: Any) -> None:
+        self.__dict__[name] = value
+
+    return _Forwarded(read, write)
 
 
-def _blank(dual: type[RayTaskError], arguments: tuple[Any, ...]) -> RayTaskError:
-    """A new instance, without calling what the user's class does to make one. TypeError: impossible."""
-    for base in dual.__mro__:
-        if base.__flags__ & _HEAP_TYPE:
-            continue  # A class of Python code: ours, or the user's.
-        for given in ((), arguments):  # Exception groups want theirs.
-            try:
-                error: RayTaskError = base.__new__(dual, *given)
-            except TypeError:
-                continue  # Python lets only one of the built-in bases do it.
-            return error
-    raise TypeError(dual)
+class _Forwarded(property):
+    """A field of the cause. What is set here stays here."""
 
 
 def _fill(error: RayTaskError, own: dict[str, Any]) -> None:
-    # Not through __init__ and __setattr__ of the user's class, which may do anything.
-    object.__setattr__(error, "_task_error", own)
-    object.__setattr__(error, "args", (own["cause"],))
+    # Not through __init__ and __setattr__ of the user's class, which may do anything. What the cause
+    # has in its __dict__ is found before what its class has under the same names.
+    cause = own["cause"]
+    if isinstance(cause, BaseException):
+        error.__dict__.update(cause.__dict__)
+    error.__dict__["_task_error"] = own
+    BaseException.args.__set__(error, (cause,))  # type: ignore[attr-defined]
 
 
-def _rebuild(as_cause: bool, own: dict[str, Any]) -> RayTaskError:
+def _rebuild(
+    as_cause: bool, own: dict[str, Any], set_here: dict[str, Any] | None = None
+) -> RayTaskError:
+    if isinstance(own["cause"], Portable):
+        own["cause"] = own["cause"].error
     error = RayTaskError.__new__(RayTaskError)
     _fill(error, own)
-    return error.as_instanceof_cause() if as_cause else error
+    made = error.as_instanceof_cause() if as_cause else error
+    made.__dict__.update(set_here or {})
+    return made
 
 
 class UnserializableException(RayError):

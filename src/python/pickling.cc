@@ -118,6 +118,9 @@ PyObject* reduce(PyObject* capsule, PyObject* value) {
     if (is_importable(value)) Py_RETURN_NOTIMPLEMENTED;
     return PyObject_CallOneArg(slot->reduce_code.get(), value);
   }
+  if (PyExceptionInstance_Check(value)) {
+    return PyObject_CallOneArg(serialization_module().reduce_exception, value);
+  }
   PyObject* reducers = serialization_module().reducers;
   auto* type = reinterpret_cast<PyObject*>(Py_TYPE(value));
   PyObject* reducer = PyDict_GetItemWithError(reducers, type);

@@ -24,6 +24,7 @@ bool load_serialization_module() {
               take(ours.get(), "REDUCERS", loaded.reducers) &&
               take(ours.get(), "reduce_array", loaded.reduce_array) &&
               take(ours.get(), "reduce_of_library", loaded.reduce_of_library) &&
+              take(ours.get(), "reduce_exception", loaded.reduce_exception) &&
               take(ours.get(), "BY_VALUE_MODULES", loaded.by_value_modules) &&
               take(ours.get(), "serialization_error", loaded.serialization_error) &&
               take(ours.get(), "encode_failure", loaded.encode_failure) &&

@@ -13,6 +13,7 @@ struct SerializationModule {
   PyObject* reducers = nullptr;  // A dict: exact type to reducer, besides copyreg's.
   PyObject* reduce_array = nullptr;
   PyObject* reduce_of_library = nullptr;
+  PyObject* reduce_exception = nullptr;
   PyObject* by_value_modules = nullptr;  // cloudpickle's set of what users registered.
   PyObject* serialization_error = nullptr;
   PyObject* encode_failure = nullptr;

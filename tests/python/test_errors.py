@@ -198,9 +198,12 @@ def test_keyboard_interrupt_in_a_task_is_a_cancellation() -> None:
 def test_an_exception_that_cannot_be_pickled_still_tells_its_story() -> None:
     @ray.remote
     def boom() -> None:
-        error = ValueError("with a lock")
-        error.lock = threading.Lock()  # type: ignore[attr-defined]
-        raise error
+        guard = threading.Lock()
+
+        class Guarded(Exception):  # Not even its class can be pickled.
+            held = guard
+
+        raise Guarded("with a lock")
 
     caught = get_error(boom.remote())
     assert isinstance(caught, exceptions.RayTaskError)
@@ -209,7 +212,22 @@ def test_an_exception_that_cannot_be_pickled_still_tells_its_story() -> None:
 
 
 @pytest.mark.mobula_only
-def test_an_exception_that_cannot_be_unpickled_still_tells_its_story() -> None:
+def test_an_attribute_that_cannot_be_pickled_is_told_and_the_rest_arrives() -> None:
+    @ray.remote
+    def boom() -> None:
+        error = ValueError("with a lock")
+        error.lock = threading.Lock()  # type: ignore[attr-defined]
+        raise error
+
+    caught = get_error(boom.remote())
+    assert isinstance(caught, ValueError)
+    assert not hasattr(caught.cause, "lock")  # type: ignore[attr-defined]
+    assert "ValueError: with a lock" in str(caught)
+    assert "Did not arrive: ValueError.lock: cannot pickle '_thread.lock' object" in str(caught)
+
+
+@pytest.mark.mobula_only
+def test_an_exception_whose_own_reduce_does_not_work_arrives_without_it() -> None:
     class Needy(Exception):
         def __reduce__(self) -> Any:
             return int, ("no number",)
@@ -220,7 +238,7 @@ def test_an_exception_that_cannot_be_unpickled_still_tells_its_story() -> None:
 
     caught = get_error(boom.remote())
     assert isinstance(caught, exceptions.RayTaskError)
-    assert isinstance(caught.cause, exceptions.UnserializableException)
+    assert isinstance(caught.cause, Needy)
     assert "1 and 2" in str(caught)
     assert ray.get(one.remote()) == 1
 

@@ -178,13 +178,28 @@ def test_a_cause_that_it_is_anyway_makes_no_new_class() -> None:
 
 
 def test_a_class_that_cannot_be_derived_from_leaves_the_plain_form() -> None:
+    class Unordered(type):
+        def mro(cls) -> Any:
+            if len(cls.__bases__) > 1:
+                raise TypeError("no bases beside this one")
+            return super().mro()
+
+    class Alone(Exception, metaclass=Unordered):
+        pass
+
+    error = wrap(Alone("x"))
+    assert type(error) is RayTaskError
+    assert isinstance(error.cause, Alone)
+
+
+def test_a_class_that_forbids_to_derive_from_it_is_caught_by_its_name() -> None:
     class Final(Exception):
         def __init_subclass__(cls) -> None:
             raise TypeError("final")
 
     error = wrap(Final("x"))
-    assert type(error) is RayTaskError
-    assert isinstance(error.cause, Final)
+    assert isinstance(error, RayTaskError)
+    assert isinstance(error, Final)
 
 
 def test_the_text_is_made_when_it_is_read() -> None:

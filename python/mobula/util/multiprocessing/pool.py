@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import mobula
 from mobula import _address
+from mobula._exceptions_pickled import Portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,6 +40,13 @@ class _Failure:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _failure, (Portable(self.error),)
+
+
+def _failure(portable: Portable) -> _Failure:
+    return _Failure(portable.error)
 
 
 def _share_globals(initializer: Callable[..., Any], function: Callable[..., Any]) -> None:
