@@ -20,6 +20,8 @@ if __package__:  # python -m examples.tour
 else:  # python examples/tour
     import picture
 
+Record = dict[str, Any]
+
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ("fibonacci", "monte_carlo_pi", "images", "batch_inference")
 TABLE_KEYS = (
@@ -28,10 +30,14 @@ TABLE_KEYS = (
     "serial_s",
     "parallel_s",
     "speedup",
+    "speedup_of_each_round",
     "results_agree",
+    "others_share",
     "init_s",
     "warm_up_s",
 )
+PAID_ONCE = ("init_s", "warm_up_s")
+OTHERS_SHARE_QUIET = 0.1
 
 
 def default_out() -> Path:
@@ -40,7 +46,7 @@ def default_out() -> Path:
     return out.relative_to(here) if out.is_relative_to(here) else out
 
 
-def run_program(program: str, out: Path, quick: bool) -> dict[str, Any]:
+def run_program(program: str, out: Path, quick: bool) -> Record:
     """Runs a program as its own process, as a user would, and returns its measurements."""
     measurements = out / f"{program}.json"
     measurements.unlink(missing_ok=True)
@@ -50,13 +56,13 @@ def run_program(program: str, out: Path, quick: bool) -> dict[str, Any]:
     status = subprocess.run(command, check=False).returncode
     if not measurements.exists():
         sys.exit(f"{program} failed with status {status}")
-    record: dict[str, Any] = json.loads(measurements.read_text())
+    record: Record = json.loads(measurements.read_text())
     return record
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """The rows as text, in columns as wide as what stands in them."""
-    heading = ("program", "tasks", "serial", "parallel", "speed-up", "results", "init", "warm-up")
+def table(records: list[Record]) -> str:
+    """The rows as text, in columns as wide as what stands in them: within 80 in all."""
+    heading = ("program", "tasks", "serial", "parallel", "speed-up", "rounds", "results", "others")
     rows = [
         (
             record["program"],
@@ -64,33 +70,54 @@ def table(records: list[dict[str, Any]]) -> str:
             f"{record['serial_s']:.2f} s",
             f"{record['parallel_s']:.2f} s",
             f"{record['speedup']:.2f} x",
+            "{:.2f}-{:.2f}".format(*lowest_and_highest(record)),
             "agree" if record["results_agree"] else "DIFFER",
-            f"{record['init_s']:.2f} s",
-            f"{record['warm_up_s']:.2f} s",
+            f"{record['others_share']:.0%}",
         )
         for record in records
     ]
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-
-    def line(left: str, middle: str, right: str) -> str:
-        return left + middle.join("─" * (width + 2) for width in widths) + right
 
     def text(row: tuple[str, ...]) -> str:
         first, *others = (
             cell.ljust(width) if index == 0 else cell.rjust(width)
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        return "│ " + " │ ".join([first, *others]) + " │"
+        return "  ".join([first, *others])
 
-    return "\n".join(
-        [
-            line("┌", "┬", "┐"),
-            text(heading),
-            line("├", "┼", "┤"),
-            *map(text, rows),
-            line("└", "┴", "┘"),
+    rule = "─" * len(text(heading))
+    return "\n".join([text(heading), rule, *map(text, rows), rule])
+
+
+def lowest_and_highest(record: Record) -> tuple[float, float]:
+    return min(record["speedup_of_each_round"]), max(record["speedup_of_each_round"])
+
+
+def notes(records: list[Record], quick: bool) -> str:
+    """How to read the table, and what to doubt in it."""
+    cpus = records[0]["cpus"]
+    lines = [
+        f"speed-up: serial by parallel, middle round; on {cpus:g} quiet CPUs at most {cpus:g} x.",
+        "rounds: the lowest and the highest speed-up; the two runs took turns.",
+        "others: the part of all CPUs that other programs used meanwhile.",
+        "Paid once, not in the times: init {}, workers {}.".format(
+            *(
+                f"{min(times):.1f} to {max(times):.1f} s"
+                for times in ([record[key] for record in records] for key in PAID_ONCE)
+            )
+        ),
+        "docs/tour.md tells why Fibonacci numbers gain least.",
+    ]
+    if quick:
+        lines.append("The inputs are the small ones: fine to try the programs, too short to time.")
+    busiest = max(records, key=lambda record: record["others_share"])
+    if busiest["others_share"] > OTHERS_SHARE_QUIET:
+        lines += [
+            f"OTHERS USE THE CPUS: up to {busiest['others_share']:.0%} ({busiest['program']}). "
+            "Such times say little:",
+            "run this again when the machine is quiet.",
         ]
-    )
+    return "\n".join(lines)
 
 
 def main() -> int:
@@ -108,6 +135,8 @@ def main() -> int:
         print(flush=True)
 
     print(table(records))
+    print(notes(records, options.quick))
+    print()
     (options.out / "tour.json").write_text(
         json.dumps([{key: record[key] for key in TABLE_KEYS} for record in records], indent=1)
         + "\n"

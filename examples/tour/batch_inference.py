@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from sklearn.ensemble import RandomForestRegressor
 from tqdm import tqdm
 
-TREES = 400
+TREES = 150
 QUICK_TREES = 20
 QUICK_FLIGHTS_PER_MONTH = 500
 FEATURES = ["dep_delay", "hour", "carrier", "origin", "dest", "distance", "planned_minutes"]
@@ -131,8 +131,6 @@ def main():
 
         sample_model = fit_model(sample, trees=2)
         predict(sample_model, sample)
-        with measurement.phase("serial"):
-            serial = run_serial(model, shards, measurement)
 
         with measurement.phase("init"):
             ray.init(logging_level=logging.ERROR)
@@ -141,14 +139,18 @@ def main():
             measurement.until_every_worker_answers(
                 cpus, lambda: ray.get([warm_up.remote(sample_model, sample) for _ in range(cpus)])
             )
-        with measurement.phase("parallel"):
-            distributed = run_distributed(model, shards)
+
+        for _ in measurement.rounds():
+            with measurement.phase("serial"):
+                serial = run_serial(model, shards, measurement)
+            with measurement.phase("parallel"):
+                distributed = run_distributed(model, shards)
+            measurement.compare(serial == distributed)
 
     print_summary(distributed)
     measurement.finish(
         tasks=len(shards),
         cpus=cpus,
-        results_agree=serial == distributed,
         function="predict_distributed",
         timeline=ray.timeline,
         details={

@@ -14,6 +14,7 @@ from tqdm import tqdm
 SEQUENCE_SIZE = 100_000
 QUICK_SEQUENCE_SIZE = 10_000
 NUM_TASKS = os.cpu_count()
+ROUNDS = 5  # They are short, and their times differ a lot: see docs/tour.md.
 
 
 def generate_fibonacci(sequence_size):
@@ -58,9 +59,6 @@ def main():
     measurement.say(f"{NUM_TASKS} tasks of {sequence_size:,} numbers each")
 
     generate_fibonacci(1_000)
-    with measurement.phase("serial"):
-        local = run_local(sequence_size, measurement)
-
     with measurement.phase("init"):
         ray.init(logging_level=logging.ERROR)
     cpus = int(ray.cluster_resources()["CPU"])
@@ -68,13 +66,17 @@ def main():
         measurement.until_every_worker_answers(
             cpus, lambda: ray.get([warm_up.remote() for _ in range(cpus)])
         )
-    with measurement.phase("parallel"):
-        remote = run_remote(sequence_size)
+
+    for _ in measurement.rounds(ROUNDS):
+        with measurement.phase("serial"):
+            local = run_local(sequence_size, measurement)
+        with measurement.phase("parallel"):
+            remote = run_remote(sequence_size)
+        measurement.compare(local == remote)
 
     measurement.finish(
         tasks=NUM_TASKS,
         cpus=cpus,
-        results_agree=local == remote,
         function="generate_fibonacci_distributed",
         timeline=ray.timeline,
         details={"sequence_size": sequence_size},

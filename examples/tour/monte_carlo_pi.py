@@ -1,6 +1,6 @@
 """Pi by the Monte Carlo method: random points in a square, counted inside the circle.
 
-Each task draws 10 million points, in plain Python, one task per CPU. A task
+Each task draws 3 million points, in plain Python, one task per CPU. A task
 seeds its generator with its own number first, so the serial and the parallel
 run draw the same points and their counts can be compared exactly.
 """
@@ -15,7 +15,7 @@ import mobula as ray
 from tqdm import tqdm
 
 NUM_SAMPLING_TASKS = os.cpu_count()
-NUM_SAMPLES_PER_TASK = 10_000_000
+NUM_SAMPLES_PER_TASK = 3_000_000
 QUICK_NUM_SAMPLES_PER_TASK = 200_000
 
 
@@ -36,8 +36,8 @@ def seeded_sampling_task(num_samples: int, task_id: int, verbose=True) -> int:
 
 
 @ray.remote
-def sample_task_distributed(num_samples: int, task_id: int) -> int:
-    return seeded_sampling_task(num_samples, task_id)
+def sample_task_distributed(num_samples: int, task_id: int, verbose: bool) -> int:
+    return seeded_sampling_task(num_samples, task_id, verbose)
 
 
 @ray.remote
@@ -46,15 +46,17 @@ def warm_up():
     return os.getpid()
 
 
-def run_serial(num_samples: int, measurement) -> list[int]:
+def run_serial(num_samples: int, verbose: bool, measurement) -> list[int]:
     return [
-        seeded_sampling_task(num_samples, task_id)
+        seeded_sampling_task(num_samples, task_id, verbose)
         for task_id in measurement.serially(range(NUM_SAMPLING_TASKS))
     ]
 
 
-def run_distributed(num_samples: int) -> list[int]:
-    refs = [sample_task_distributed.remote(num_samples, i) for i in range(NUM_SAMPLING_TASKS)]
+def run_distributed(num_samples: int, verbose: bool) -> list[int]:
+    refs = [
+        sample_task_distributed.remote(num_samples, i, verbose) for i in range(NUM_SAMPLING_TASKS)
+    ]
     waiting = refs
     with tqdm(total=len(refs), desc="parallel", **measure.BAR) as bar:
         while waiting:
@@ -73,10 +75,6 @@ def main():
     measurement.say(f"{NUM_SAMPLING_TASKS} tasks of {num_samples:,} samples each")
 
     sampling_task(1_000, 0, verbose=False)
-    with measurement.phase("serial"):
-        serial = run_serial(num_samples, measurement)
-    measurement.say(f"pi is about {calculate_pi(serial, num_samples):.6f}, serially")
-
     with measurement.phase("init"):
         ray.init(logging_level=logging.ERROR)
     cpus = int(ray.cluster_resources()["CPU"])
@@ -84,15 +82,21 @@ def main():
         measurement.until_every_worker_answers(
             cpus, lambda: ray.get([warm_up.remote() for _ in range(cpus)])
         )
-    with measurement.phase("parallel"):
-        distributed = run_distributed(num_samples)
+
+    for number in measurement.rounds():
+        verbose = number == 1  # The rounds draw the same points: once is enough to read.
+        with measurement.phase("serial"):
+            serial = run_serial(num_samples, verbose, measurement)
+        with measurement.phase("parallel"):
+            distributed = run_distributed(num_samples, verbose)
+        measurement.compare(serial == distributed)
+
     pi = calculate_pi(distributed, num_samples)
-    measurement.say(f"pi is about {pi:.6f}, in parallel")
+    measurement.say(f"pi is about {pi:.6f}")
 
     measurement.finish(
         tasks=NUM_SAMPLING_TASKS,
         cpus=cpus,
-        results_agree=serial == distributed,
         function="sample_task_distributed",
         timeline=ray.timeline,
         details={"samples_per_task": num_samples, "pi": pi},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,10 @@ def test_times_and_speed_up_belong_together(program: Any) -> None:
     assert report["serial_s"] > 0
     assert report["parallel_s"] > 0
     assert report["speedup"] == pytest.approx(report["serial_s"] / report["parallel_s"])
+    speedups = report["speedup_of_each_round"]
+    assert len(speedups) >= 3
+    assert report["speedup"] == sorted(speedups)[len(speedups) // 2]
+    assert 0 <= report["others_share"] <= 1
     assert report["init_s"] > 0
     assert report["warm_up_s"] > 0
 
@@ -72,7 +76,7 @@ def test_the_serial_run_is_one_task_after_another(program: Any) -> None:
     assert len(spans) == report["tasks"]
     assert spans[-1]["end_s"] <= report["serial_s"]
     assert all(span["start_s"] < span["end_s"] for span in spans)
-    assert all(one["end_s"] <= following["start_s"] for one, following in pairwise(spans))
+    assert all(one["end_s"] <= following["start_s"] for one, following in itertools.pairwise(spans))
 
 
 def test_the_timeline_shows_every_task_within_the_parallel_run(program: Any) -> None:
@@ -96,8 +100,16 @@ def test_a_worker_runs_one_task_at_a_time(program: Any) -> None:
     for spans in by_worker.values():
         spans.sort(key=lambda span: span["start_s"])
         assert all(
-            one["end_s"] <= following["start_s"] + 1e-6 for one, following in pairwise(spans)
+            one["end_s"] <= following["start_s"] + 1e-6
+            for one, following in itertools.pairwise(spans)
         )
+
+
+def test_the_runs_take_turns(program: Any) -> None:
+    _, done, report, _ = program
+    shown = [line.split()[0] for line in done.stderr.replace("\r", "\n").split("\n") if "%" in line]
+    turns = [part for part, _ in itertools.groupby(shown)]
+    assert turns == ["serial", "parallel"] * len(report["speedup_of_each_round"])
 
 
 def test_progress_is_shown_for_both_runs(program: Any) -> None:
@@ -147,7 +159,8 @@ def test_a_program_whose_results_differ_fails(tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(
         source.replace(right, "    return generate_fibonacci(sequence_size + 1)\n")
     )
-    (tmp_path / "measure.py").write_text((TOUR / "measure.py").read_text())
+    for name in ("measure.py", "cpus.py"):
+        (tmp_path / name).write_text((TOUR / name).read_text())
     done = run("wrong.py", "--quick", "--json", "report.json", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "DIFFER" in done.stdout
