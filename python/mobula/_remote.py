@@ -19,6 +19,7 @@ from mobula import (
     _generator,
     _options,
     _placement,
+    _worker_path,
 )
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class RemoteFunction(Generic[P, R]):
         key = (name, retry, options.dynamic, options.max_calls)
         source = self._sources.get(key)
         if source is None:
+            _worker_path.tell_changes()
             function: Callable[..., Any] = self._function
             if options.retry_exceptions:
                 function = _Retrying(function, options.retry_exceptions, options.max_retries)

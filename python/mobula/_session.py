@@ -159,7 +159,7 @@ def init(
             open_daemon,
             _check_namespace(job.ray_namespace),
             _environments.pack(_environments.check(job.runtime_env)),
-            job.py_logging_config,
+            job,
             log_to_driver is not False,
         )
         try:
@@ -184,6 +184,7 @@ def shutdown(wait_for_processes: bool = False, _exiting_interpreter: bool = Fals
         if _is_worker or driver is None or driver.pid != os.getpid():
             return
         _driver = None
+        _worker_path.end_telling()
         daemon_ends = True
         try:
             daemon_ends = _core.disconnect()
@@ -260,7 +261,7 @@ def _start(
     open_daemon: Callable[[], _address.Opened],
     namespace: str,
     runtime_env: Mapping[str, Any],
-    logging_config: LoggingConfig | None,
+    job: _job_config.JobConfig,
     log_to_driver: bool,
 ) -> None:
     global _driver
@@ -268,12 +269,16 @@ def _start(
     from mobula._logs import LogPrinter
 
     repeats = _log_repeats.settings_of()
+    logging_config = job.py_logging_config
     environment = {**os.environ}
     to_prepare = None
     if not _environments.is_plain(runtime_env):
         to_prepare = _environments.spec_of(runtime_env)
     daemon, labels, token = open_daemon()
     environment.update(_for_workers(labels, runtime_env, logging_config))
+    path = _worker_path.of_driver(job.code_search_path)
+    path_file = _worker_path.new_file(daemon.session_directory)
+    environment[_worker_path.FILE_VARIABLE] = path_file
     if to_prepare is None:
         _environments.expand(runtime_env.get("env_vars") or {}, environment)
     try:
@@ -283,8 +288,8 @@ def _start(
                 "is_driver": True,
                 "token": token,
                 "python": sys.executable,
-                "working_directory": os.getcwd(),
-                "sys_path": _worker_path.of_driver(),
+                "working_directory": _worker_path.working_directory(),
+                "sys_path": path,
                 "environment": environment,
                 "runtime_environment": to_prepare,
                 "log_to_driver": log_to_driver,
@@ -302,6 +307,7 @@ def _start(
         daemon.stop()
         raise
     _driver = _Driver(daemon, labels, runtime_env)
+    _worker_path.begin_telling(path_file, path, job.code_search_path)
     metrics = sys.modules.get("mobula.util.metrics")
     if metrics is not None:
         metrics.flush_early()

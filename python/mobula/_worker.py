@@ -15,7 +15,15 @@ import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
 # _serialization, with cloudpickle, is for the extension: imported here, the zygote does it once.
-from mobula import _actor_worker, _address, _cancelled, _core, _serialization, _session  # noqa: F401
+from mobula import (  # noqa: F401
+    _actor_worker,
+    _address,
+    _cancelled,
+    _core,
+    _serialization,
+    _session,
+    _worker_path,
+)
 from mobula._lease import Lease
 
 if TYPE_CHECKING:
@@ -152,6 +160,7 @@ def main(socket_fd: int) -> NoReturn:
         sys.stderr = _Output(2, "<stderr>")
         faulthandler.enable(2)  # The last words of a crash reach the driver.
         _session.become_worker()
+        _worker_path.follow()
         if _address.runs_as_ray():
             from mobula import ray
 

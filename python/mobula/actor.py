@@ -16,7 +16,15 @@ import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle  # type: ignore[import-untyped]
-from mobula import _actor_options, _core, _environments, _generator, _options, _placement
+from mobula import (
+    _actor_options,
+    _core,
+    _environments,
+    _generator,
+    _options,
+    _placement,
+    _worker_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -420,6 +428,7 @@ class ActorClass:
     def _export(self) -> Any:
         number = _core.session_number()
         if self._exported[0] != number:
+            _worker_path.tell_changes()
             try:
                 exported = _core.put(_ByValue(self._class))
             except TypeError as error:

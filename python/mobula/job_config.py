@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ class JobConfig:
 
     runtime_env: as in `init`. ray_namespace: of named actors, as `namespace` in `init`. metadata:
     texts by name, kept as they are. default_actor_lifetime: "detached" or "non_detached". What is
-    given to `init` itself wins over what is here. `init` refuses jvm_options and code_search_path:
-    there are no other languages. Other keywords are Ray's own and mean nothing here.
+    given to `init` itself wins over what is here. code_search_path: folders for sys.path of workers.
+    `init` refuses jvm_options: there is no Java. Other keywords are Ray's own and mean nothing here.
     """
 
     def __init__(
@@ -101,13 +102,13 @@ def of_init(
     given = JobConfig() if job_config is None else job_config
     if not isinstance(given, JobConfig):
         raise TypeError(f"job_config must be a mobula.job_config.JobConfig, not {given!r}")
-    for name in ("jvm_options", "code_search_path"):
-        if getattr(given, name):
-            raise NotImplementedError(f"{name} of JobConfig is not supported: Python only")
+    if given.jvm_options:
+        raise NotImplementedError("jvm_options of JobConfig is not supported: Python only")
     logging_config = given.py_logging_config if logging_config is None else logging_config
     if logging_config is not None and not isinstance(logging_config, LoggingConfig):
         raise TypeError(f"logging_config must be a mobula.LoggingConfig, not {logging_config!r}")
     job = JobConfig(
+        code_search_path=_check_paths(given.code_search_path),
         runtime_env=given.runtime_env if runtime_env is None else runtime_env,
         metadata=given.metadata,
         ray_namespace=given.ray_namespace if namespace is None else namespace,
@@ -115,6 +116,13 @@ def of_init(
     )
     job.set_py_logging_config(logging_config)
     return job
+
+
+def _check_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"code_search_path is a list of paths, but there is {path!r}")
+    return [os.path.abspath(path) for path in paths]
 
 
 __all__ = ["JobConfig"]

@@ -85,8 +85,8 @@ def test_job_configs_that_init_refuses() -> None:
     """Ray raises AttributeError, or hangs."""
     with pytest.raises(TypeError, match="job_config"):
         ray.init(num_cpus=1, job_config={"ray_namespace": "x"})  # type: ignore[arg-type]
-    with pytest.raises(NotImplementedError, match="code_search_path"):
-        ray.init(num_cpus=1, job_config=JobConfig(code_search_path=["/a"]))
+    with pytest.raises(NotImplementedError, match="jvm_options"):
+        ray.init(num_cpus=1, job_config=JobConfig(jvm_options=["-Xmx1g"]))
     with pytest.raises(TypeError, match="namespace"):
         ray.init(num_cpus=1, job_config=JobConfig(ray_namespace=3))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="runtime_env"):
