@@ -16,23 +16,47 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 from typing import Any
 
-from mobula import _core, _hooks, _timeline, actor, exceptions, job_config, remote_function, util
+from mobula import (
+    _core,
+    _hooks,
+    _import_names,
+    _timeline,
+    actor,
+    exceptions,
+    job_config,
+    remote_function,
+    util,
+)
 from mobula._core import ObjectRef, get, put, wait
 from mobula._executor import Executor
 from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
-from mobula._ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID, UniqueID, WorkerID
+from mobula._ids import (
+    ActorClassID,
+    ActorID,
+    FunctionID,
+    JobID,
+    NodeID,
+    PlacementGroupID,
+    TaskID,
+    UniqueID,
+    WorkerID,
+)
 from mobula._logging_config import LoggingConfig
 from mobula._remote import RemoteFunction, remote
 from mobula._session import init, is_initialized, require_session, shutdown
 from mobula._version import __version__
 from mobula.actor import get_actor, kill, method
 from mobula.client_builder import ClientBuilder, client
-from mobula.cross_language import Language, java_actor_class, java_function
+from mobula.cross_language import Language, cpp_function, java_actor_class, java_function
 from mobula.runtime_context import get_runtime_context
 
 _hooks.install()
+_import_names.install()
+
+logger = logging.getLogger("mobula")
 
 timeline = _timeline.timeline
 
@@ -42,6 +66,9 @@ ObjectID = ObjectRef
 # What a process is to Ray's `_private.worker.global_worker.mode`.
 SCRIPT_MODE = 0
 WORKER_MODE = 1
+# Of workers that Ray has for objects on disk; here there are none.
+RESTORE_WORKER_MODE = 3
+SPILL_WORKER_MODE = 4
 
 
 def cluster_resources() -> dict[str, float]:
@@ -102,31 +129,41 @@ def get_gpu_ids() -> list[int | str]:
     return _lease.get_gpu_ids()
 
 
-_LAZY = (
-    "_common",
-    "_private",
-    "cloudpickle",
-    "cluster_utils",
-    "experimental",
-    "runtime_env",
-    "types",
-)
+_LAZY = {
+    "_common": "_common",
+    "_private": "_private",
+    "_raylet": "_raylet",
+    "autoscaler": "autoscaler",
+    "cloudpickle": "cloudpickle",
+    "cluster_utils": "cluster_utils",
+    "data": "data",
+    "experimental": "experimental",
+    "internal": "internal",
+    "runtime_env": "runtime_env",
+    "state": "_private.state",
+    "types": "types",
+    "worker": "_private.worker",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Modules that Ray has imported with the package, and few programs need."""
-    if name in _LAZY and importlib.util.find_spec(f"mobula.{name}") is not None:
-        return importlib.import_module(f"mobula.{name}")
+    if name in _LAZY:
+        return importlib.import_module(f"mobula.{_LAZY[name]}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [
+    "RESTORE_WORKER_MODE",
     "SCRIPT_MODE",
+    "SPILL_WORKER_MODE",
     "WORKER_MODE",
+    "ActorClassID",
     "ActorID",
     "ClientBuilder",
     "DynamicObjectRefGenerator",
     "Executor",
+    "FunctionID",
     "JobID",
     "Language",
     "LoggingConfig",
@@ -145,6 +182,7 @@ __all__ = [
     "cancel",
     "client",
     "cluster_resources",
+    "cpp_function",
     "exceptions",
     "get",
     "get_actor",

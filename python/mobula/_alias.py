@@ -86,6 +86,20 @@ class _AliasLoader(importlib.abc.Loader):
             setattr(module, name, value)
 
 
+def spec_of_alias(name: str, real_name: str) -> importlib.machinery.ModuleSpec | None:
+    """Of the module `real_name` under another name. None: there is no such module."""
+    real = importlib.util.find_spec(real_name)
+    if real is None:
+        return None
+    is_package = real.submodule_search_locations is not None
+    loader = _AliasLoader(real_name)
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=real.origin, is_package=is_package)
+    spec.has_location = real.has_location
+    if real.submodule_search_locations is not None:
+        spec.submodule_search_locations = list(real.submodule_search_locations)
+    return spec
+
+
 class _AliasFinder(importlib.abc.MetaPathFinder):
     def find_spec(
         self,
@@ -95,20 +109,7 @@ class _AliasFinder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname != "ray" and not fullname.startswith("ray."):
             return None
-        real_name = "mobula" + fullname[len("ray") :]
-        real = importlib.util.find_spec(real_name)
-        if real is None:
-            return None
-        spec = importlib.machinery.ModuleSpec(
-            fullname,
-            _AliasLoader(real_name),
-            origin=real.origin,
-            is_package=real.submodule_search_locations is not None,
-        )
-        spec.has_location = real.has_location
-        if real.submodule_search_locations is not None:
-            spec.submodule_search_locations = list(real.submodule_search_locations)
-        return spec
+        return spec_of_alias(fullname, "mobula" + fullname[len("ray") :])
 
 
 def install() -> None:

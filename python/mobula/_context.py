@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from mobula import _alias
 from mobula._sessions_here import address_of
@@ -16,7 +16,25 @@ if TYPE_CHECKING:
     from mobula import _core
 
 
-class Context(Mapping[str, Any]):
+class BaseContext:
+    """What is left with `with`, or with `disconnect`."""
+
+    def disconnect(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self.disconnect()
+
+
+class Context(BaseContext, Mapping[str, Any]):
     """A session. In `with`, the session ends with the block. As a mapping: its `address_info`."""
 
     def __init__(self, session: _core.SessionInfo, nodes: list[_core.NodeRecord]) -> None:
@@ -45,17 +63,6 @@ class Context(Mapping[str, Any]):
         from mobula import _session
 
         _session.shutdown()
-
-    def __enter__(self) -> Context:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
-        self.disconnect()
 
     def __getitem__(self, key: str) -> Any:
         return self.address_info[key]

@@ -111,6 +111,24 @@ class UniqueID(_Id):
     _bytes = 28
 
 
+class FunctionID(UniqueID):
+    """A remote function: 56 digits."""
+
+    __slots__ = ()
+
+
+class ActorClassID(UniqueID):
+    """A class of actors: 56 digits."""
+
+    __slots__ = ()
+
+
+class ClusterID(UniqueID):
+    """A session: 56 digits."""
+
+    __slots__ = ()
+
+
 class PlacementGroupID(_Id):
     """36 digits."""
 

@@ -33,6 +33,11 @@ def memory_bytes() -> int:
     return available
 
 
+def memory_limit_bytes() -> int:
+    """Memory that there is, within the limits of this process's cgroup."""
+    return min([_meminfo("MemTotal"), *(limit for limit, _ in _memory_limits())])
+
+
 def default_store_bytes() -> int:
     """Size of the object store if nobody says: 30 % of `memory_bytes()`, at most 200 GB."""
     return min(int(memory_bytes() * _STORE_SHARE), _STORE_BYTES_MAX)

@@ -13,7 +13,7 @@ import os
 import pickle
 import types
 import weakref
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union
 
 import cloudpickle  # type: ignore[import-untyped]
 from mobula import (
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mobula.dag import ClassMethodNode, ClassNode
+
+# Constants that programs look up here: the default of actors with coroutines, and what `num_returns`
+# says of a method that yields.
+DEFAULT_MAX_CONCURRENCY_ASYNC = 1000
+STREAMING_GENERATOR_RETURN = -2
 
 _STREAMING = _options.STREAMING
 _SPECIAL_METHODS = {
@@ -784,6 +789,11 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
             f"Got: {type(actor)}."
         )
     _core.kill_actor(actor._mobula_ref, no_restart)
+
+
+_T = TypeVar("_T")
+# For annotations: what `Class.remote()` returns, with the methods of the class.
+ActorProxy = Union[ActorHandle, type[_T]]  # noqa: UP007 -- It takes a parameter: ActorProxy[Class].
 
 
 def list_named_actors(all_namespaces: bool = False) -> list[Any]:

@@ -12,9 +12,19 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mobula import _session
+from mobula._context import BaseContext
 
 if TYPE_CHECKING:
     from mobula._context import Context
+
+
+# Variables that count where `import ray` means Mobula, the first of them by itself.
+RAY_ADDRESS_ENVIRONMENT_VARIABLE = "RAY_ADDRESS"
+RAY_NAMESPACE_ENVIRONMENT_VARIABLE = "RAY_NAMESPACE"
+RAY_RUNTIME_ENV_ENVIRONMENT_VARIABLE = "RAY_RUNTIME_ENV"
+
+# What `connect` returns.
+ClientContext = BaseContext
 
 
 class ClientBuilder:

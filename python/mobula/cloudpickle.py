@@ -12,6 +12,9 @@ from cloudpickle import (  # type: ignore[import-untyped]
     unregister_pickle_by_value,
 )
 
+# The modules of cloudpickle are looked up in it.
+__path__: list[str] = []
+
 Pickler = CloudPickler
 
 __all__ = [

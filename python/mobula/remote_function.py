@@ -2,4 +2,7 @@
 
 from mobula._remote import RemoteFunction
 
-__all__ = ["RemoteFunction"]
+# What `num_returns` says of a task that yields.
+STREAMING_GENERATOR_RETURN = -2
+
+__all__ = ["STREAMING_GENERATOR_RETURN", "RemoteFunction"]

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Its module, which Ray has imported with the package."""
-    if name == "test_utils":
-        return importlib.import_module(f"{__name__}.test_utils")
+    """Its modules, which Ray has imported with the package."""
+    if name in ("constants", "network_utils", "test_utils", "utils"):
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,17 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-_MODULES = ("internal_api", "state", "test_utils", "worker")
+_MODULES = (
+    "auto_init_hook",
+    "client_mode_hook",
+    "internal_api",
+    "ray_constants",
+    "services",
+    "state",
+    "test_utils",
+    "utils",
+    "worker",
+)
 
 
 def __getattr__(name: str) -> Any:

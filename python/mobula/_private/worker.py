@@ -7,12 +7,30 @@ from __future__ import annotations
 
 import os
 
-from mobula import _core, _session
+from mobula import (
+    _core,
+    _session,
+    cancel,
+    get,
+    get_actor,
+    get_gpu_ids,
+    init,
+    is_initialized,
+    kill,
+    put,
+    remote,
+    shutdown,
+    wait,
+)
+from mobula._context import BaseContext
+from mobula._context import Context as RayContext
 from mobula._ids import JobID, NodeID, TaskID, WorkerID
 from mobula.runtime_context import get_runtime_context
 
 SCRIPT_MODE = 0
 WORKER_MODE = 1
+RESTORE_WORKER_MODE = 3
+SPILL_WORKER_MODE = 4
 
 
 class Worker:
@@ -77,4 +95,24 @@ class Worker:
 
 global_worker = Worker()
 
-__all__ = ["SCRIPT_MODE", "WORKER_MODE", "Worker", "global_worker"]
+__all__ = [
+    "RESTORE_WORKER_MODE",
+    "SCRIPT_MODE",
+    "SPILL_WORKER_MODE",
+    "WORKER_MODE",
+    "BaseContext",
+    "RayContext",
+    "Worker",
+    "cancel",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "global_worker",
+    "init",
+    "is_initialized",
+    "kill",
+    "put",
+    "remote",
+    "shutdown",
+    "wait",
+]

@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
+from mobula.dag.constants import (
+    BIND_INDEX_KEY as BIND_INDEX_KEY,
+)
+from mobula.dag.constants import (
+    IS_CLASS_METHOD_OUTPUT_KEY as IS_CLASS_METHOD_OUTPUT_KEY,
+)
+from mobula.dag.constants import (
+    PARENT_CLASS_NODE_KEY as PARENT_CLASS_NODE_KEY,
+)
+from mobula.dag.constants import (
+    PREV_CLASS_METHOD_CALL_KEY as PREV_CLASS_METHOD_CALL_KEY,
+)
 from mobula.dag.dag_node import DAGNode, Run, _nodes_in
 from mobula.dag.input_node import InputAttributeNode, InputNode
 

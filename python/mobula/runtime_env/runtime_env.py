@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar.xz")
 DEFAULT_TIMEOUT_SECONDS = 600
 
+DEFAULT_RUNTIME_ENV_TIMEOUT_SECONDS = 600
+
 _PIP_FIELDS = ("packages", "pip_check", "pip_install_options", "pip_version")
 _UV_FIELDS = ("packages", "uv_check", "uv_version", "uv_pip_install_options")
 

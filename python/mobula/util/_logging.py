@@ -21,6 +21,14 @@ def log_once(key: str) -> bool:
     return True
 
 
+def reset_log_once(key: str | None = None) -> None:
+    """`log_once` is True once more: with this key, or with each."""
+    if key is None:
+        _said.clear()
+    else:
+        _said.discard(key)
+
+
 def disable_log_once_globally() -> None:
     """`log_once` is False from now on."""
     _state["disabled"] = True

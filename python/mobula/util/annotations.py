@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
+
+
+class AnnotationType(enum.Enum):
+    """What such a mark says."""
+
+    PUBLIC_API = "PublicAPI"
+    DEVELOPER_API = "DeveloperAPI"
+    DEPRECATED = "Deprecated"
+    UNKNOWN = "Unknown"
 
 
 class RayDeprecationWarning(DeprecationWarning):

@@ -30,6 +30,9 @@ _WHAT_BUNDLES_ARE = (
 )
 # Room for objects is shared by all: it cannot be reserved.
 _NOT_RESERVED = "object_store_memory"
+# The label of a node that says its id, and the name of a resource that Ray makes for each bundle.
+NODE_ID_LABEL_KEY = "ray.io/node-id"
+PLACEMENT_GROUP_BUNDLE_RESOURCE_NAME = "bundle"
 _SECONDS_MAX = 1e9
 
 
@@ -119,11 +122,7 @@ def placement_group(
 
     checked = _check_bundles(bundles)
     strategy = _check_strategy(strategy, _soft_target_node_id)
-    if lifetime not in (None, "detached"):
-        raise ValueError(
-            "Placement group `lifetime` argument must be either `None` or 'detached'. "
-            f"Got {lifetime}."
-        )
+    _check_lifetime(lifetime)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"The name of a placement group is a text, not {name!r}")
     selectors = _check_selectors(bundle_label_selector, len(checked))
@@ -194,6 +193,34 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     return row
 
 
+def check_placement_group_index(placement_group: PlacementGroup, bundle_index: int) -> None:
+    """ValueError: the group has no such bundle; -1 is any."""
+    if placement_group.is_empty:
+        if bundle_index != -1:
+            raise ValueError("If placement group is not set, the value of bundle index must be -1.")
+    elif not -1 <= bundle_index < placement_group.bundle_count:
+        raise ValueError(
+            f"placement group bundle index {bundle_index} is invalid. Valid placement group "
+            f"indexes: 0-{placement_group.bundle_count}"
+        )
+
+
+def validate_placement_group(
+    bundles: list[dict[str, float]],
+    strategy: str | None = None,
+    lifetime: str | None = None,
+    _soft_target_node_id: str | None = None,
+    bundle_label_selector: list[dict[str, str]] | None = None,
+    topology_strategy: dict[str, str] | None = None,
+) -> bool:
+    """True, or what `placement_group` would raise of these arguments."""
+    _check_lifetime(lifetime)
+    checked = _check_bundles(bundles)
+    _check_strategy(strategy, _soft_target_node_id)
+    _check_selectors(bundle_label_selector, len(checked))
+    return True
+
+
 def _groups() -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = json.loads(_core.groups())
     return groups
@@ -244,6 +271,14 @@ def _check_bundles(bundles: Any) -> list[dict[str, float]]:
         if gpus > 1 and not float(gpus).is_integer():
             raise ValueError(f"More than one GPU in a bundle must be a whole number, not {gpus}")
     return [_plain(bundle) for bundle in bundles]
+
+
+def _check_lifetime(lifetime: str | None) -> None:
+    if lifetime not in (None, "detached"):
+        raise ValueError(
+            "Placement group `lifetime` argument must be either `None` or 'detached'. "
+            f"Got {lifetime}."
+        )
 
 
 def _plain(bundle: dict[str, Any]) -> dict[str, float]:

@@ -10,9 +10,8 @@ the last 24,576 of each process are kept; how many there were is known of all.
 
 from __future__ import annotations
 
-import sys
-
-from mobula.util.state import exception, schema
+from mobula.util.state import exception
+from mobula.util.state import resources as common
 from mobula.util.state._logs import get_log, list_logs
 from mobula.util.state.api import (
     StateApiClient,
@@ -37,10 +36,6 @@ from mobula.util.state.api import (
     summarize_objects,
     summarize_tasks,
 )
-
-# Ray's name for it.
-common = schema
-sys.modules[f"{__name__}.common"] = schema
 
 __all__ = [
     "StateApiClient",

@@ -18,6 +18,8 @@ from mobula.util.state._listing import (
 from mobula.util.state._logs import get_log as get_log
 from mobula.util.state._logs import list_logs as list_logs
 from mobula.util.state.exception import RayStateApiException
+from mobula.util.state.schema import DEFAULT_LIMIT as DEFAULT_LIMIT
+from mobula.util.state.schema import DEFAULT_RPC_TIMEOUT as DEFAULT_RPC_TIMEOUT
 
 Row = TypeVar("Row")
 Row_co = TypeVar("Row_co", covariant=True)

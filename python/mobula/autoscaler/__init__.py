@@ -1,0 +1,1 @@
+"""What Ray asks for more machines with. There is one machine here."""
