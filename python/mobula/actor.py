@@ -794,15 +794,3 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
 _T = TypeVar("_T")
 # For annotations: what `Class.remote()` returns, with the methods of the class.
 ActorProxy = Union[ActorHandle, type[_T]]  # noqa: UP007 -- It takes a parameter: ActorProxy[Class].
-
-
-def list_named_actors(all_namespaces: bool = False) -> list[Any]:
-    """Names of all named actors that live, of this namespace; or of all, as
-    {"name": ..., "namespace": ...}."""
-    from mobula import _session, runtime_context
-
-    _session.require_session()
-    if all_namespaces:
-        return [{"name": n, "namespace": space} for n, space in _core.list_actors("")]
-    namespace = runtime_context.get_runtime_context().namespace
-    return [name for name, _ in _core.list_actors(namespace)]

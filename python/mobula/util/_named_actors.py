@@ -8,6 +8,10 @@ from typing import Any
 def list_named_actors(all_namespaces: bool = False) -> list[Any]:
     """Names of all named actors that live, of this namespace; or of all, as
     {"name": ..., "namespace": ...}. RaySystemError: not connected."""
-    from mobula import actor
+    from mobula import _core, _session, runtime_context
 
-    return actor.list_named_actors(all_namespaces)
+    _session.require_session()
+    if all_namespaces:
+        return [{"name": n, "namespace": space} for n, space in _core.list_actors("")]
+    namespace = runtime_context.get_runtime_context().namespace
+    return [name for name, _ in _core.list_actors(namespace)]
