@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import functools
 import types
+import typing
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _cloudpickle: Any = cloudpickle.cloudpickle
 _make_class_plainly: Any = _cloudpickle._make_skeleton_class
+_make_enum_plainly: Any = _cloudpickle._make_skeleton_enum
 # Of the function that singledispatch returns: always the same, with different closures.
 _a_dispatcher: Any = functools.singledispatch(lambda value: value)
 _DISPATCHER = _a_dispatcher.__code__
@@ -33,11 +35,17 @@ def reduce_code(plainly: Callable[[Any], Any], value: Any) -> Any:
             return _reduce_dispatcher(value)
         return plainly(value)
     reduced = plainly(value)
-    if isinstance(reduced, tuple) and reduced[0] is _make_class_plainly:
-        metaclass, name, bases, members, *tracking = reduced[1]
-        if "__slots__" in vars(value):  # Else a value could not come back from there.
+    if not isinstance(reduced, tuple):
+        return reduced
+    make, arguments, *state = reduced
+    if make is _make_class_plainly:
+        metaclass, name, bases, members, *tracking = arguments
+        # Without them a value could not come back from there. Named tuples know by themselves.
+        if "__slots__" in vars(value) and not issubclass(value, tuple):
             members["__slots__"] = vars(value)["__slots__"]
-        return _make_class, (metaclass, name, bases, members, *tracking), *reduced[2:]
+        return _make_class, (metaclass, name, bases, members, *tracking), *state
+    if make is _make_enum_plainly:
+        return _reduced_enum(value, arguments, state[0])
     return reduced
 
 
@@ -53,24 +61,78 @@ class _Shield:
         pass
 
 
+class _ShieldWithDict:
+    """The same where instances have a `__dict__`."""
+
+    def __init_subclass__(cls) -> None:
+        pass
+
+
 def _make_class(
-    metaclass: Any, name: str, bases: tuple[type, ...], members: dict[str, Any], *tracking: Any
+    metaclass: Any, name: str, bases: tuple[Any, ...], members: dict[str, Any], *tracking: Any
 ) -> Any:
+    known = _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracking[0])
+    if known is not None:  # Nobody is told of it again.
+        return known
     try:
         return _make_class_plainly(metaclass, name, bases, members, *tracking)
-    except TypeError:
-        # The class was made with keywords, for its metaclass or __init_subclass__. What these made of
-        # them is part of the class's state.
-        make: Any = abc.ABCMeta if issubclass(metaclass, abc.ABCMeta) else type
-        shielded = any(_is_told(base) for base in bases)
-        made = make.__new__(metaclass, name, (_Shield, *bases) if shielded else bases, {**members})
-        if shielded:
-            made.__bases__ = bases
+    except TypeError as error:
+        made = _made_in_silence(metaclass, name, types.resolve_bases(bases), members)
+        if made is None:
+            raise error
         return _cloudpickle._lookup_class_or_track(tracking[0], made)
 
 
-def _is_told(base: type) -> bool:
-    return any("__init_subclass__" in vars(one) for one in base.__mro__[:-1])
+def _made_in_silence(
+    metaclass: Any, name: str, bases: tuple[type, ...], members: dict[str, Any]
+) -> Any:
+    """A class that was made with keywords, for its metaclass or __init_subclass__. What these made of
+    them is part of its state; they are not called again."""
+    make: Any = abc.ABCMeta if issubclass(metaclass, abc.ABCMeta) else type
+    if not any("__init_subclass__" in vars(one) for base in bases for one in base.__mro__[:-1]):
+        return make.__new__(metaclass, name, bases, {**members})
+    for shield in (_Shield, _ShieldWithDict):
+        try:
+            made = make.__new__(metaclass, name, (shield, *bases), {**members})
+            made.__bases__ = bases
+        except TypeError:  # The layouts differ.
+            continue
+        return made
+    return None
+
+
+def _reduced_enum(kind: Any, arguments: tuple[Any, ...], state: Any) -> Any:
+    """With aliases, and with what __init__ and __new__ have given to the members."""
+    bases, name, qualname, _, *tracking = arguments
+    members = {name: member.value for name, member in kind.__members__.items()}
+    attributes, slots = state
+    attributes = {name: value for name, value in attributes.items() if name not in members}
+    of_members = {
+        name: {k: v for k, v in vars(member).items() if not (k[:1] == k[-1:] == "_")}
+        for name, member in kind.__members__.items()
+    }
+    given = {name: values for name, values in of_members.items() if values}
+    made = bases, name, qualname, members, *tracking
+    return _make_enum, made, ((attributes, slots), given), None, None, _set_enum
+
+
+def _make_enum(*arguments: Any) -> Any:
+    known = _cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(arguments[-2])
+    return known if known is not None else _make_enum_plainly(*arguments)
+
+
+def _set_enum(kind: Any, state: tuple[Any, dict[str, Any]]) -> None:
+    of_class, given = state
+    _cloudpickle._class_setstate(kind, of_class)
+    for name, values in given.items():
+        vars(kind.__members__[name]).update(values)
+
+
+def _reduce_new_type(made: Any) -> Any:
+    if _is_importable(made):
+        return made.__qualname__
+    state = {"__module__": made.__module__, "__qualname__": made.__qualname__}
+    return typing.NewType, (made.__name__, made.__supertype__), state
 
 
 # ---- functools -----------------------------------------------------------------------------------
@@ -160,6 +222,7 @@ def _reduce_weak_method(weak: Any) -> Any:
 REDUCERS: dict[type, Callable[[Any], Any]] = {
     type(functools.lru_cache(lambda: None)): _reduce_cached,
     functools.cached_property: _reduce_cached_property,
+    typing.NewType: _reduce_new_type,  # type: ignore[dict-item, unused-ignore]
     weakref.WeakKeyDictionary: _reduce_weak_dict,
     weakref.WeakValueDictionary: _reduce_weak_dict,
     weakref.ref: _reduce_weak_ref,

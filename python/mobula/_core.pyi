@@ -389,7 +389,7 @@ class FunctionSource:
     def name(self) -> str: ...
 
 class Submitter:
-    """Calling it submits a task: one function with one set of options. Immutable.
+    """Calling it submits a task: one function with one set of options. Immutable but for `origin`.
 
     Returns an ObjectRef if num_returns is 1, a list of them if it is more, None if it is 0.
     TypeError: the arguments do not fit the function's signature, or one cannot be serialized."""
@@ -419,6 +419,9 @@ class Submitter:
         driver. time_limit_ms: 0 is none. `environment`: (spec, ms that setting it up may take or 0,
         False); None: that of this process. `bundle`: (placement group or 0, index or -1, whether
         children go there, too); None: as the task that submits it says."""
+    origin: tuple[Callable[..., Any], tuple[Any, ...]]
+    """What it is pickled as, (callable, arguments). Set once, by who made it."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Stream:

@@ -39,6 +39,10 @@ _NAMED_SOURCES_MAX = 64
 _known: weakref.WeakValueDictionary[bytes, RemoteFunction[..., Any]] = weakref.WeakValueDictionary()
 
 
+# What functools.cache and lru_cache make of a function.
+_CACHED = type(functools.lru_cache(lambda: None))
+
+
 class RemoteFunction(Generic[P, R]):
     """A function that runs as a task: `f.remote(...)` submits one and returns its `ObjectRef`.
 
@@ -64,7 +68,7 @@ class RemoteFunction(Generic[P, R]):
         self._options = options
         self._identity = identity or os.urandom(16)
         self._sources: dict[tuple[Any, ...], _core.FunctionSource] = {}
-        self.remote = self._submitter(_options.task_options(options, function))
+        self.remote = self._submitter(_options.task_options(options, function), {})
         _known[self._identity] = self
 
     def options(self, **task_options: Any) -> RemoteFunctionWithOptions[P, R]:
@@ -75,7 +79,8 @@ class RemoteFunction(Generic[P, R]):
                 "runtime_env"
             ]  # An empty one says nothing: that of the decorator stays.
         merged = _options.task_options({**self._options, **task_options}, self._function)
-        return RemoteFunctionWithOptions(self, task_options, self._submitter(merged))
+        submit = self._submitter(merged, task_options)
+        return RemoteFunctionWithOptions(self, task_options, submit)
 
     def _remote(
         self, args: Any = None, kwargs: dict[str, Any] | None = None, **task_options: Any
@@ -90,12 +95,17 @@ class RemoteFunction(Generic[P, R]):
 
         return FunctionNode(self, args, kwargs)
 
-    def _submitter(self, options: _options.TaskOptions) -> Any:
+    def _submitter(self, options: _options.TaskOptions, given: dict[str, Any]) -> Any:
+        """`given`: those of `options` that are not the function's own."""
         if options.runtime_env is None:
-            return self._submitter_in(options, None)
-        return _EnvironmentSubmitter(
-            self._function, options.runtime_env, functools.partial(self._submitter_in, options)
-        )
+            submit = self._submitter_in(options, None)
+        else:
+            submit = _EnvironmentSubmitter(
+                self._function, options.runtime_env, functools.partial(self._submitter_in, options)
+            )
+        # Not by this object: they would keep each other.
+        submit.origin = _load_submitter, (self._identity, self._function, self._options, given)
+        return submit
 
     def _submitter_in(
         self, options: _options.TaskOptions, environment: _environments.Spec | None
@@ -127,7 +137,7 @@ class RemoteFunction(Generic[P, R]):
         source = _core.FunctionSource(_Unschedulable(self._function, why), name)
         if options.num_returns != _options.STREAMING:
             return _core.Submitter(source, {}, options.num_returns, 0)
-        return _GeneratorSubmitter(_core.Submitter(source, {}, 1, 0, True, options.ahead_max))
+        return GeneratorSubmitter(_core.Submitter(source, {}, 1, 0, True, options.ahead_max))
 
     def _plain_submitter(
         self,
@@ -149,7 +159,7 @@ class RemoteFunction(Generic[P, R]):
             environment=environment,
             bundle=bundle,
         )
-        return _GeneratorSubmitter(submit) if streaming else submit
+        return GeneratorSubmitter(submit) if streaming else submit
 
     def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
         own_name = str(getattr(self._function, "__name__", self._function))
@@ -227,7 +237,23 @@ def _load(
     return known if known is not None else RemoteFunction(function, options, identity)
 
 
-class _PlacedSubmitter:
+def _load_submitter(
+    identity: bytes, function: Callable[..., Any], options: dict[str, Any], given: dict[str, Any]
+) -> Any:
+    loaded = _load(identity, function, options)
+    return loaded.options(**given).remote if given else loaded.remote
+
+
+class _ByOrigin:
+    """Something that is called to submit a task, and pickled as what it was made from."""
+
+    origin: tuple[Callable[..., Any], tuple[Any, ...]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.origin
+
+
+class _PlacedSubmitter(_ByOrigin):
     """Submits a task that may run in some places only. Which these are is known with the session."""
 
     def __init__(
@@ -249,7 +275,7 @@ class _PlacedSubmitter:
         return self._submit(*args, **kwargs)
 
 
-class _EnvironmentSubmitter:
+class _EnvironmentSubmitter(_ByOrigin):
     """Submits a task in a runtime environment. What it inherits is known with the session."""
 
     def __init__(
@@ -288,7 +314,7 @@ class _Unschedulable:
         raise exceptions.TaskUnschedulableError(self._why)
 
 
-class _GeneratorSubmitter:
+class GeneratorSubmitter(_ByOrigin):
     """Submits a task whose items come one by one."""
 
     def __init__(self, submit: _core.Submitter) -> None:
@@ -392,7 +418,7 @@ def _make(function: Any, options: dict[str, Any]) -> Any:
         from mobula import actor
 
         return actor.make_class(function, options)
-    if not hasattr(function, "__code__"):
+    if not hasattr(function, "__code__") and not isinstance(function, _CACHED):
         raise TypeError(
             "The @ray.remote decorator must be applied to either a function or a class."
         )

@@ -16,22 +16,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
-from mobula import _code_pickled, _core, _exceptions_pickled, _exceptions_salvaged
+from mobula import _code_pickled, _core, _culprits, _exceptions_pickled, _exceptions_salvaged
 from mobula._titles import title_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _CPickler = pickle.Pickler
 _PROTOCOL = 5
 # Longer texts are cut. Characters.
 _TEXT_MAX = 16 * 1024
-_REPR_MAX = 200
 # How far an exception's causes, and frames in one traceback, are followed.
 _CHAIN_MAX = 16
 _FRAMES_MAX = 60
-# How far an object is searched for what cannot be pickled.
-_SEARCH_MAX = 1000
 
 # ---- picklers ------------------------------------------------------------------------------------
 
@@ -118,14 +115,6 @@ def bind_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     signature.bind(*args, **kwargs)
 
 
-def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception as error:
-        text = f"<{type(value).__qualname__} whose repr() raised {type(error).__qualname__}>"
-    return text if len(text) <= _REPR_MAX else text[: _REPR_MAX - 3] + "..."
-
-
 def _name_of(function: Any) -> str:
     return str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))
 
@@ -155,7 +144,7 @@ def serialization_error(
     and the like raised stays as it is."""
     if not isinstance(error, (TypeError, pickle.PicklingError, AttributeError)):
         return error
-    what = f"the {role}" if role == "function" else f"the {role} {_short(value)}"
+    what = f"the {role}" if role == "function" else f"the {role} {_exceptions_pickled.short(value)}"
     if role == "function":
         module = getattr(value, "__module__", None)
         what += f" {module}.{_name_of(value)}" if module else f" {_name_of(value)}"
@@ -169,7 +158,7 @@ def serialization_error(
         which = "" if position is None else f" (number {position + 1})"
         what += f"{which} of task {function}"
     text = f"Could not serialize {what}: {error}"
-    path = find_unserializable(value)
+    path = _culprits.find_unserializable(value)
     if path:
         text += f". The culprit is {path}"
     explained = TypeError(text)
@@ -177,75 +166,10 @@ def serialization_error(
     return explained
 
 
-def why_not(value: Any) -> Exception | None:
-    """Why `value` cannot be serialized; None: it can."""
-    try:
-        _core._encode_for_test(value)
-    except Exception as error:
-        return error
-    return None
-
-
-def pickles(value: Any) -> bool:
-    return why_not(value) is None
-
-
-def parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What `value` is made of, each with how to get there."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield f"[{_short(key)}]", item
-            yield f" (a key: {_short(key)})", key
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield f"[{index}]", item
-    elif isinstance(value, (set, frozenset)):
-        for item in value:
-            yield f" (an element: {_short(item)})", item
-    elif inspect.isfunction(value):
-        closure = inspect.getclosurevars(value)
-        for name, item in {**closure.globals, **closure.nonlocals}.items():
-            yield f" -> {name}", item
-        for item in value.__defaults__ or ():
-            yield " (a default)", item
-    elif inspect.ismethod(value):
-        yield ".__self__", value.__self__
-    elif not isinstance(value, type):
-        try:
-            attributes = dict(vars(value))
-        except TypeError:
-            attributes = {}
-        for name, item in attributes.items():
-            yield f".{name}", item
-
-
-def find_unserializable(value: Any) -> str:
-    """Where inside `value` the object is that cannot be pickled, for people; "" if it is `value`
-    itself or cannot be told."""
-    looked_at = 0
-    path = ""
-    seen = {id(value)}
-    while True:
-        for step, part in parts(value):
-            looked_at += 1
-            if looked_at > _SEARCH_MAX:
-                return path
-            if id(part) not in seen and not pickles(part):
-                seen.add(id(part))
-                path += step
-                value = part
-                break
-        else:
-            return f"{_short(value)} at {_PLACE}{path}" if path else ""
-
-
-_PLACE = "<value>"
-
-
 def too_large(function: Callable[..., Any], name: str, megabytes: float) -> BaseException:
     """The exception for a function that takes `megabytes` MiB: it names what is large."""
     sizes = []
-    for step, part in parts(inspect.unwrap(function)):
+    for step, part in _culprits.parts(inspect.unwrap(function)):
         try:
             sizes.append((len(_core._encode_for_test(part)[0]), step.removeprefix(" -> ")))
         except Exception:  # It went into the function by other means.

@@ -20,9 +20,10 @@ from mobula import (
     _actor_options,
     _core,
     _environments,
-    _generator,
     _options,
     _placement,
+    _remote,
+    _stubs,
     _worker_path,
 )
 
@@ -117,48 +118,6 @@ def _info(state: bytes) -> _Info:
     return _Info(pickle.loads(state))
 
 
-_PREFIXES: dict[Any, str] = {
-    inspect.Parameter.VAR_POSITIONAL: "*",
-    inspect.Parameter.VAR_KEYWORD: "**",
-}
-
-
-def _parameters(function: Any, skip_first: bool) -> str:
-    """A function's parameters as source text, without values of defaults."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return "*args, **kwargs"
-    if skip_first and parameters and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
-        parameters = parameters[1:]
-    pieces = []
-    last_kind = None
-    for parameter in parameters:
-        kind = parameter.kind
-        if last_kind is inspect.Parameter.POSITIONAL_ONLY and kind is not last_kind:
-            pieces.append("/")
-        if kind is inspect.Parameter.KEYWORD_ONLY and last_kind not in (
-            inspect.Parameter.KEYWORD_ONLY,
-            inspect.Parameter.VAR_POSITIONAL,
-        ):
-            pieces.append("*")
-        prefix = _PREFIXES.get(kind, "")
-        has_default = parameter.default is not inspect.Parameter.empty
-        pieces.append(f"{prefix}{parameter.name}{'=None' if has_default else ''}")
-        last_kind = kind
-    if last_kind is inspect.Parameter.POSITIONAL_ONLY:
-        pieces.append("/")
-    return ", ".join(pieces)
-
-
-@functools.lru_cache(maxsize=4096)
-def _stub(parameters: str, name: str) -> Callable[..., Any]:
-    """A function with these parameters, against which calls are checked; `name` is for errors."""
-    stub: Callable[..., Any] = eval(f"lambda {parameters}: None")  # Names, no values.
-    stub.__name__ = stub.__qualname__ = name
-    return stub
-
-
 def _unwrapped(value: Any) -> tuple[Any, bool]:
     """(the function behind a class attribute, does it take self or cls first), or (None, False)."""
     if isinstance(value, staticmethod):
@@ -190,7 +149,7 @@ def _methods_of(cls: type) -> dict[str, tuple[Any, ...]]:
             num_returns = "streaming" if yields else 1
         ahead = given.get("_generator_backpressure_num_objects") or 0
         methods[name] = (
-            _parameters(function, skip_first),
+            _stubs.parameters(function, skip_first),
             num_returns,
             given.get("concurrency_group"),
             given.get("max_task_retries"),
@@ -420,12 +379,12 @@ class ActorClass:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError
     ) -> BaseException:
         """Which argument of the constructor it is that cannot be serialized."""
-        from mobula import _serialization
+        from mobula import _culprits, _serialization
 
         assert self._signature is not None
         where = f"{self._class.__name__}.__init__"
         for name, value in self._signature.bind(*args, **kwargs).arguments.items():
-            if not _serialization.pickles(value):
+            if not _culprits.pickles(value):
                 cause = error.__cause__ or error
                 return _serialization.serialization_error("argument", value, name, where, cause)
         return error
@@ -463,7 +422,9 @@ def _constructor_signature(cls: type) -> inspect.Signature:
         for name in ("__init__", "__new__"):
             constructor: Any = getattr(cls, name)
             if constructor is not getattr(object, name):
-                return inspect.signature(_stub(_parameters(constructor, True), "__init__"))
+                return inspect.signature(
+                    _stubs.stub(_stubs.parameters(constructor, True), "__init__")
+                )
         return inspect.Signature()
     except (TypeError, ValueError, SyntaxError):
         return inspect.signature(lambda *args, **kwargs: None)
@@ -634,6 +595,7 @@ class ActorMethod:
         self._method = method
         self._options = options or {}
         self.remote = _submitter(ref, info, method, self._options)
+        self.remote.origin = _remote_of, (_Origin(ref, method.name, self._options),)
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
         """A call in a graph (see `mobula.dag`), which runs when the graph is executed."""
@@ -670,8 +632,27 @@ class ActorMethod:
         return f"<ActorMethod {self._info.class_name}.{self._method.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
+        return _Origin(self._ref, self._method.name, self._options).__reduce__()
+
+
+class _Origin:
+    """Of a method and what calls it: pickled as what makes it again. It knows no ActorMethod, so that
+    none keeps itself, and with it the actor."""
+
+    __slots__ = ("_name", "_options", "_ref")
+
+    def __init__(self, ref: Any, name: str, options: dict[str, Any]) -> None:
+        self._ref = ref
+        self._name = name
+        self._options = options
+
+    def __reduce__(self) -> tuple[Any, ...]:
         handle = ActorHandle(self._ref, _core.get(self._ref))
-        return _load_method, (handle, self._method.name, self._options)
+        return _load_method, (handle, self._name, self._options)
+
+
+def _remote_of(method: ActorMethod) -> Any:
+    return method.remote
 
 
 def _load_method(handle: ActorHandle, name: str, options: dict[str, Any]) -> ActorMethod:
@@ -720,19 +701,7 @@ def _submitter(ref: Any, info: _Info, method: _Method, options: Mapping[str, Any
         info.concurrent,
         info.max_pending_calls,
     )
-    return _StreamingCall(submit) if streams else submit
-
-
-class _StreamingCall:
-    """Calls a method whose items come one by one."""
-
-    __slots__ = ("_submit",)
-
-    def __init__(self, submit: _core.Submitter) -> None:
-        self._submit = submit
-
-    def __call__(self, *args: Any, **kwargs: Any) -> _generator.ObjectRefGenerator:
-        return _generator.ObjectRefGenerator(self._submit(*args, **kwargs))
+    return _remote.GeneratorSubmitter(submit) if streams else submit
 
 
 @functools.lru_cache(maxsize=4096)
@@ -742,7 +711,7 @@ def _source(
     """What is sent for a method: its name, or, if it is not to be called plainly, a description."""
     plain = retry is None and not is_dynamic
     description = method if plain else (method, retry, is_dynamic)
-    return _core.FunctionSource(_stub(parameters, name), name, description, group)
+    return _core.FunctionSource(_stubs.stub(parameters, name), name, description, group)
 
 
 # ---- functions ---------------------------------------------------------------------------------

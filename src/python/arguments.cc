@@ -1,5 +1,7 @@
 #include "python/arguments.h"
 
+#include <string_view>
+
 #include "python/serialization_module.h"
 
 namespace mobula::python {
@@ -14,10 +16,16 @@ Py_ssize_t count_attribute(PyObject* code, const char* name) {
   return value ? PyLong_AsSsize_t(value.get()) : -1;
 }
 
+// By functools.cache or lru_cache.
+bool is_cached(PyObject* function) {
+  constexpr std::string_view kCached = "functools._lru_cache_wrapper";
+  return Py_TYPE(function)->tp_name == kCached;
+}
+
 }  // namespace
 
 bool Signature::read(PyObject* function) {
-  if (!PyFunction_Check(function)) return true;
+  if (!PyFunction_Check(function) && !is_cached(function)) return true;
   // A wrapper made by functools.wraps shows the signature of what it wraps.
   Owned shown = Owned::borrow(function);
   for (int depth = 0; depth < kWrappersMax; ++depth) {

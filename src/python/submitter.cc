@@ -146,7 +146,8 @@ struct SubmitterObject {
   PyObject_HEAD vectorcallfunc call;
   SourceObject* source;
   ResourceSet* resources;
-  PyObject* actor;  // The ref of its handle object, if it is a method. Or null.
+  PyObject* actor;   // The ref of its handle object, if it is a method. Or null.
+  PyObject* origin;  // What it is pickled as: (callable, arguments). Or null.
   process::RuntimeEnvironment* environment;
   std::optional<BundleRef>* bundle;
   process::Submission submission;
@@ -348,6 +349,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
 
 int submitter_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(as_submitter(self)->source);
+  Py_VISIT(as_submitter(self)->origin);
   return 0;
 }
 
@@ -365,7 +367,31 @@ PyObject* submitter_doc(PyObject* self, void*) { return source_attribute(self, "
 PyObject* submitter_name(PyObject* self, void*) { return source_attribute(self, "__name__"); }
 PyObject* submitter_module(PyObject* self, void*) { return source_attribute(self, "__module__"); }
 
+PyObject* submitter_origin(PyObject* self, void*) {
+  PyObject* origin = as_submitter(self)->origin;
+  return Py_NewRef(origin == nullptr ? Py_None : origin);
+}
+
+int set_submitter_origin(PyObject* self, PyObject* origin, void*) {
+  if (origin == nullptr || !PyTuple_Check(origin)) {
+    PyErr_SetString(PyExc_TypeError, "the origin of a submitter is a tuple");
+    return -1;
+  }
+  Py_XSETREF(as_submitter(self)->origin, Py_NewRef(origin));
+  return 0;
+}
+
+PyObject* submitter_reduce(PyObject* self, PyObject*) {
+  PyObject* origin = as_submitter(self)->origin;
+  if (origin != nullptr) return Py_NewRef(origin);
+  return PyErr_Format(PyExc_TypeError, "cannot pickle %R", self);
+}
+
+PyMethodDef submitter_methods[] = {{"__reduce__", submitter_reduce, METH_NOARGS, nullptr},
+                                   {nullptr, nullptr, 0, nullptr}};
+
 PyGetSetDef submitter_properties[] = {
+    {"origin", submitter_origin, set_submitter_origin, nullptr, nullptr},
     {"__wrapped__", submitter_wrapped, nullptr, nullptr, nullptr},
     {"__doc__", submitter_doc, nullptr, nullptr, nullptr},
     {"__name__", submitter_name, nullptr, nullptr, nullptr},
@@ -373,13 +399,15 @@ PyGetSetDef submitter_properties[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-// `source` stays: a Submitter is immutable, so it alone never closes a cycle.
+// `source` and `origin` stay: they are there before anything can refer to the Submitter, so it alone
+// never closes a cycle.
 void submitter_dealloc(PyObject* object) {
   PyObject_GC_UnTrack(object);
   SubmitterObject* self = as_submitter(object);
   if (self->weak_refs != nullptr) PyObject_ClearWeakRefs(object);
   Py_CLEAR(self->source);
   Py_CLEAR(self->actor);
+  Py_CLEAR(self->origin);
   delete self->resources;
   delete self->environment;
   delete self->bundle;
@@ -455,6 +483,7 @@ bool init_submitter_types() {
   submitter_type.tp_traverse = submitter_traverse;
   submitter_type.tp_call = PyVectorcall_Call;
   submitter_type.tp_getset = submitter_properties;
+  submitter_type.tp_methods = submitter_methods;
   submitter_type.tp_vectorcall_offset = offsetof(SubmitterObject, call);
   submitter_type.tp_weaklistoffset = offsetof(SubmitterObject, weak_refs);
   return PyType_Ready(&function_source_type) == 0 && PyType_Ready(&submitter_type) == 0;

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from mobula import _serialization
+from mobula import _culprits
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def inspect_serializability(
     out = print_file if print_file is not None else sys.stdout
     print(f"Checking Serializability of {base_obj}", file=out)
     failures: set[FailureTuple] = set()
-    why = _serialization.why_not(base_obj)
+    why = _culprits.why_not(base_obj)
     if why is None:
         return True, failures
     print(f"!!! FAIL serialization: {why}", file=out)
@@ -66,11 +66,11 @@ def _search(
 ) -> None:
     found = False
     if depth > 0:
-        for step, part in _serialization.parts(value):
+        for step, part in _culprits.parts(value):
             if id(part) in seen:
                 continue
             seen.add(id(part))
-            if not _serialization.pickles(part):
+            if not _culprits.pickles(part):
                 found = True
                 _search(part, (*path, _plain(step)), value, depth - 1, failures, seen)
     if not found:
