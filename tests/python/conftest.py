@@ -18,6 +18,7 @@ import leftovers
 import pytest
 
 leftovers.mark_this_process()
+leftovers.heed_interrupts()
 
 AGAINST_RAY = os.environ.get("MOBULA_TEST_RAY") == "1"
 if AGAINST_RAY:

@@ -32,6 +32,17 @@ def mark_this_process() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
+def heed_interrupts() -> None:
+    """Call once, before anything is started. A shell starts what runs in its background without
+    SIGINT and SIGQUIT, programs pass that on to those they start, and tests send these signals."""
+    for number, default in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default)
+
+
 def wait_until(
     condition: Callable[[], object], what: str, deadline: float = DEADLINE_SECONDS
 ) -> None:

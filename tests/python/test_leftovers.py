@@ -60,3 +60,21 @@ print(pid, flush=True)
         child.stdout.close()
         os.kill(grandchild, signal.SIGKILL)
     leftovers.expect_nothing_new(before)
+
+
+def test_programs_of_a_run_in_the_background_heed_interrupts() -> None:
+    inner = "import signal; print([signal.getsignal(n) for n in (signal.SIGINT, signal.SIGQUIT)])"
+    text = f"""
+import leftovers, subprocess, sys
+leftovers.heed_interrupts()
+subprocess.run([sys.executable, "-c", {inner!r}], check=True)
+"""
+    background = "trap '' INT QUIT; exec \"$@\""  # What a shell does to them.
+    done = subprocess.run(
+        ["sh", "-c", background, "sh", sys.executable, "-c", text],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == f"[{signal.default_int_handler}, {signal.SIG_DFL!r}]\n", done.stderr
