@@ -11,6 +11,10 @@ PYTEST_ARGS ?=
 RANDOM_SECONDS ?= 300
 FUZZ_SECONDS ?= 60
 
+# What one build folder compiled, another one finds in the compiler's cache.
+export CCACHE_BASEDIR ?= $(CURDIR)
+export CCACHE_NOHASHDIR ?= 1
+
 CTEST := ctest --output-on-failure --no-tests=error -j $(JOBS)
 # The address space of the sanitizers does not always fit the randomized layout of a kernel. Without
 # setarch (a container may forbid it) the tests run as they are.

@@ -32,7 +32,16 @@ print(json.dumps({"driver": os.getpid(), "module": ray.__file__, "tasks": pids_a
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "-w", str(folder), str(ROOT)], check=True)
+    # Named as in the release build, and with paths relative to the checkout, what was compiled there
+    # is found in the compiler's cache.
+    environment = {
+        "CC": "cc",
+        "CXX": "c++",
+        "CCACHE_BASEDIR": str(ROOT),
+        "CCACHE_NOHASHDIR": "1",
+        **os.environ,
+    }
+    subprocess.run([*command, "-w", str(folder), str(ROOT)], check=True, env=environment)
     (made,) = folder.glob("mobula-*.whl")
     return made
 
@@ -40,9 +49,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    python = folder / "bin/python"
-    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    pip_for_it = [sys.executable, "-m", "pip", "--python", str(folder / "bin/python")]
+    subprocess.run([*pip_for_it, "install", "-q", "--no-deps", str(wheel)], check=True)
     # The requirements of mobula come from the venv of the tests. Its own .pth files, and with them
     # the checkout, are not looked at through this.
     (site,) = folder.glob("lib/python3*/site-packages")
