@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle  # type: ignore[import-untyped]
+from mobula import _pydantic_v1
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ def reduce_code(plainly: Callable[[Any], Any], value: Any) -> Any:
     if not isinstance(reduced, tuple):
         return reduced
     make, arguments, *state = reduced
+    if "__fields__" in vars(value):
+        _pydantic_v1.add_reducer(REDUCERS)
     if make is _make_class_plainly:
         metaclass, name, bases, members, *tracking = arguments
         # Without them a value could not come back from there. Named tuples know by themselves.
@@ -219,7 +222,9 @@ def _reduce_weak_method(weak: Any) -> Any:
     return (weakref.WeakMethod, (method,)) if method is not None else (_make_weak_ref, (None,))
 
 
+# By exact type; of libraries when they are needed. The extension and picklers look here.
 REDUCERS: dict[type, Callable[[Any], Any]] = {
+    **_cloudpickle.Pickler._dispatch_table,
     type(functools.lru_cache(lambda: None)): _reduce_cached,
     functools.cached_property: _reduce_cached_property,
     typing.NewType: _reduce_new_type,  # type: ignore[dict-item, unused-ignore]

@@ -278,9 +278,7 @@ def dumps_plainly(value: Any) -> bytes:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """As the extension's, where there is no session."""
 
-    dispatch_table: ClassVar[Any] = ChainMap(
-        _code_pickled.REDUCERS, cloudpickle.Pickler._dispatch_table, copyreg.dispatch_table
-    )
+    dispatch_table: ClassVar[Any] = ChainMap(_code_pickled.REDUCERS, copyreg.dispatch_table)
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, BaseException):

@@ -34,10 +34,7 @@ _FRAMES_MAX = 60
 
 # cloudpickle's reducers and ours by exact type. The extension looks here itself, which spares picklers
 # a look into a ChainMap for every object.
-REDUCERS: dict[type, Callable[[Any], Any]] = {
-    **cloudpickle.Pickler._dispatch_table,
-    **_code_pickled.REDUCERS,
-}
+REDUCERS: dict[type, Callable[[Any], Any]] = _code_pickled.REDUCERS
 # Modules whose functions and classes the user wants pickled by value.
 BY_VALUE_MODULES: set[str] = cloudpickle.cloudpickle._PICKLE_BY_VALUE_MODULES
 

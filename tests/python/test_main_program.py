@@ -13,7 +13,7 @@ from typing import Any
 
 import mobula as ray
 import pytest
-from mobula import _core, _culprits
+from mobula import _core, _culprits, _pydantic_v1
 
 pytestmark = pytest.mark.mobula_only
 
@@ -34,6 +34,28 @@ def test_what_is_defined_in_the(where: str, run_script: Callable[..., Any]) -> N
         define = f"def define():\n{body}\n    return locals()\n\nglobals().update(define())\n"
         program = f"{start}\n{define}{end}"
     assert run_script(program).stdout == ""
+
+
+def test_a_field_of_a_compiled_model_of_pydantic_1_is_made_again() -> None:
+    v1 = pytest.importorskip("pydantic.v1")
+
+    def double(value: int) -> int:
+        return 2 * value
+
+    class Model(v1.BaseModel):  # type: ignore[misc, name-defined]
+        x: list[int] | None = v1.Field(..., alias="X")
+        _double = v1.validator("x", each_item=True, allow_reuse=True)(double)
+
+    field = Model.__fields__["x"]
+    make, arguments, (_, state) = _pydantic_v1.reduce_field(field)
+    again = make(*arguments)
+    for name, value in state.items():
+        setattr(again, name, value)
+    assert again.validate(["1", 2], {}, loc="x") == ([2, 4], None)
+    assert again.validate(None, {}, loc="x") == (None, None)
+    assert again.validate("no", {}, loc="x")[1] is not None
+    for name in ("alias", "required", "allow_none", "shape", "type_", "outer_type_", "name"):
+        assert getattr(again, name) == getattr(field, name)
 
 
 @pytest.fixture(scope="module")
