@@ -40,6 +40,7 @@ _LAZY = {
     "actor_group": "actor_group",
     "client": "client",
     "collective": "collective",
+    "iter": "iter",
     "pdb": "rpdb",
     "ray_debugpy": "debugpy",
     "rpdb": "rpdb",
