@@ -68,7 +68,8 @@ def test_a_blocked_task_lends_its_cpu_and_takes_it_back(how: str, tmp_path: Path
         ref = child.remote(path)
         value = ray.get(ref) if how == "get" else len(ray.wait([ref])[0])
         Path(done).touch()
-        time.sleep(0.3)  # Now it works: it has its CPU again.
+        while not os.path.exists(done + ".seen"):  # Now it works: it has its CPU again.
+            time.sleep(0.005)
         return value
 
     done = str(tmp_path / "done")
@@ -79,6 +80,7 @@ def test_a_blocked_task_lends_its_cpu_and_takes_it_back(how: str, tmp_path: Path
     Path(go).touch()
     leftovers.wait_until(lambda: os.path.exists(done), "the parent goes on")
     assert ray.available_resources().get("CPU", 0.0) == 0.0
+    Path(done + ".seen").touch()
     assert ray.get(ref) == 1
     leftovers.wait_until(lambda: ray.available_resources().get("CPU") == 1, "all is free")
 

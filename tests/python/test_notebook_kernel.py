@@ -63,12 +63,14 @@ class Kernel:
         assert out["error"] is None, out["traceback"]
         return out["value"]
 
-    def wait_for_print(self, cell: str, text: str) -> None:
+    def wait_for_print(self, cell: str, text: str) -> str:
+        """Returns what was printed below the cell, once this is among it."""
         seen = ""
         while text not in seen:
             message = self.client.get_iopub_msg(timeout=SECONDS)
-            if message["msg_type"] == "stream":
+            if message["msg_type"] == "stream" and message["parent_header"].get("msg_id") == cell:
                 seen += message["content"]["text"]
+        return seen
 
     def stop(self) -> None:
         self.client.stop_channels()
@@ -150,10 +152,15 @@ def test_the_loop_of_the_notebook_runs_while_a_cell_gets_and_awaits(kernel: Kern
     )
 
 
-def test_what_tasks_print_comes_out_below_a_cell(kernel: Kernel) -> None:
+def test_what_tasks_print_comes_out_below_a_cell(kernel: Kernel, tmp_path: Path) -> None:
     kernel.run("@ray.remote\ndef talk(): print('from a task')")
-    printed = kernel.run("ray.get(talk.remote())\ntime.sleep(0.5)")["printed"]
-    assert "from a task" in printed and "(talk pid=" in printed
+    seen = tmp_path / "seen"
+    cell = kernel.start_cell(
+        f"ray.get(talk.remote())\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)"
+    )
+    assert "(talk pid=" in kernel.wait_for_print(cell, "from a task")
+    seen.touch()
+    assert kernel.finish_cell(cell)["error"] is None
 
 
 def test_the_error_of_a_task_shows_the_lines_of_its_cell(kernel: Kernel) -> None:

@@ -109,13 +109,12 @@ def test_a_stopped_generator_is_ended_too() -> None:
 
 
 def test_a_worker_that_goes_on_in_time_is_left_alone(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
+    note, go = tmp_path / "pid", tmp_path / "go"
 
     @ray.remote(timeout_s=60)
     def is_stopped_for_a_while() -> str:
         note.write_text(str(os.getpid()))
-        deadline = time.monotonic() + 1.0
-        while time.monotonic() < deadline:
+        while not go.exists():
             pass
         return "done"
 
@@ -125,6 +124,7 @@ def test_a_worker_that_goes_on_in_time_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(exceptions.GetTimeoutError):
         ray.get(ref, timeout=1.5)
     os.kill(int(note.read_text()), signal.SIGCONT)
+    go.touch()
     assert ray.get(ref, timeout=60) == "done"
 
 
