@@ -43,6 +43,7 @@ class _Rows:
         self._values: dict[Name, dict[str, Any]] = {
             tuple(value["name"]): value for value in told.get("values", [])
         }
+        self._in_files = set(snapshot.daemon.get("store", {}).get("segments_in_files", []))
         self._actors = {actor["actor"] for actor in snapshot.section("actors")}
         self._records = any(process["records_call_sites"] for process in snapshot.live)
         # Who made it knows best; the daemon was told when it was shared.
@@ -93,7 +94,7 @@ class _Rows:
             type=self._type(process["process"]),
             pid=process["pid"],
             ip="127.0.0.1",
-            where=self._where(told, entry, value),
+            where=self._where(told, entry, value, name),
             created_ms=self._created(key, value),
             references={
                 "refs": told["refs"],
@@ -177,11 +178,13 @@ class _Rows:
         told: _core.LiveObject,
         entry: dict[str, Any] | None,
         value: dict[str, Any] | None,
+        name: tuple[int, ...] | None,
     ) -> str | None:
         if told["place"] in ("here", "error"):
             return "process"
         if told["place"] == "store":
-            where: str = value["where"] if value else "memory"
+            in_file = name is not None and name[0] in self._in_files
+            where: str = value["where"] if value else "file" if in_file else "memory"
             return where
         if entry:
             return _place_of_shared(entry, value)

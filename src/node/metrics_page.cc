@@ -244,6 +244,9 @@ void MetricsPage::add_store(Families& families) const {
       store.capacity_bytes());
   add("mobula_object_store_used_bytes", "gauge",
       "What of it was handed out to processes, as segments.", store.granted_bytes());
+  add("mobula_object_store_file_bytes", "gauge",
+      "What was handed out in files on disk, because memory had no room for it.",
+      store.in_file_bytes());
   add("mobula_object_store_values", "gauge",
       "Values in the store, or spilled, that the node knows; not those that are private to a "
       "process.",

@@ -154,6 +154,7 @@ Node::Node(const NodeOptions& options, std::unique_ptr<io::Loop> loop,
 
 void Node::connect_actors() {
   store_.on_long_wait([this](auto& waiting, auto& text) { tell_of_full_store(waiting, text); });
+  store_.on_file([this](auto& whose, auto& text) { tell_of_files(whose, text); });
   actors_.set_callbacks(
       {.kill = [this](ProcessId worker,
                       const std::string& reason) { workers_.kill(worker, reason); },

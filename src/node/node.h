@@ -58,7 +58,8 @@ class Node final : private io::Poller {
     bool welcomed = false;
     bool is_detached = false;  // Of a detached actor; it has no driver.
     bool ending = false;
-    bool empty = false;  // Nothing of it runs any more.
+    bool empty = false;           // Nothing of it runs any more.
+    bool knows_of_files = false;  // Its driver was told that values go to files.
     // Running: workers were asked to exit, so that what they print last is not lost.
     std::unique_ptr<io::Timer> grace;
   };
@@ -102,6 +103,7 @@ class Node final : private io::Poller {
   void stop_worker(const scheduler::StopWorker& stop);
   void ask_to_exit(ProcessId worker, const char* why, Duration patience);
   void tell_of_full_store(const std::vector<ProcessId>& waiting, const std::string& text);
+  void tell_of_files(const std::vector<ProcessId>& whose, const std::string& text);
   void tell_infeasible(const scheduler::WarnInfeasible& warning);
   void on_group_gone(scheduler::DemandId demand);
   void on_start_failed(const scheduler::StartFailed& failed);

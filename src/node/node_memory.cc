@@ -57,6 +57,16 @@ void Node::tell_of_full_store(const std::vector<ProcessId>& waiting, const std::
   for (const ProcessId driver : drivers) logs_.tell(driver, text);
 }
 
+// Once a job.
+void Node::tell_of_files(const std::vector<ProcessId>& whose, const std::string& text) {
+  for (const ProcessId process : whose) {
+    const Session* session = sessions_.find(process);
+    const auto job = session != nullptr ? jobs_.find(session->job) : jobs_.end();
+    if (job == jobs_.end() || std::exchange(job->second.knows_of_files, true)) continue;
+    logs_.tell(job->second.driver, text);
+  }
+}
+
 ProcessId Node::heir_of(JobId id) const {
   const auto job = jobs_.find(id);
   return job == jobs_.end() || job->second.ending ? kDaemonProcess : job->second.driver;

@@ -10,6 +10,9 @@ namespace {
 using nlohmann::json;
 using objects::ListedObject;
 
+// File-backed segments, by which private values there are told from those in memory.
+constexpr size_t kFilesListedMax = 10'000;
+
 const char* name_of(ListedObject::State state) {
   switch (state) {
     case ListedObject::State::kNamed:
@@ -31,6 +34,8 @@ const char* name_of(store::Spiller::Seen::Where where) {
       return "memory+disk";
     case Where::kDisk:
       return "disk";
+    case Where::kFile:
+      return "file";
     case Where::kMoving:
       return "moving";
     case Where::kLost:
@@ -89,9 +94,17 @@ json values_json(const StoreShell& store, size_t max) {
 }  // namespace
 
 std::string store_json(const StoreShell& store) {
+  json in_files = json::array();
+  for (const SegmentId segment : store.segments_in_files(kFilesListedMax)) {
+    in_files.push_back(number(segment));
+  }
   const store::Spiller::Totals totals = store.spiller().totals();
   const json section = {{"capacity_bytes", store.capacity_bytes()},
                         {"granted_bytes", store.granted_bytes()},
+                        {"taken_bytes", store.taken_bytes()},
+                        {"segments_in_files", std::move(in_files)},
+                        {"in_file_bytes", store.in_file_bytes()},
+                        {"shared_in_file_values", totals.in_file_values},
                         {"segments", store.segment_count()},
                         {"pinned_bytes", store.pinned_bytes()},
                         {"shared_values", totals.values},

@@ -33,7 +33,7 @@ ResourceSet Queries::resources(bool total) const {
   // Just-woken workers may overdraw the CPUs, which is nothing to show to users.
   if (resources.get(kCpu) < 0) resources.set(kCpu, 0);
   const uint64_t capacity = store_.capacity_bytes();
-  const uint64_t left = capacity - std::min(capacity, total ? 0 : store_.granted_bytes());
+  const uint64_t left = capacity - std::min(capacity, total ? 0 : store_.taken_bytes());
   resources.set("object_store_memory", static_cast<ResourceAmount>(left) * kResourceUnit);
   return resources;
 }

@@ -49,6 +49,26 @@ void remove_folders_of_the_dead(const std::string& directory) {
   }
 }
 
+Result<shm::Fd> make_nameless_file(const std::string& folder, uint64_t bytes) {
+  const auto failed = [&](int error) {
+    return fail(error == ENOSPC || error == EDQUOT ? ErrorCode::kDiskFull : ErrorCode::kRetryLater,
+                fmt::format("no file of {:.1f} MiB could be made in {}: {}",
+                            static_cast<double>(bytes) / (1 << 20), folder, text_of(error)));
+  };
+  shm::Fd fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd.valid()) {
+    if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) return failed(errno);
+    std::string name = (fs::path(folder) / "values-XXXXXX").string();
+    fd = shm::Fd(::mkostemp(name.data(), O_CLOEXEC));
+    if (!fd.valid()) return failed(errno);
+    ::unlink(name.c_str());
+  }
+  // A file system that cannot do this has each block written.
+  const int error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
+  if (error != 0) return failed(error);
+  return fd;
+}
+
 }  // namespace
 
 bool keeps_files_in_memory(const std::string& directory) {
@@ -189,6 +209,21 @@ void SpillDisk::punch(const store::PunchHole& hole) {
   });
 }
 
+void SpillDisk::make_file(uint64_t bytes, OnFile on_file) {
+  being_made_ += bytes;
+  // Of a shape that std::function can hold.
+  using Made = std::shared_ptr<Result<shm::Fd>>;
+  give(
+      writers_,
+      [folder = folder_, bytes] {
+        return std::make_shared<Result<shm::Fd>>(make_nameless_file(folder, bytes));
+      },
+      [this, bytes, on_file = std::move(on_file)](const Made& made) {
+        being_made_ -= bytes;
+        on_file(std::move(*made));
+      });
+}
+
 store::DiskRoom SpillDisk::room() const {
   struct statvfs status {};
   if (::statvfs(folder_.c_str(), &status) != 0) {
@@ -197,7 +232,7 @@ store::DiskRoom SpillDisk::room() const {
   const uint64_t unit = status.f_frsize;
   const uint64_t total = status.f_blocks * unit;
   const uint64_t available = status.f_bavail * unit;
-  const uint64_t reserve = total / kFullShare;
+  const uint64_t reserve = total / kFullShare + being_made_;
   const double used =
       total == 0 ? 100.0
                  : 100.0 * (1.0 - static_cast<double>(available) / static_cast<double>(total));

@@ -28,6 +28,7 @@ class SpillDisk {
  public:
   using OnWritten = std::function<void(const store::WriteOutcome&)>;
   using OnRead = std::function<void(const store::ReadOutcome&)>;
+  using OnFile = std::function<void(Result<shm::Fd>)>;
 
   // `directory` is made if it is not there. kUnavailable: one cannot write to it; the text says why.
   static Result<std::unique_ptr<SpillDisk>> open(io::Loop& loop, const std::string& directory);
@@ -37,6 +38,9 @@ class SpillDisk {
   void read(const store::DiskCopy& from, SpillPart to, OnRead on_read);
   void remove(store::SpillFileId file);
   void punch(const store::PunchHole& hole);
+  // A file without a name, of so many zero bytes that all have their blocks: it goes with the last
+  // descriptor and mapping. kDiskFull; kRetryLater: another reason, which the text says.
+  void make_file(uint64_t bytes, OnFile on_file);
 
   store::DiskRoom room() const;
   const std::string& folder() const { return folder_; }
@@ -60,6 +64,7 @@ class SpillDisk {
   const shm::Fd lock_;
   // Said to the threads, and to what they still post after the end.
   const std::shared_ptr<SpillStop> ended_;
+  uint64_t being_made_ = 0;  // Bytes of files that room() does not know of yet.
   Lanes writers_;
   Lanes readers_;
   std::unique_ptr<io::JobThread> remover_;

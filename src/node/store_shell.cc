@@ -56,7 +56,9 @@ store::Headroom StoreShell::measure() const {
   headroom.memory_available = memory_available();
   headroom.cgroup_available = cgroup_memory_available();
   headroom.store_resident = 0;
+  if (disk_) headroom.files = disk_->room();
   for (const auto& [id, segment] : segments_) {
+    if (segment.in_file) continue;
     struct stat status {};
     if (::fstat(segment.fd->get(), &status) == 0) {
       headroom.store_resident += static_cast<uint64_t>(status.st_blocks) * 512;
@@ -215,18 +217,22 @@ void StoreShell::carry_out(const store::Effects& effects) {
   }
 }
 
-Result<void> StoreShell::create(const store::CreateSegment& create) {
-  auto made = shm::create_segment(create.segment, create.data_bytes);
+Result<void> StoreShell::create(const store::CreateSegment& create, Result<shm::NewSegment> made) {
   MOBULA_TRY(made);
   auto view = shm::SegmentView::attach(made->table.data(), made->table.size(), create.segment);
   MOBULA_TRY(view);
   Segment& segment =
       segments_
-          .try_emplace(create.segment, Segment{std::make_shared<shm::Fd>(std::move(made->fd)),
-                                               std::move(made->table), *view,
-                                               std::make_shared<std::atomic<bool>>(false)})
+          .try_emplace(
+              create.segment,
+              Segment{std::make_shared<shm::Fd>(std::move(made->fd)), std::move(made->table), *view,
+                      std::make_shared<std::atomic<bool>>(false), create.in_file})
           .first->second;
-  populate(segment, view->data_offset() + view->data_bytes());
+  if (create.in_file) {
+    tell_of_file(create);
+  } else {
+    populate(segment, view->data_offset() + view->data_bytes());
+  }
   if (create.process == kDaemonProcess) {
     own_segment_created(create.segment, *view);
     return {};
@@ -263,12 +269,43 @@ void StoreShell::populate(const Segment& segment, uint64_t file_bytes) {
 }
 
 void StoreShell::carry_out(const store::CreateSegment& wanted) {
-  const auto created = create(wanted);
+  if (!wanted.in_file) {
+    return finish(wanted, shm::create_segment(wanted.segment, wanted.data_bytes));
+  }
+  const uint64_t bytes =
+      shm::segment_file_bytes(wanted.data_bytes, shm::segment_entries_for(wanted.data_bytes));
+  files_in_making_++;
+  disk_->make_file(bytes, [this, wanted](Result<shm::Fd> file) {
+    files_in_making_--;
+    if (!books_.exists(wanted.segment)) return;  // Who wanted it is dead.
+    changed_ = true;
+    if (!file) return finish(wanted, tl::unexpected(file.error()));
+    finish(wanted, shm::create_segment_in(std::move(*file), wanted.segment, wanted.data_bytes));
+  });
+}
+
+void StoreShell::tell_of_file(const store::CreateSegment& create) {
+  const double size = static_cast<double>(create.data_bytes) / (1 << 20);
+  const double capacity = static_cast<double>(capacity_bytes()) / (1 << 20);
+  log_info(fmt::format("segment={} process={} event=in_file size_mib={:.1f}",
+                       number(create.segment), number(create.process), size));
+  if (!on_file_) return;
+  const std::vector<ProcessId> whose =
+      create.process == kDaemonProcess ? spiller_.waiting_for_room() : std::vector{create.process};
+  on_file_(whose,
+           fmt::format("the object store of {:.1f} MiB has no room left, so values go to files "
+                       "in {} now ({:.1f} MiB for the first), which is slower. A larger store: "
+                       "init(object_store_memory=...), or mobula start --object-store-memory",
+                       capacity, spill_folder(), size));
+}
+
+void StoreShell::finish(const store::CreateSegment& wanted, Result<shm::NewSegment> made) {
+  const auto created = create(wanted, std::move(made));
   if (created) return;
   log_warning(fmt::format("segment={} process={} event=not_created why=\"{}\"",
                           number(wanted.segment), number(wanted.process), created.error().message));
   store::Effects effects;
-  books_.on_create_failed(wanted, created.error().message, effects);
+  books_.on_create_failed(wanted, created.error(), effects);
   carry_out(effects);
 }
 
@@ -287,7 +324,7 @@ void StoreShell::carry_out(const store::RefuseSegment& refuse) {
   }
   sessions_.send(refuse.process, [&](wire::Builder& builder) {
     return wire::fb::CreateSegmentRefusedDirect(builder, refuse.request, message.c_str(),
-                                                spiller_.disk_is_full());
+                                                refuse.disk_full || spiller_.disk_is_full());
   });
 }
 

@@ -43,6 +43,8 @@ class StoreShell {
   // These wait for room for long, because tasks work with what takes it: something for their users.
   using OnLongWait = std::function<void(const std::vector<ProcessId>&, const std::string&)>;
   void on_long_wait(OnLongWait callback) { on_long_wait_ = std::move(callback); }
+  // A value of these processes goes to a file, as memory has no room: something for their users, once.
+  void on_file(OnLongWait callback) { on_file_ = std::move(callback); }
 
   // True if the record is one of ours. An error: the process broke the protocol.
   Result<bool> on_record(const Session& session, const wire::fb::ToDaemon& record);
@@ -64,6 +66,12 @@ class StoreShell {
 
   uint64_t capacity_bytes() const { return books_.capacity_bytes(); }
   uint64_t granted_bytes() const { return books_.granted_bytes(); }
+  // What values take in memory.
+  uint64_t taken_bytes() const;
+  std::vector<SegmentId> segments_in_files(size_t max) const {
+    return books_.segments_in_files(max);
+  }
+  uint64_t in_file_bytes() const { return books_.in_file_bytes(); }
   uint64_t resident_bytes() const { return measure().store_resident; }
   // Of shared values in memory that processes look at. Takes time for every one of them.
   uint64_t pinned_bytes() const;
@@ -78,6 +86,7 @@ class StoreShell {
     shm::Mapping table;
     shm::SegmentView view;
     std::shared_ptr<std::atomic<bool>> dropped;  // Tells the populating thread to stop.
+    bool in_file = false;
   };
 
   store::Headroom measure() const;
@@ -88,7 +97,9 @@ class StoreShell {
   void carry_out(const store::DestroySegment& destroy);
   void carry_out(const store::MarkEvicting& mark);
   void carry_out(const store::ReleaseExtent& release);
-  Result<void> create(const store::CreateSegment& create);
+  Result<void> create(const store::CreateSegment& create, Result<shm::NewSegment> made);
+  void finish(const store::CreateSegment& wanted, Result<shm::NewSegment> made);
+  void tell_of_file(const store::CreateSegment& create);
   void populate(const Segment& segment, uint64_t file_bytes);
   void open_segment(const Session& session, SegmentId segment);
   void tick();
@@ -107,6 +118,7 @@ class StoreShell {
   void carry_out(const store::TellNoPlace& tell);
   void carry_out(const store::ValueLost& lost);
   Result<void> look_up(const Session& session, const wire::fb::StoredLookup& record);
+  bool let_go_to_file(ProcessId process);
   void own_segment_created(SegmentId segment, const shm::SegmentView& view);
   void step();
   void finish_evictions();
@@ -121,11 +133,13 @@ class StoreShell {
   const std::string why_no_disk_;
   OnLost on_lost_;
   OnLongWait on_long_wait_;
+  OnLongWait on_file_;
   std::optional<Instant>
       tell_at_;  // Of a long wait; nothing while nobody waits for tasks that work.
   store::StoreBooks books_;
   store::Spiller spiller_;
   bool changed_ = false;                   // A step of the spiller is due.
+  size_t files_in_making_ = 0;             // For segments.
   std::vector<store::TryEvict> evicting_;  // Marked; their pins are looked for next.
   std::map<SegmentId, Segment> segments_;
   std::map<ProcessId, std::vector<wire::StoreLocation>> freed_;  // To be told, by writer.

@@ -9,6 +9,7 @@
 #include "core/store/lookers.h"
 #include "node/log.h"
 #include "node/store_shell.h"
+#include "shm/stored_bytes.h"
 
 namespace mobula::node {
 
@@ -43,6 +44,14 @@ uint64_t StoreShell::pinned_bytes() const {
   return bytes;
 }
 
+uint64_t StoreShell::taken_bytes() const {
+  return books_.taken_bytes([this](ProcessId process) -> uint64_t {
+    const Session* session = sessions_.find(process);
+    if (session == nullptr || !session->home.valid()) return 0;
+    return shm::stored_bytes(session->home.data()).load(std::memory_order_relaxed);
+  });
+}
+
 // Whether who waits for room has a reason to go on waiting, or one has to let go of what it looks at.
 void StoreShell::look_at_lookers() {
   std::vector<ProcessId> waiting = spiller_.waiting_for_room();
@@ -66,9 +75,12 @@ void StoreShell::look_at_lookers() {
                        .waits_for_room = std::ranges::find(waiting, id) != waiting.end()});
   }
   const store::LookersVerdict verdict = store::judge_lookers(lookers, for_values);
-  const bool refuses = verdict.to_refuse && !spiller_.is_moving();
+  const bool is_moving = spiller_.is_moving() || files_in_making_ > 0;
+  const bool refuses = verdict.to_refuse && !is_moving && !let_go_to_file(kDaemonProcess);
   const Instant now = monotonic_now();
-  if (verdict.some_work || refuses) books_.on_progress(now);
+  if (is_moving) books_.on_moving(now);
+  if (verdict.some_work) books_.on_work(now);
+  if (refuses) books_.on_progress(now);
   if (verdict.some_work) tell_of_long_wait(waiting, now);
   if (!refuses) return;
   store::SpillEffects spill;
@@ -77,6 +89,13 @@ void StoreShell::look_at_lookers() {
       explain();
   spiller_.refuse_restores(*verdict.to_refuse, why, spill);
   carry_out(spill);
+}
+
+bool StoreShell::let_go_to_file(ProcessId process) {
+  store::Effects effects;
+  const bool granted = books_.go_to_file(process, measure(), effects);
+  carry_out(effects);
+  return granted;
 }
 
 void StoreShell::tell_of_long_wait(const std::vector<ProcessId>& waiting, Instant now) {
@@ -115,7 +134,10 @@ bool StoreShell::has_bytes(const wire::StoreLocation& location) const {
 // It should be in memory, and the segment's index, which its writer can write, says that it is not.
 bool StoreShell::is_damaged(const wire::StoreLocation& value) const {
   const auto seen = spiller_.look(value);
-  if (!seen || !seen->place || seen->where != store::Spiller::Seen::Where::kMemory) return false;
+  using Where = store::Spiller::Seen::Where;
+  if (!seen || !seen->place || (seen->where != Where::kMemory && seen->where != Where::kFile)) {
+    return false;
+  }
   const wire::StoreLocation& place = *seen->place;
   const bool evicting = std::ranges::any_of(evicting_, [&](const store::TryEvict& evict) {
     return evict.location.segment == place.segment && evict.location.entry == place.entry;

@@ -75,6 +75,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Result<Pinned> open_stored(const Object& object, Deadline deadline, Gate& gate) override;
   void prefetch(std::span<Object* const> objects) override;
   void unpin(uint64_t pin) override;
+  std::optional<PlaceInFile> file_of(uint64_t pin);
   void recover(Object& object, const wire::StoreLocation& location) override;
   Result<Pinned> open_location(const wire::StoreLocation& at, Deadline, Gate& gate) override;
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
@@ -262,8 +263,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void drop_result(ClaimedTask& task, const PackedValues& results, std::vector<StoreWrite>& stored);
   std::vector<Object*> receive_refs(std::span<const std::byte> values, uint32_t count);
 
-  // objects.cc
-  Object* new_object();
+  Object* new_object();  // objects.cc
   void complete(Object& object, std::span<const std::byte> value, std::vector<Object*> inner);
   void tell_waiters(Object& object);
   void release(Object* object);

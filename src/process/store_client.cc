@@ -8,18 +8,21 @@
 namespace mobula::process {
 
 StoreClient::StoreClient(const Options& options, std::byte* pins)
-    : options_(options), pins_(pins), slabs_(options.slabs) {}
+    : options_(options), pins_(pins), slabs_(options.slabs), file_slabs_(options.slabs) {}
 
 // ---- writing -----------------------------------------------------------------------------------
 
 std::variant<WritableExtent, NeedSegment> StoreClient::create(uint64_t size) {
-  const std::optional<store::Extent> extent = slabs_.allocate(size);
+  std::optional<store::Extent> extent = slabs_.allocate(size);
+  if (!extent) extent = file_slabs_.allocate(size);
   if (!extent) return NeedSegment{slabs_.segment_bytes_for(size), slabs_.wants_own_segment(size)};
   Own& own = own_.at(extent->segment);
   const wire::StoreLocation location = own.segment->view().begin_write(
       extent->entry, extent->offset, extent->size, options_.process);
   own.extents[extent->entry] = {location.generation, Owner::kWriting};
-  return WritableExtent{location, own.segment->data() + location.offset, own.segment, &populator_};
+  tell_bytes();
+  Populator* populator = slabs_.owns(extent->segment) ? &populator_ : nullptr;
+  return WritableExtent{location, own.segment->data() + location.offset, own.segment, populator};
 }
 
 Result<void> StoreClient::add_own(std::shared_ptr<OwnSegment> segment, const NeedSegment& asked,
@@ -28,12 +31,13 @@ Result<void> StoreClient::add_own(std::shared_ptr<OwnSegment> segment, const Nee
   if (view.data_bytes() < asked.bytes) {
     return fail(ErrorCode::kInvalidArgument, "the daemon granted less than was asked for");
   }
-  MOBULA_TRY(slabs_.add_segment(segment->id(),
-                                {.data_offset = view.data_offset(),
-                                 .data_bytes = view.data_bytes(),
-                                 .entry_count = view.entry_count(),
-                                 .for_one = asked.for_one},
-                                now));
+  store::SlabAllocator& slabs = view.is_in_file() ? file_slabs_ : slabs_;
+  MOBULA_TRY(slabs.add_segment(segment->id(),
+                               {.data_offset = view.data_offset(),
+                                .data_bytes = view.data_bytes(),
+                                .entry_count = view.entry_count(),
+                                .for_one = asked.for_one},
+                               now));
   Own& own = own_[segment->id()];
   own.extents.resize(view.entry_count());
   own.segment = std::move(segment);
@@ -156,7 +160,16 @@ StoreClient::OwnExtent* StoreClient::own_extent(const wire::StoreLocation& locat
 
 void StoreClient::free_own(const wire::StoreLocation& location, Instant now) {
   own_.at(location.segment).extents[location.entry].owner = Owner::kNobody;
-  MOBULA_CHECK(slabs_.free(location.segment, location.entry, now).has_value());
+  const bool in_file = file_slabs_.owns(location.segment);
+  store::SlabAllocator& slabs = in_file ? file_slabs_ : slabs_;
+  MOBULA_CHECK(slabs.free(location.segment, location.entry, now).has_value());
+  tell_bytes();
+  has_empty_file_ = has_empty_file_ || (in_file && slabs.is_empty(location.segment));
+}
+
+void StoreClient::tell_bytes() {
+  if (options_.stored_bytes == nullptr) return;
+  options_.stored_bytes->store(slabs_.bytes_in_use(), std::memory_order_relaxed);
 }
 
 // ---- reading -----------------------------------------------------------------------------------
@@ -239,6 +252,19 @@ void StoreClient::add_readable(std::unique_ptr<ReadSegment> segment) {
   readable_[id].segment = std::move(segment);
 }
 
+std::optional<PlaceInFile> StoreClient::file_of(uint32_t pin) const {
+  MOBULA_CHECK(pin < views_.size() && views_[pin].count > 0);
+  const wire::StoreLocation& place = views_[pin].location;
+  std::shared_ptr<const shm::Fd> file;
+  if (const auto own = own_.find(place.segment); own != own_.end()) {
+    file = own->second.segment->file();
+  } else if (const auto other = readable_.find(place.segment); other != readable_.end()) {
+    file = other->second.segment->file;
+  }
+  if (file == nullptr) return std::nullopt;
+  return PlaceInFile{std::move(file), place.offset, place.size};
+}
+
 void StoreClient::unpin(uint32_t pin, Instant now) {
   MOBULA_CHECK(pin < views_.size() && views_[pin].count > 0);
   View& view = views_[pin];
@@ -275,7 +301,10 @@ void StoreClient::retire(SegmentId segment) {
 
 std::vector<std::shared_ptr<OwnSegment>> StoreClient::take_empty(Instant now, bool wanted) {
   std::vector<std::shared_ptr<OwnSegment>> taken;
-  for (const SegmentId id : slabs_.take_empty(wanted ? now : now - options_.keep_empty)) {
+  std::vector<SegmentId> ids = slabs_.take_empty(wanted ? now : now - options_.keep_empty);
+  for (const SegmentId id : file_slabs_.take_empty(now)) ids.push_back(id);
+  has_empty_file_ = false;
+  for (const SegmentId id : ids) {
     const auto own = own_.find(id);
     own->second.segment->stop_populating();
     taken.push_back(std::move(own->second.segment));
@@ -287,7 +316,8 @@ std::vector<std::shared_ptr<OwnSegment>> StoreClient::take_empty(Instant now, bo
 
 void StoreClient::check_invariants() const {
   slabs_.check_invariants();
-  MOBULA_CHECK(own_.size() == slabs_.segment_count());
+  file_slabs_.check_invariants();
+  MOBULA_CHECK(own_.size() == slabs_.segment_count() + file_slabs_.segment_count());
   MOBULA_CHECK(pins_.pinned() == pin_of_.size());
   std::unordered_map<SegmentId, uint32_t> views;
   for (const auto& [key, pin] : pin_of_) {

@@ -16,6 +16,7 @@
 //          take_empty() and take_retired() return (they unmap).
 // Limits:  shm::kPinSlots - 1 different objects viewed at a time.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -53,6 +54,12 @@ struct NeedSegment {
   uint64_t bytes = 0;
   bool for_one = false;
 };
+// Where a viewed value lies, for a mapping of one's own.
+struct PlaceInFile {
+  std::shared_ptr<const shm::Fd> file;
+  uint64_t offset = 0;
+  uint64_t size = 0;
+};
 // Ask the daemon for a descriptor (SegmentOpen), then add_readable().
 struct NeedOpen {
   SegmentId segment{};
@@ -68,10 +75,13 @@ class StoreClient {
   struct Options {
     ProcessId process{};
     store::SlabAllocator::Options slabs;
+    std::atomic<uint64_t>* stored_bytes = nullptr;  // Where others see what lies in memory.
     // The largest value for whose like memory is asked for ahead. Bytes.
     uint64_t ahead_max = 256ULL << 20;
     // An empty segment is kept this long: it is warm.
     Duration keep_empty = std::chrono::seconds(10);
+    // Descriptors of others' segments that are kept.
+    size_t files_kept_max = 128;
   };
   // Things to be destroyed outside of the lock.
   struct Retired {
@@ -87,6 +97,7 @@ class StoreClient {
   // `size` bytes, not 0.
   std::variant<WritableExtent, NeedSegment> create(uint64_t size);
   // kInvalidArgument: the daemon granted something else.
+  // One in a file is used once, and given back as soon as nothing is in it.
   Result<void> add_own(std::shared_ptr<OwnSegment> segment, const NeedSegment& asked, Instant now);
   // A value of `size` bytes was stored. More large ones than ever before are there, and no memory is
   // left for the next: what to ask for ahead, as this request, so that it can be mapped meanwhile.
@@ -121,6 +132,10 @@ class StoreClient {
   // caller may read and copy without one while it holds the ref.
   Result<std::variant<StoredView, NeedOpen>> open(const wire::StoreLocation& location);
   void add_readable(std::unique_ptr<ReadSegment> segment);
+  // Is the descriptor of one more such segment to be kept?
+  bool wants_file() const { return readable_.size() < options_.files_kept_max; }
+  // Nothing: its descriptor was not kept.
+  std::optional<PlaceInFile> file_of(uint32_t pin) const;
   // The daemon says where the value is that is not there any more. Believed until it is wrong.
   void set_place(const wire::StoreLocation& value, const wire::StoreLocation& place);
   // No ref to the value is left here.
@@ -133,13 +148,16 @@ class StoreClient {
 
   // Giving back. ----------------------------------------------------------------------------------
 
-  // Removes the segments that were empty for keep_empty (`wanted`: all empty ones, SegmentsWanted).
+  // Removes the segments that were empty for keep_empty (`wanted`: all empty ones, SegmentsWanted;
+  // files: always).
   // Send SegmentReturn for each, and destroy them outside of the lock.
   std::vector<std::shared_ptr<OwnSegment>> take_empty(Instant now, bool wanted);
   bool has_retired() const { return !retired_.own.empty() || !retired_.readable.empty(); }
+  // Something is to be given back or unmapped now, as it may take up a disk.
+  bool has_rest() const { return has_retired() || has_empty_file_; }
   Retired take_retired() { return std::exchange(retired_, {}); }
 
-  uint64_t bytes_in_use() const { return slabs_.bytes_in_use(); }
+  uint64_t bytes_in_use() const { return slabs_.bytes_in_use() + file_slabs_.bytes_in_use(); }
   size_t own_segments() const { return own_.size(); }
   size_t views() const { return pin_of_.size(); }
   Populator& populator() { return populator_; }
@@ -187,13 +205,16 @@ class StoreClient {
   OwnExtent* own_extent(const wire::StoreLocation& location);
   void free_own(const wire::StoreLocation& location, Instant now);
   void forget_holder(OwnExtent& extent);
+  void tell_bytes();
   Result<std::variant<StoredView, NeedOpen>> open_place(const wire::StoreLocation& place);
   const wire::StoreLocation& place_of(const wire::StoreLocation& value) const;
   void retire(SegmentId segment);
 
   const Options options_;
   shm::PinTable pins_;
-  store::SlabAllocator slabs_;
+  store::SlabAllocator slabs_;       // In memory.
+  store::SlabAllocator file_slabs_;  // In files.
+  bool has_empty_file_ = false;
   std::unordered_map<SegmentId, Own> own_;
   std::unordered_map<SegmentId, Readable> readable_;
   std::unordered_map<Key, uint32_t, KeyHash> pin_of_;

@@ -1,5 +1,6 @@
 #include "process/store_client.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -8,6 +9,8 @@
 #include <mutex>
 #include <random>
 #include <thread>
+
+#include "shm/private_mapping.h"
 
 namespace mobula::process {
 namespace {
@@ -28,7 +31,8 @@ class FakeDaemon {
   std::shared_ptr<OwnSegment> grant(const NeedSegment& need) {
     const uint64_t bytes = std::max(need.bytes, need.for_one ? 0 : standard_bytes);
     const SegmentId id{next_++};
-    Result<shm::NewSegment> made = shm::create_segment(id, bytes);
+    Result<shm::NewSegment> made =
+        in_files ? create_in_file(id, bytes) : shm::create_segment(id, bytes);
     EXPECT_TRUE(made.has_value());
     auto own = OwnSegment::map(id, std::move(*shm::duplicate(made->fd)), bytes);
     EXPECT_TRUE(own.has_value());
@@ -47,7 +51,15 @@ class FakeDaemon {
     return *shm::SegmentView::attach(segment.table.data(), segment.table.size(), id);
   }
 
+  static Result<shm::NewSegment> create_in_file(SegmentId id, uint64_t bytes) {
+    shm::Fd file(::open(testing::TempDir().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    const uint64_t size = shm::segment_file_bytes(bytes, shm::segment_entries_for(bytes));
+    EXPECT_EQ(::posix_fallocate(file.get(), 0, static_cast<off_t>(size)), 0);
+    return shm::create_segment_in(std::move(file), id, bytes);
+  }
+
   uint64_t standard_bytes = 64 * kMiB;
+  bool in_files = false;
   std::map<SegmentId, Segment> segments;
 
  private:
@@ -270,6 +282,83 @@ TEST(StoreClient, a_segment_that_is_gone_stays_mapped_for_its_views) {
   reader.client.unpin(view.pin, 0s);
   EXPECT_EQ(reader.client.take_retired().readable.size(), 1);
   reader.client.check_invariants();
+}
+
+TEST(StoreClient, a_file_is_used_last_and_given_back_as_soon_as_nothing_is_in_it) {
+  FakeDaemon daemon;
+  daemon.standard_bytes = 2 * kMiB;
+  Process writer(daemon, 1);
+  Process reader(daemon, 2);
+  const std::vector<std::byte> bytes = bytes_of(kMiB + 1, 1);
+  const wire::StoreLocation in_memory = writer.put(bytes);
+  daemon.in_files = true;
+  const wire::StoreLocation in_file = writer.put(bytes);
+  ASSERT_NE(in_file.segment, in_memory.segment);
+  for (Process* process : {&writer, &reader}) {
+    const StoredView view = process->open(in_file);
+    EXPECT_TRUE(equal(view.bytes, bytes));
+    process->client.unpin(view.pin, 0s);
+  }
+  EXPECT_FALSE(writer.client.has_rest());
+  writer.client.drop(in_memory, 0s);
+  EXPECT_FALSE(writer.client.has_rest()) << "memory is kept, as it is warm";
+  const wire::StoreLocation again = writer.put(bytes);
+  EXPECT_EQ(again.segment, in_memory.segment) << "memory first";
+  writer.client.drop(in_file, 0s);
+  EXPECT_TRUE(writer.client.has_rest());
+  const auto empty = writer.client.take_empty(0s, false);
+  ASSERT_EQ(empty.size(), 1);
+  EXPECT_EQ(empty[0]->id(), in_file.segment);
+  EXPECT_FALSE(writer.client.has_rest());
+  writer.client.check_invariants();
+}
+
+TEST(StoreClient, a_value_can_be_mapped_privately_and_nobody_else_sees_what_is_written) {
+  FakeDaemon daemon;
+  for (const bool in_files : {false, true}) {
+    daemon.in_files = in_files;
+    Process writer(daemon, 1);
+    const std::vector<std::byte> bytes = bytes_of(300'000, 1);
+    writer.put(bytes);
+    const wire::StoreLocation at = writer.put(bytes);
+    const StoredView view = writer.open(at);
+    const auto place = writer.client.file_of(view.pin);
+    ASSERT_TRUE(place);
+    const auto mapped = shm::PrivateMapping::map(*place->file, place->offset, place->size);
+    ASSERT_TRUE(mapped);
+    EXPECT_TRUE(equal({mapped->data(), bytes.size()}, bytes));
+    mapped->data()[0] ^= std::byte{1};
+    mapped->data()[bytes.size() - 1] ^= std::byte{1};
+    EXPECT_TRUE(equal(view.bytes, bytes));
+    EXPECT_FALSE(equal({mapped->data(), bytes.size()}, bytes));
+    EXPECT_FALSE(shm::PrivateMapping::map(*place->file, place->offset, kMiB * kMiB));
+    writer.client.unpin(view.pin, 0s);
+  }
+}
+
+TEST(StoreClient, a_process_tells_how_much_memory_its_values_take) {
+  FakeDaemon daemon;
+  daemon.standard_bytes = 2 * kMiB;
+  shm::Fd pins_fd = std::move(*shm::create_memory("pins", shm::kPinBytes));
+  const auto pins = *shm::Mapping::map(pins_fd, shm::kPinBytes, shm::Access::kReadWrite);
+  std::atomic<uint64_t> told{0};
+  StoreClient client({.process = ProcessId{1}, .slabs = {}, .stored_bytes = &told}, pins.data());
+  const auto store = [&](uint64_t size) {
+    auto created = client.create(size);
+    if (const NeedSegment* need = std::get_if<NeedSegment>(&created)) {
+      EXPECT_TRUE(client.add_own(daemon.grant(*need), *need, 0s));
+      created = client.create(size);
+    }
+    client.seal(std::get<WritableExtent>(created));
+    return std::get<WritableExtent>(created).location;
+  };
+  const wire::StoreLocation first = store(kMiB);
+  EXPECT_EQ(told.load(), kMiB);
+  daemon.in_files = true;
+  store(2 * kMiB);
+  EXPECT_EQ(told.load(), kMiB) << "what is in a file takes none";
+  client.drop(first, 0s);
+  EXPECT_EQ(told.load(), 0);
 }
 
 TEST(StoreClient, bad_places_and_descriptors_are_refused) {

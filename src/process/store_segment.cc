@@ -62,7 +62,7 @@ Result<std::shared_ptr<OwnSegment>> OwnSegment::map(SegmentId id, shm::Fd fd, ui
 
 OwnSegment::OwnSegment(SegmentId id, shm::Fd fd, shm::Mapping mapping, const shm::SegmentView& view)
     : id_(id),
-      fd_(std::move(fd)),
+      fd_(std::make_shared<const shm::Fd>(std::move(fd))),
       mapping_(std::move(mapping)),
       view_(view),
       mapped_(granules_of(mapping_.size()) / 64 + 1),
@@ -134,7 +134,7 @@ void OwnSegment::copy_unmapped(uint64_t offset, std::span<const std::byte> from)
 void OwnSegment::write_through_file(uint64_t offset, std::span<const std::byte> from) {
   while (!from.empty()) {
     const ssize_t written =
-        ::pwrite(fd_.get(), from.data(), from.size(), static_cast<off_t>(offset));
+        ::pwrite(fd_->get(), from.data(), from.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
     if (written <= 0) {
       // Not expected of a memfd; the mapping leads to the same memory.
@@ -194,7 +194,7 @@ Result<std::unique_ptr<ReadSegment>> ReadSegment::map(SegmentId id, const shm::F
   if (view->data_bytes() != data_bytes) {
     return fail(ErrorCode::kInvalidArgument, "a segment of another size than announced");
   }
-  return std::unique_ptr<ReadSegment>(new ReadSegment{id, std::move(*mapping), *view});
+  return std::unique_ptr<ReadSegment>(new ReadSegment{id, std::move(*mapping), *view, nullptr});
 }
 
 }  // namespace mobula::process

@@ -40,6 +40,7 @@ class OwnSegment {
   SegmentId id() const { return id_; }
   shm::SegmentView& view() { return view_; }
   const shm::SegmentView& view() const { return view_; }
+  const std::shared_ptr<const shm::Fd>& file() const { return fd_; }
   std::byte* data() const { return mapping_.data(); }
   uint64_t file_bytes() const { return mapping_.size(); }
 
@@ -68,7 +69,7 @@ class OwnSegment {
                           Populator& populator);
 
   const SegmentId id_;
-  const shm::Fd fd_;
+  const std::shared_ptr<const shm::Fd> fd_;
   const shm::Mapping mapping_;
   shm::SegmentView view_;
   // A bit per granule.
@@ -86,6 +87,7 @@ struct ReadSegment {
   SegmentId id;
   shm::Mapping mapping;
   shm::SegmentView view;
+  std::shared_ptr<const shm::Fd> file;  // For private mappings; null: there are many segments.
 };
 
 }  // namespace mobula::process

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "process/private_bytes.h"
 #include "process/runtime_impl.h"
 #include "shm/pins.h"
+#include "shm/stored_bytes.h"
 
 namespace mobula::process {
 
@@ -57,6 +59,7 @@ void StoreWrite::copy(size_t offset, std::span<const std::byte> from) {
 void RuntimeImpl::start_store() {
   StoreClient::Options options{};
   options.process = process_;
+  options.stored_bytes = &shm::stored_bytes(home_memory_.data());
   store_ = std::make_unique<StoreClient>(options, home_memory_.data() + shm::kPinsOffset);
 }
 
@@ -293,6 +296,21 @@ Result<void> RuntimeImpl::ask_open(SegmentId segment, Locked& lock, Gate& gate) 
 void RuntimeImpl::unpin(uint64_t pin) {
   Locked lock(*this);
   store_->unpin(static_cast<uint32_t>(pin), monotonic_now());
+  if (store_->has_rest()) wake_reader_thread();
+}
+
+std::optional<PlaceInFile> RuntimeImpl::file_of(uint64_t pin) {
+  Locked lock(*this);
+  return store_->file_of(static_cast<uint32_t>(pin));
+}
+
+// There is one kind of runtime.
+Result<shm::PrivateMapping> map_private(Runtime& runtime, uint64_t pin) {
+  const auto place = static_cast<RuntimeImpl&>(runtime).file_of(pin);
+  if (!place) return fail(ErrorCode::kUnavailable, "the segment's descriptor was not kept");
+  auto mapping = shm::PrivateMapping::map(*place->file, place->offset, place->size);
+  if (!mapping) return fail(ErrorCode::kUnavailable, mapping.error().message);
+  return mapping;
 }
 
 void RuntimeImpl::free_stored_bytes(Object& object) {
@@ -300,6 +318,7 @@ void RuntimeImpl::free_stored_bytes(Object& object) {
   if (!location) return;
   store_->drop(*location, monotonic_now());
   store_->forget_place(*location);
+  if (store_->has_rest()) wake_reader_thread();
 }
 
 // The daemon's entry, or a parcel, owns the bytes from now on.
@@ -332,6 +351,7 @@ bool RuntimeImpl::on_store_packet(const wire::fb::ToProcess& message, std::vecto
       const auto& gone = *message.body_as_SegmentGone();
       Locked lock(*this);
       store_->on_segment_gone(SegmentId{gone.segment()});
+      if (store_->has_rest()) wake_reader_thread();
       answer_opening(SegmentId{gone.segment()},
                      gone.message() != nullptr ? gone.message()->str() : "the segment is gone");
       return true;
@@ -364,6 +384,7 @@ void RuntimeImpl::on_extents_freed(const wire::fb::ExtentsFreed& message) {
     Locked lock(*this);
     // A location that is not ours to free is the daemon's mistake; the others were freed.
     (void)store_->on_extents_freed(wire::read_locations(message.locations()), monotonic_now());
+    if (store_->has_rest()) wake_reader_thread();
     serve_waiting();
   }
   if (message.segments_wanted()) return_segments(true);
@@ -409,8 +430,10 @@ void RuntimeImpl::on_segment_opened(const wire::fb::SegmentOpened& message,
     return answer_opening(id, "a segment without its descriptor");
   }
   auto segment = ReadSegment::map(id, fds[0], message.bytes());
+  auto file = std::make_shared<const shm::Fd>(std::move(fds[0]));
   Locked lock(*this);
   if (!segment.has_value()) return answer_opening(id, segment.error().message);
+  if (store_->wants_file()) (*segment)->file = std::move(file);
   store_->add_readable(std::move(*segment));
   answer_opening(id, "");
 }

@@ -358,6 +358,11 @@ void RuntimeImpl::run_reader() {
     } else {
       drain_dropped();
     }
+    if (store_->has_rest()) {
+      lock.unlock();
+      return_segments(false);
+      lock.lock();
+    }
     const Instant now = monotonic_now();
     if (!work || (reader_ != nullptr && ++idle_ticks > 50)) {
       if (!work && ++idle_ticks <= 50) {

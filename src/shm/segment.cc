@@ -22,6 +22,15 @@ constexpr uint64_t round_up(uint64_t bytes, uint64_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
 
+Result<NewSegment> with_header(Fd fd, SegmentId segment, uint64_t data_bytes, uint32_t in_file) {
+  const uint32_t entries = segment_entries_for(data_bytes);
+  Result<Mapping> table = Mapping::map(fd, segment_data_offset(entries), Access::kReadWrite);
+  if (!table) return tl::unexpected(table.error());
+  const SegmentHeader header{kMagic, kVersion, number(segment), data_bytes, entries, in_file};
+  std::memcpy(table->data(), &header, sizeof(header));
+  return NewSegment{std::move(fd), std::move(*table)};
+}
+
 }  // namespace
 
 uint32_t segment_entries_for(uint64_t data_bytes) {
@@ -38,14 +47,14 @@ Result<NewSegment> create_segment(SegmentId segment, uint64_t data_bytes) {
     return fail(ErrorCode::kInvalidArgument,
                 "a segment of " + std::to_string(data_bytes) + " bytes");
   }
-  const uint32_t entries = segment_entries_for(data_bytes);
-  Result<Fd> fd = create_memory("mobula-segment", segment_file_bytes(data_bytes, entries));
+  Result<Fd> fd = create_memory("mobula-segment",
+                                segment_file_bytes(data_bytes, segment_entries_for(data_bytes)));
   if (!fd) return tl::unexpected(fd.error());
-  Result<Mapping> table = Mapping::map(*fd, segment_data_offset(entries), Access::kReadWrite);
-  if (!table) return tl::unexpected(table.error());
-  const SegmentHeader header{kMagic, kVersion, number(segment), data_bytes, entries, 0};
-  std::memcpy(table->data(), &header, sizeof(header));
-  return NewSegment{std::move(*fd), std::move(*table)};
+  return with_header(std::move(*fd), segment, data_bytes, 0);
+}
+
+Result<NewSegment> create_segment_in(Fd file, SegmentId segment, uint64_t data_bytes) {
+  return with_header(std::move(file), segment, data_bytes, 1);
 }
 
 Result<SegmentView> SegmentView::attach(std::byte* memory, uint64_t mapped_bytes,
@@ -54,7 +63,7 @@ Result<SegmentView> SegmentView::attach(std::byte* memory, uint64_t mapped_bytes
   if (mapped_bytes < kPageBytes) return fail(ErrorCode::kInvalidArgument, "segment too small");
   std::memcpy(&header, memory, sizeof(header));
   if (header.magic != kMagic || header.version != kVersion || header.segment != number(segment) ||
-      header.data_bytes == 0 || header.data_bytes > kSegmentBytesMax ||
+      header.in_file > 1 || header.data_bytes == 0 || header.data_bytes > kSegmentBytesMax ||
       header.entry_count != segment_entries_for(header.data_bytes) ||
       mapped_bytes < segment_data_offset(header.entry_count)) {
     return fail(ErrorCode::kInvalidArgument,
@@ -68,7 +77,8 @@ SegmentView::SegmentView(std::byte* memory, const SegmentHeader& header, Segment
       segment_(segment),
       data_offset_(segment_data_offset(header.entry_count)),
       data_bytes_(header.data_bytes),
-      entry_count_(header.entry_count) {}
+      entry_count_(header.entry_count),
+      in_file_(header.in_file == 1) {}
 
 Result<void> SegmentView::check_location(const wire::StoreLocation& location) const {
   const uint64_t end = data_offset_ + data_bytes_;

@@ -1,5 +1,7 @@
 #pragma once
-// A segment of the object store: one memfd with a header, an entry table and data.
+// A segment of the object store: one memfd with a header, an entry table and data. What memory has no
+// room for lies in a file on disk of the same form. Such a file cannot be sealed: it has no name, so
+// that nobody else can cut it, all of its blocks from the start, and only its writer may write it.
 //
 //   SegmentHeader (4 KiB) | entry_count x SegmentEntry, padded to 4 KiB | data
 //
@@ -44,7 +46,7 @@ struct SegmentHeader {
   uint32_t segment;
   uint64_t data_bytes;
   uint32_t entry_count;
-  uint32_t reserved;
+  uint32_t in_file;  // 1: not in memory.
 };
 
 struct SegmentEntry {
@@ -70,6 +72,8 @@ struct NewSegment {
   Mapping table;  // Header and entries, writable.
 };
 Result<NewSegment> create_segment(SegmentId segment, uint64_t data_bytes);
+// The same in a file of segment_file_bytes() zero bytes.
+Result<NewSegment> create_segment_in(Fd file, SegmentId segment, uint64_t data_bytes);
 
 // View of a segment's memory (mapped from its start). Does not own the mapping.
 class SegmentView {
@@ -81,6 +85,7 @@ class SegmentView {
   uint64_t data_offset() const { return data_offset_; }
   uint64_t data_bytes() const { return data_bytes_; }
   uint32_t entry_count() const { return entry_count_; }
+  bool is_in_file() const { return in_file_; }
   // In the data range, aligned and not empty? Says nothing about its entry.
   Result<void> check_location(const wire::StoreLocation& location) const;
   bool is_sealed(const wire::StoreLocation& location) const;
@@ -112,6 +117,7 @@ class SegmentView {
   uint64_t data_offset_;
   uint64_t data_bytes_;
   uint32_t entry_count_;
+  bool in_file_;
 };
 
 }  // namespace mobula::shm

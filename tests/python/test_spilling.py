@@ -156,19 +156,19 @@ def test_an_object_larger_than_what_is_free_makes_others_go(tmp_path: Path) -> N
         assert (ray.get(ref) == numbers(seed)).all()
 
 
-def test_an_object_larger_than_the_store_is_refused_at_once(tmp_path: Path) -> None:
-    start_small(tmp_path)
-    with pytest.raises(exceptions.ObjectStoreFullError, match="object_store_memory"):
+def test_an_object_larger_than_the_store_and_the_disk_is_refused_at_once(small_disk: Path) -> None:
+    start_small(small_disk)
+    with pytest.raises(exceptions.OutOfDiskError, match="object_store_memory"):
         ray.put(np.zeros(2 * STORE, dtype="u1"))
 
 
-def test_what_somebody_looks_at_stays_and_the_error_says_who(tmp_path: Path) -> None:
-    start_small(tmp_path)
+def test_what_somebody_looks_at_stays_and_the_error_says_who(small_disk: Path) -> None:
+    start_small(small_disk)
     views = []
-    with pytest.raises(exceptions.ObjectStoreFullError) as caught:
-        for seed in range(30):
+    with pytest.raises(exceptions.OutOfDiskError) as caught:
+        for seed in range(40):
             views.append(ray.get(ray.put(numbers(seed))))
-    assert 10 <= len(views) < 20
+    assert 15 <= len(views) < 32  # The store and the disk.
     assert f"pid {os.getpid()} looks at" in str(caught.value)
     assert all((view == numbers(seed)).all() for seed, view in enumerate(views))
     del views[:10], caught

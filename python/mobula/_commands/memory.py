@@ -215,6 +215,11 @@ def describe_store(snapshot: _state.Snapshot, size: Callable[[float], str]) -> s
     ]
     if private:
         lines.append(f"             {size(private)} private to processes")
+    if store.get("in_file_bytes"):
+        lines.append(
+            f"  in files   {size(store['in_file_bytes'])} for which memory had no room; "
+            f"{_count(store['shared_in_file_values'], 'value')} of the node among it"
+        )
     if store["spill_folder"]:
         lines.append(
             f"  on disk    {size(store['disk_bytes'])} in "

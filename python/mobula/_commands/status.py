@@ -171,6 +171,8 @@ def _store_lines(store: dict[str, Any]) -> list[str]:
             f"{size(store['disk_bytes'])} on disk; {size(store['spilled_bytes'])} were spilled and "
             f"{size(store['restored_bytes'])} read back"
         )
+    if store.get("in_file_bytes"):
+        lines.append(f"{size(store['in_file_bytes'])} in files, for which memory had no room")
     if store["trouble"]:
         lines.append(f"Nothing can be spilled: {store['trouble']}")
     return lines

@@ -9,7 +9,7 @@ from mobula import ObjectRef, _core, _state
 from mobula.exceptions import GetTimeoutError
 
 _OBJECTS_MAX = 1_000_000
-_IN_THE_STORE = ("memory", "memory+disk", "disk", "moving")
+_IN_THE_STORE = ("memory", "memory+disk", "disk", "file", "moving")
 _PLACES_ON_DISK = ("memory+disk", "disk")
 
 

@@ -72,6 +72,8 @@ class SlabAllocator {
   void remove_segment(SegmentId segment);
 
   bool owns(SegmentId segment) const { return segments_.contains(segment); }
+  // One of these segments; does nothing lie in it?
+  bool is_empty(SegmentId segment) const { return segments_.at(segment).extents == 0; }
   uint64_t bytes_in_use() const { return bytes_in_use_; }
   uint64_t bytes_owned() const;
   size_t segment_count() const { return segments_.size(); }

@@ -13,6 +13,15 @@ constexpr const char* kNoObject = "the object does not exist any more";
 // What turned out to be pinned is left alone for a while.
 constexpr auto kPinnedRest = std::chrono::milliseconds(100);
 
+// A file takes a while to be made: another request may have taken the place of the one that it is for.
+void forget_answered(std::optional<SegmentRequest>& own, const StoreBooks& books) {
+  const std::vector<SegmentRequest> waiting = books.waiting_requests();
+  const bool waits = own && std::ranges::any_of(waiting, [&](const SegmentRequest& request) {
+                       return request.process == kDaemonProcess && request.number == own->number;
+                     });
+  if (!waits) own.reset();
+}
+
 }  // namespace
 
 // ---- what the directory says -------------------------------------------------------------------
@@ -26,6 +35,7 @@ void Spiller::adopt(const wire::StoreLocation& name, Instant now) {
   value.since = now;
   value.made = now;
   books_.adopt(name);
+  if (books_.is_in_file(name.segment)) return enter_file(value, name, now);
   enter_memory(value, name);
 }
 
@@ -46,16 +56,19 @@ void Spiller::forget(Values::iterator found, Effects& effects, SpillEffects& spi
     const wire::StoreLocation place = value.place;
     leave_memory(value);
     books_.free_extent(place, effects);
+  } else if (value.state == State::kFile) {
+    totals_.in_file_values--;
+    totals_.in_file_bytes -= value.name.size;
+    books_.free_extent(value.place, effects);
   }
   values_.erase(found);
 }
 
 void Spiller::on_unpinned(const wire::StoreLocation& place, Instant now, Effects& effects) {
+  const bool was_in_memory = !books_.is_in_file(place.segment);
   books_.on_unpinned(place, effects);
-  if (slabs_.owns(place.segment)) {
-    MOBULA_CHECK(slabs_.free(place.segment, place.entry, now).has_value());
-  }
-  books_.on_progress(now);
+  if (owns(place.segment)) free_own(place, now);
+  if (was_in_memory) books_.on_progress(now);
 }
 
 // ---- states ------------------------------------------------------------------------------------
@@ -80,6 +93,13 @@ void Spiller::enter_memory(Value& value, const wire::StoreLocation& place) {
   places_[name_of(place)] = name_of(value.name);
   memory_bytes_ += value.name.size;
   touch(value);
+}
+
+void Spiller::enter_file(Value& value, const wire::StoreLocation& place, Instant now) {
+  set_state(value, State::kFile, now);
+  value.place = place;
+  totals_.in_file_values++;
+  totals_.in_file_bytes += value.name.size;
 }
 
 void Spiller::leave_memory(Value& value) {
@@ -119,7 +139,7 @@ Result<void> Spiller::restore(ProcessId process, const wire::StoreLocation& name
   restores_waiting_++;
   if (value.state == State::kLost) {
     fail_restore(value, RestoreProblem::kLost, value.why_lost, spill);
-  } else if (in_memory(value.state) && !value.evicting) {
+  } else if (value.state == State::kFile || (in_memory(value.state) && !value.evicting)) {
     tell(value, now, spill);
   } else if (value.state == State::kDisk) {
     queue_restore(value);
@@ -140,7 +160,7 @@ void Spiller::queue_restore(Value& value) {
 }
 
 void Spiller::tell(Value& value, Instant now, SpillEffects& spill) {
-  touch(value);
+  if (in_memory(value.state)) touch(value);
   value.protected_until =
       std::max(value.protected_until, now + std::max(value.protect, options_.protect));
   for (const ProcessId process : value.waiting) {
@@ -195,16 +215,26 @@ void Spiller::refuse_restores(ProcessId process, const std::string& why, SpillEf
   }
 }
 
+std::optional<Extent> Spiller::allocate_own(uint64_t size) {
+  const std::optional<Extent> extent = slabs_.allocate(size);
+  return extent ? extent : file_slabs_.allocate(size);
+}
+
+void Spiller::free_own(const wire::StoreLocation& place, Instant now) {
+  SlabAllocator& slabs = slabs_.owns(place.segment) ? slabs_ : file_slabs_;
+  MOBULA_CHECK(slabs.free(place.segment, place.entry, now).has_value());
+}
+
 // False: there is no room.
 bool Spiller::start_read(Value& value, Instant now, SpillEffects& spill) {
-  const std::optional<Extent> extent = slabs_.allocate(value.name.size);
+  const std::optional<Extent> extent = allocate_own(value.name.size);
   if (!extent) return false;
   value.place = {extent->segment, extent->entry, 0, 0, extent->offset, extent->size};
   set_state(value, State::kReading, now);
   totals_.disk_values--;
   reads_++;
   // What was evicted is put to use now. The next one who waits needs some of its own.
-  evicted_bytes_ -= std::min(evicted_bytes_, value.name.size);
+  if (slabs_.owns(extent->segment)) evicted_bytes_ -= std::min(evicted_bytes_, value.name.size);
   spill.emplace_back(
       ReadIn{name_of(value.name), value.copy, extent->segment, extent->entry, extent->offset});
   return true;
@@ -234,14 +264,18 @@ void Spiller::start_reads(Instant now, const Outside& outside, Effects& effects,
 }
 
 void Spiller::on_own_segment(SegmentId segment, const SegmentShape& shape, Instant now) {
+  const bool in_file = books_.is_in_file(segment);
   SegmentShape granted = shape;
-  granted.for_one = own_request_ && slabs_.wants_own_segment(own_request_->bytes);
-  own_request_.reset();
-  MOBULA_CHECK(slabs_.add_segment(segment, granted, now).has_value());
+  // One in a file is no larger than it must be.
+  const uint64_t wanted = in_file ? shape.data_bytes : own_request_ ? own_request_->bytes : 0;
+  granted.for_one = slabs_.wants_own_segment(wanted);
+  forget_answered(own_request_, books_);
+  SlabAllocator& slabs = in_file ? file_slabs_ : slabs_;
+  MOBULA_CHECK(slabs.add_segment(segment, granted, now).has_value());
 }
 
 void Spiller::on_own_refused(const std::string& why, SpillEffects& spill) {
-  own_request_.reset();
+  forget_answered(own_request_, books_);
   for (const ValueName& name : std::exchange(restores_, {})) {
     const auto found = values_.find(name);
     if (found == values_.end()) continue;
@@ -292,15 +326,20 @@ void Spiller::on_read(const ValueName& name, const ReadOutcome& outcome, Instant
   const wire::StoreLocation& place = outcome.place;
   reads_--;
   if (outcome.ok) {
-    set_state(value, State::kBoth, now);
     books_.adopt(place);
-    enter_memory(value, place);
+    if (books_.is_in_file(place.segment)) {
+      files_.drop(value.copy, spill);
+      enter_file(value, place, now);
+    } else {
+      set_state(value, State::kBoth, now);
+      enter_memory(value, place);
+    }
     lengthen_protection(value, now);
     totals_.restored_bytes += value.name.size;
     totals_.restored_values++;
     tell(value, now, spill);
   } else {
-    MOBULA_CHECK(slabs_.free(place.segment, place.entry, now).has_value());
+    free_own(place, now);
     set_state(value, State::kLost, now);
     files_.drop(value.copy, spill);
     totals_.lost_values++;
@@ -323,9 +362,7 @@ void Spiller::on_evicted(const ValueName& name, Instant now, Effects& effects,
   value.since = now;
   totals_.disk_values++;
   books_.drop_extent(place, effects);
-  if (slabs_.owns(place.segment)) {
-    MOBULA_CHECK(slabs_.free(place.segment, place.entry, now).has_value());
-  }
+  if (owns(place.segment)) free_own(place, now);
   books_.on_progress(now);
   if (value.freed) return forget(found, effects, spill);
   if (!value.waiting.empty()) queue_restore(value);
@@ -355,7 +392,7 @@ Spiller::Seen Spiller::seen(const Value& value) {
   Seen seen;
   seen.since = value.since;
   seen.made = value.made;
-  if (in_memory(value.state)) seen.place = value.place;
+  if (in_memory(value.state) || value.state == State::kFile) seen.place = value.place;
   switch (value.state) {
     case State::kMemory:
       seen.where = Seen::Where::kMemory;
@@ -365,6 +402,9 @@ Spiller::Seen Spiller::seen(const Value& value) {
       break;
     case State::kDisk:
       seen.where = Seen::Where::kDisk;
+      break;
+    case State::kFile:
+      seen.where = Seen::Where::kFile;
       break;
     case State::kWriting:
     case State::kReading:
@@ -399,6 +439,8 @@ void Spiller::check_invariants() const {
   uint64_t copies = 0;
   uint64_t copy_bytes = 0;
   uint64_t on_disk = 0;
+  uint64_t in_files = 0;
+  uint64_t in_file_bytes = 0;
   size_t reading = 0;
   size_t in_lru = 0;
   size_t waiting = 0;
@@ -416,6 +458,11 @@ void Spiller::check_invariants() const {
     if (value.state == State::kBoth) clean += size;
     if (value.state == State::kWriting) writing += size;
     if (value.state == State::kDisk) on_disk++;
+    if (value.state == State::kFile) {
+      in_files++;
+      in_file_bytes += size;
+      MOBULA_CHECK(books_.is_in_file(value.place.segment));
+    }
     if (value.state == State::kReading) reading++;
     const bool has_copy = value.state == State::kBoth || value.state == State::kDisk ||
                           value.state == State::kReading;
@@ -433,11 +480,13 @@ void Spiller::check_invariants() const {
   MOBULA_CHECK(in_lru == lru_.size() && in_lru == places_.size());
   MOBULA_CHECK(copies == files_.parts() && copy_bytes == files_.bytes());
   MOBULA_CHECK(on_disk == totals_.disk_values && reading == reads_);
+  MOBULA_CHECK(in_files == totals_.in_file_values && in_file_bytes == totals_.in_file_bytes);
   MOBULA_CHECK(waiting == restores_waiting_);
   uint64_t batched = 0;
   for (const auto& [file, batch] : writes_) batched += batch.bytes;
   MOBULA_CHECK(batched == writing_bytes_);
   slabs_.check_invariants();
+  file_slabs_.check_invariants();
 }
 
 }  // namespace mobula::store

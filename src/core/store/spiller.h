@@ -7,6 +7,8 @@
 //      └─────────────────┘                  └─┴─────────────── read, checksum right ◄───────┘
 //                                                                      wrong ──► lost
 //   from any state: free() ──► gone, as soon as nothing of it is on its way
+//   file   its segment is a file (StoreBooks): it stays there until it is freed. A value on disk that is
+//          read back into such a segment, because memory has no room for it, becomes one of these
 //
 // A value keeps the name under which everybody knows it: its first place. Who finds nothing there asks
 // by restore(), and is told where the bytes are now.
@@ -119,7 +121,7 @@ class Spiller {
 
   // A value for people: see `mobula memory`.
   struct Seen {
-    enum class Where : uint8_t { kMemory, kMemoryAndDisk, kDisk, kMoving, kLost };
+    enum class Where : uint8_t { kMemory, kMemoryAndDisk, kDisk, kFile, kMoving, kLost };
     Where where = Where::kMemory;
     Instant since{0};  // It is where it is.
     Instant made{0};   // It became the daemon's.
@@ -133,6 +135,8 @@ class Spiller {
   struct Totals {
     uint64_t values = 0;
     uint64_t memory_bytes = 0;
+    uint64_t in_file_values = 0;  // In file-backed segments.
+    uint64_t in_file_bytes = 0;
     uint64_t disk_values = 0;  // On disk only.
     uint64_t disk_bytes = 0;   // Of all copies on disk.
     uint64_t files = 0;
@@ -150,14 +154,14 @@ class Spiller {
   void check_invariants() const;
 
  private:
-  enum class State : uint8_t { kMemory, kWriting, kBoth, kDisk, kReading, kLost };
+  enum class State : uint8_t { kMemory, kWriting, kBoth, kDisk, kReading, kFile, kLost };
   struct Value {
     wire::StoreLocation name{};
     State state = State::kMemory;
     bool evicting = false;        // TryEvict was said.
     bool freed = false;           // Goes once nothing of it is on its way.
     bool queued = false;          // In restores_.
-    wire::StoreLocation place{};  // In memory: memory, writing, both.
+    wire::StoreLocation place{};  // Memory, writing, both, file.
     DiskCopy copy;                // Both, disk, reading.
     uint64_t order = 0;           // In lru_; 0: not there.
     Instant protected_until{0};
@@ -180,6 +184,10 @@ class Spiller {
   void set_state(Value& value, State state, Instant now);
   void touch(Value& value);
   void enter_memory(Value& value, const wire::StoreLocation& place);
+  void enter_file(Value& value, const wire::StoreLocation& place, Instant now);
+  std::optional<Extent> allocate_own(uint64_t size);
+  bool owns(SegmentId segment) const { return slabs_.owns(segment) || file_slabs_.owns(segment); }
+  void free_own(const wire::StoreLocation& place, Instant now);
   void leave_memory(Value& value);
   void forget(Values::iterator value, Effects& effects, SpillEffects& spill);
   void drop_copy(Value& value, SpillEffects& spill);
@@ -208,7 +216,8 @@ class Spiller {
 
   const Options options_;
   StoreBooks& books_;
-  SlabAllocator slabs_{{}};  // Segments of our own.
+  SlabAllocator slabs_{{}};       // Segments of our own: in memory,
+  SlabAllocator file_slabs_{{}};  // in files.
   SpillFiles files_;
   Values values_;
   std::map<ValueName, ValueName> places_;  // Who lies where.

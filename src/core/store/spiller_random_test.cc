@@ -24,11 +24,14 @@ using Place = ValueName;   // Of a place: segment, entry and generation, which a
 
 class World {
  public:
-  explicit World(uint64_t seed, double troubles) : random_(seed), troubles_(troubles) {}
+  enum class Files { kNone, kAllowed };  // For what memory has no room for.
+
+  explicit World(uint64_t seed, double troubles, Files files = Files::kNone)
+      : random_(seed), troubles_(troubles), files_allowed_(files == Files::kAllowed) {}
 
   void step() {
     now_ += std::chrono::microseconds(random_(5000));
-    switch (random_(12)) {
+    switch (random_(13)) {
       case 0:
       case 1:
       case 2:
@@ -56,8 +59,11 @@ class World {
       case 10:
         return_empty(process());
         break;
+      case 11:
+        finish_a_file();
+        break;
       default:
-        books_.tick({}, now_, effects_);
+        books_.tick(headroom(), now_, effects_);
         break;
     }
     settle();
@@ -72,8 +78,9 @@ class World {
       now_ += 100ms;
       finish_a_write();
       finish_a_read();
+      finish_a_file();
       for (auto& [id, client] : processes_) return_empty(id);
-      books_.tick({}, now_, effects_);
+      books_.tick(headroom(), now_, effects_);
       settle();
     }
     check();
@@ -84,10 +91,13 @@ class World {
     EXPECT_TRUE(files_.empty());
     EXPECT_TRUE(memory_.empty());
     EXPECT_EQ(books_.granted_bytes(), 0);
+    EXPECT_EQ(books_.in_file_bytes(), 0);
+    EXPECT_EQ(totals.in_file_values, 0);
   }
 
   struct Seen {
     uint64_t puts = 0, refused = 0, restored = 0, lost = 0, kept = 0, failed_writes = 0;
+    uint64_t in_files = 0, read_into_files = 0;
   };
   Seen seen;
   Spiller::Totals totals() const { return spiller_.totals(); }
@@ -102,6 +112,7 @@ class World {
   };
   struct Client {
     SlabAllocator slabs{{}};
+    SlabAllocator files{{}};
     uint64_t next_request = 1;
     std::map<uint64_t, uint64_t> waiting;  // Request: bytes of the put behind it.
   };
@@ -116,6 +127,7 @@ class World {
   ProcessId process() { return ProcessId{static_cast<uint32_t>(1 + random_(3))}; }
   uint64_t some_size() {
     const uint64_t kind = random_(20);
+    if (files_allowed_ && random_(100) == 0) return kCapacity + random_(kMiB);
     if (kind == 0) return 34 * kMiB + random_(6 * kMiB);
     if (kind < 4) return 4 * kMiB + random_(8 * kMiB);
     return 100'000 + random_(kMiB);
@@ -133,12 +145,13 @@ class World {
     if (store_value(id, size)) return;
     const uint64_t number = client.next_request++;
     client.waiting[number] = size;
-    ASSERT_TRUE(
-        books_.request({id, number, client.slabs.segment_bytes_for(size)}, {}, now_, effects_));
+    ASSERT_TRUE(books_.request({id, number, client.slabs.segment_bytes_for(size)}, headroom(), now_,
+                               effects_));
   }
 
   bool store_value(ProcessId id, uint64_t size) {
-    const auto extent = processes_[id].slabs.allocate(size);
+    auto extent = processes_[id].slabs.allocate(size);
+    if (!extent) extent = processes_[id].files.allocate(size);
     if (!extent) return false;
     const wire::StoreLocation name{extent->segment, extent->entry, ++generation_, 0,
                                    extent->offset,  extent->size};
@@ -172,7 +185,7 @@ class World {
     } else {
       memory_.erase(name_of(value.name));
       std::erase_if(pins_, [&](const auto& pin) { return pin.second == name_of(value.name); });
-      ASSERT_TRUE(processes_[value.owner].slabs.free(value.name.segment, value.name.entry, now_));
+      free_extent(value.owner, value.name);
     }
   }
 
@@ -212,7 +225,20 @@ class World {
     for (const SegmentId segment : processes_[id].slabs.take_empty(now_)) {
       EXPECT_TRUE(books_.return_segment(id, segment, effects_));
     }
-    books_.tick({}, now_, effects_);
+    for (const SegmentId segment : processes_[id].files.take_empty(now_)) {
+      EXPECT_TRUE(books_.return_segment(id, segment, effects_));
+    }
+    books_.tick(headroom(), now_, effects_);
+  }
+
+  Headroom headroom() {
+    if (!files_allowed_) return {};
+    return {.files = DiskRoom{trouble() ? 0 : ~uint64_t{0}, "a disk"}};
+  }
+  void free_extent(ProcessId id, const wire::StoreLocation& place) {
+    Client& client = processes_[id];
+    SlabAllocator& slabs = client.slabs.owns(place.segment) ? client.slabs : client.files;
+    ASSERT_TRUE(slabs.free(place.segment, place.entry, now_));
   }
 
   void finish_a_write() {
@@ -261,7 +287,7 @@ class World {
       }
       carry_out();
       spiller_.step(now_,
-                    {.headroom = [] { return Headroom{}; },
+                    {.headroom = [this] { return headroom(); },
                      .disk =
                          [this] {
                            return DiskRoom{trouble() ? 0 : ~uint64_t{0}, "a disk"};
@@ -292,17 +318,37 @@ class World {
     }
   }
 
+  // A file takes a while to be made.
+  void finish_a_file() {
+    if (making_.empty()) return;
+    const CreateSegment create = making_.front();
+    making_.erase(making_.begin());
+    if (!books_.exists(create.segment)) return;
+    if (!trouble()) return finish(create);
+    books_.on_create_failed(create, {ErrorCode::kDiskFull, "no block is left"}, effects_);
+  }
+
   void carry_out(const CreateSegment& create) {
+    if (!create.in_file) return finish(create);
+    making_.push_back(create);
+  }
+  void finish(const CreateSegment& create) {
     const SegmentShape shape{4096, create.data_bytes, shm::segment_entries_for(create.data_bytes),
                              false};
     if (create.process == kDaemonProcess)
       return spiller_.on_own_segment(create.segment, shape, now_);
     Client& client = processes_[create.process];
+    if (create.in_file) seen.in_files++;
     SegmentShape own = shape;
     const auto waiting = client.waiting.extract(create.request);
-    ASSERT_FALSE(waiting.empty());
+    if (waiting.empty()) {  // It has found room meanwhile.
+      ASSERT_TRUE(create.in_file);
+      ASSERT_TRUE(books_.return_segment(create.process, create.segment, effects_));
+      return;
+    }
     own.for_one = client.slabs.wants_own_segment(waiting.mapped());
-    ASSERT_TRUE(client.slabs.add_segment(create.segment, own, now_));
+    SlabAllocator& slabs = create.in_file ? client.files : client.slabs;
+    ASSERT_TRUE(slabs.add_segment(create.segment, own, now_));
     ASSERT_TRUE(store_value(create.process, waiting.mapped()));
   }
   void carry_out(const RefuseSegment& refuse) {
@@ -325,7 +371,7 @@ class World {
     memory_.erase(name_of(release.location));
     if (release.writer == kDaemonProcess) return;
     Client& client = processes_[release.writer];
-    ASSERT_TRUE(client.slabs.free(release.location.segment, release.location.entry, now_));
+    free_extent(release.writer, release.location);
     // Something became free: who waits tries again, instead of waiting for a segment.
     for (auto it = client.waiting.begin(); it != client.waiting.end();) {
       if (store_value(release.writer, it->second)) {
@@ -353,6 +399,7 @@ class World {
     EXPECT_EQ(files_.erase({number(hole.file), hole.offset}), 1);
   }
   void carry_out(const TellPlace& tell) {
+    if (books_.is_in_file(tell.place.segment)) seen.read_into_files++;
     moved_[name_of(tell.value)] = name_of(tell.place);
     seen.restored++;
     pin(tell.process, name_of(tell.place));
@@ -381,8 +428,11 @@ class World {
 
   Random random_;
   const double troubles_;
+  const bool files_allowed_;
   Instant now_{1s};
-  StoreBooks books_{{.capacity_bytes = kCapacity}};
+  StoreBooks books_{{.capacity_bytes = kCapacity,
+                     .file_after = std::chrono::milliseconds(30),
+                     .file_after_file = std::chrono::milliseconds(10)}};
   Spiller spiller_{{.batch_bytes = 4 * kMiB}, books_};
   Effects effects_;
   SpillEffects spill_;
@@ -395,6 +445,7 @@ class World {
   std::multimap<uint32_t, Place> pins_;
   std::map<std::pair<uint64_t, uint64_t>, Content> files_;
   std::vector<WriteOut> writes_;
+  std::vector<CreateSegment> making_;
   std::vector<std::pair<ReadIn, wire::StoreLocation>> reads_;
   Content next_content_ = 1;
   uint32_t generation_ = 0;
@@ -423,6 +474,33 @@ TEST(SpillerRandom, random_programs_lose_nothing_and_leave_nothing) {
   // It was worth something.
   EXPECT_GT(spilled, 8 * kCapacity);
   EXPECT_GT(all.restored, 400);
+}
+
+TEST(SpillerRandom, random_programs_go_on_in_files_and_nothing_is_refused) {
+  World::Seen all;
+  for (uint64_t seed = first_seed(); seed < first_seed() + 3; ++seed) {
+    SCOPED_TRACE("MOBULA_SEED=" + std::to_string(seed));
+    World world(seed, 0, World::Files::kAllowed);
+    for (int step = 0; step < 3000 && !testing::Test::HasFatalFailure(); ++step) world.step();
+    world.end();
+    EXPECT_EQ(world.seen.lost, 0);
+    EXPECT_EQ(world.seen.refused, 0);
+    all.in_files += world.seen.in_files;
+    all.read_into_files += world.seen.read_into_files;
+    if (testing::Test::HasFailure()) return;
+  }
+  EXPECT_GT(all.in_files, 20);
+  EXPECT_GT(all.read_into_files, 0);
+}
+
+TEST(SpillerRandom, random_programs_with_a_bad_disk_and_files_lose_only_what_is_said_to_be_lost) {
+  for (uint64_t seed = first_seed(); seed < first_seed() + 3; ++seed) {
+    SCOPED_TRACE("MOBULA_SEED=" + std::to_string(seed));
+    World world(seed, 0.2, World::Files::kAllowed);
+    for (int step = 0; step < 3000 && !testing::Test::HasFatalFailure(); ++step) world.step();
+    world.end();
+    if (testing::Test::HasFailure()) return;
+  }
 }
 
 TEST(SpillerRandom, random_programs_with_a_bad_disk_lose_only_what_is_said_to_be_lost) {

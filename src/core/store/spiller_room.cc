@@ -32,7 +32,10 @@ struct Spiller::Choice {
 };
 
 bool Spiller::busy() const {
-  const bool has_empty = slabs_.segment_count() > 0 && slabs_.bytes_in_use() == 0;
+  const auto is_empty = [](const SlabAllocator& slabs) {
+    return slabs.segment_count() > 0 && slabs.bytes_in_use() == 0;
+  };
+  const bool has_empty = is_empty(slabs_) || is_empty(file_slabs_);
   return books_.waiting() > 0 || !restores_.empty() || has_empty;
 }
 
@@ -229,6 +232,11 @@ void Spiller::ask_to_share(uint64_t bytes, Instant now, Effects& effects) {
 void Spiller::return_own_segments(Instant now, Effects& effects) {
   const Duration keep = books_.waiting() > 0 ? Duration(0) : options_.keep_empty;
   for (const SegmentId segment : slabs_.take_empty(now - keep)) {
+    MOBULA_CHECK(books_.return_segment(kDaemonProcess, segment, effects).has_value());
+  }
+  // A file is made for what goes into it. One that was granted a moment ago waits for its first value.
+  if (!restores_.empty() || reads_ > 0) return;
+  for (const SegmentId segment : file_slabs_.take_empty(now)) {
     MOBULA_CHECK(books_.return_segment(kDaemonProcess, segment, effects).has_value());
   }
 }

@@ -246,6 +246,30 @@ TEST_F(SpillerTest, one_of_those_who_wait_for_room_is_refused_and_the_others_wai
   spiller.check_invariants();
 }
 
+TEST_F(SpillerTest, a_value_in_a_file_stays_there_until_it_is_freed) {
+  const Headroom disk{.files = DiskRoom{1000 * kMiB, "the disk"}};
+  EXPECT_TRUE(books.request({p, ++requests, 200 * kMiB}, disk, now, effects));
+  const auto created = take<CreateSegment>(effects);
+  ASSERT_EQ(created.size(), 1);
+  wire::StoreLocation made = value(created[0].segment);
+  made.offset = shm::segment_data_offset(shm::segment_entries_for(200 * kMiB));
+  spiller.adopt(made, now += 1ms);
+  EXPECT_EQ(spiller.look(made)->where, Spiller::Seen::Where::kFile);
+  EXPECT_EQ(spiller.totals().in_file_values, 1);
+  EXPECT_EQ(spiller.totals().memory_bytes, 0);
+  grant(q, 90 * kMiB);  // What is in a file takes no room.
+  want(20 * kMiB);
+  EXPECT_TRUE(spill.empty()) << "it is neither written nor evicted";
+  books.cancel(q, requests);
+  EXPECT_TRUE(spiller.restore(q, made, now, spill));
+  EXPECT_EQ(take<TellPlace>(spill).size(), 1);
+  spiller.free(made, effects, spill);
+  EXPECT_EQ(take<MarkEvicting>(effects).size(), 1);
+  spiller.on_unpinned(made, now, effects);
+  EXPECT_EQ(take<ReleaseExtent>(effects).size(), 1);
+  EXPECT_EQ(spiller.totals().in_file_values, 0);
+}
+
 TEST_F(SpillerTest, a_full_disk_is_said_and_tried_again_later) {
   std::vector<wire::StoreLocation> values;
   while (books.granted_bytes() < 70 * kMiB) values.push_back(adopted(p));

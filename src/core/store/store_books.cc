@@ -38,12 +38,10 @@ Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& 
   if (request.bytes == 0) {
     return fail(ErrorCode::kInvalidArgument, "a segment of no bytes");
   }
-  if (request.bytes > options_.capacity_bytes ||
-      file_bytes_for(round_up(request.bytes, shm::kSegmentUnitBytes)) > options_.capacity_bytes) {
-    effects.emplace_back(
-        RefuseSegment{request.process, request.number,
-                      fmt::format("{} do not fit into an object store of {} (object_store_memory)",
-                                  human(request.bytes), human(options_.capacity_bytes))});
+  if (fits_no_store(request.bytes) && !request.ahead) {
+    if (!try_grant_in_file(request, headroom, effects)) {
+      refuse_too_large(request, headroom, effects);
+    }
     return {};
   }
   if (request.ahead) {
@@ -62,9 +60,26 @@ Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& 
                                        "too many requests wait for room in the object store"});
     return {};
   }
-  waiting_.push_back({request, now, now + options_.wait_max});
+  const Duration patience = stuck_ ? options_.file_after_file : options_.file_after;
+  waiting_.push_back({request, now, now + options_.wait_max, now, now + patience});
   ask_for_empty(effects);
   return {};
+}
+
+bool StoreBooks::fits_no_store(uint64_t bytes) const {
+  return bytes > options_.capacity_bytes ||
+         file_bytes_for(round_up(bytes, shm::kSegmentUnitBytes)) > options_.capacity_bytes;
+}
+
+void StoreBooks::refuse_too_large(const SegmentRequest& request, const Headroom& headroom,
+                                  Effects& effects) {
+  std::string why = fmt::format("{} do not fit into an object store of {} (object_store_memory)",
+                                human(request.bytes), human(options_.capacity_bytes));
+  if (headroom.files) why += fmt::format(", nor into a file: {}", headroom.files->text);
+  effects.emplace_back(RefuseSegment{.process = request.process,
+                                     .request = request.number,
+                                     .message = std::move(why),
+                                     .disk_full = headroom.files.has_value()});
 }
 
 void StoreBooks::tick(const Headroom& headroom, Instant now, Effects& effects) {
@@ -74,9 +89,16 @@ void StoreBooks::tick(const Headroom& headroom, Instant now, Effects& effects) {
   std::erase_if(waiting_, [&](const Waiting& waiting) {
     if (!closed && try_grant(waiting.request, headroom, effects)) return true;
     closed = closed || now - waiting.since >= options_.pass_max;
+    if (now >= std::min(waiting.file_at, waiting.deadline) &&
+        try_grant_in_file(waiting.request, headroom, effects)) {
+      stuck_ = true;
+      return true;
+    }
     if (now < waiting.deadline) return false;
-    effects.emplace_back(RefuseSegment{waiting.request.process, waiting.request.number,
-                                       refusal(waiting.request.bytes, headroom)});
+    effects.emplace_back(RefuseSegment{.process = waiting.request.process,
+                                       .request = waiting.request.number,
+                                       .message = refusal(waiting.request.bytes, headroom),
+                                       .disk_full = headroom.files.has_value()});
     return true;
   });
   if (!waiting_.empty()) ask_for_empty(effects);
@@ -103,9 +125,37 @@ Duration StoreBooks::waited(Instant now) const {
 }
 
 void StoreBooks::on_progress(Instant now) {
+  stuck_ = false;
+  for (Waiting& waiting : waiting_) {
+    waiting.progress = now;
+    waiting.deadline = std::max(waiting.deadline, now + options_.wait_max);
+    waiting.file_at = std::max(waiting.file_at, now + options_.file_after);
+  }
+}
+
+void StoreBooks::on_work(Instant now) {
+  on_moving(now);
   for (Waiting& waiting : waiting_) {
     waiting.deadline = std::max(waiting.deadline, now + options_.wait_max);
   }
+}
+
+void StoreBooks::on_moving(Instant now) {
+  for (Waiting& waiting : waiting_) {
+    waiting.file_at =
+        std::max(waiting.file_at,
+                 std::min(now + options_.file_after, waiting.progress + options_.file_after_work));
+  }
+}
+
+bool StoreBooks::go_to_file(ProcessId process, const Headroom& headroom, Effects& effects) {
+  const auto found = std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting& waiting) {
+    return waiting.request.process == process;
+  });
+  if (found == waiting_.end() || !try_grant_in_file(found->request, headroom, effects))
+    return false;
+  waiting_.erase(found);
+  return true;
 }
 
 bool StoreBooks::may_grant_ahead(uint64_t bytes, const Headroom& headroom) const {
@@ -125,25 +175,66 @@ bool StoreBooks::try_grant(const SegmentRequest& wanted, const Headroom& headroo
     const uint64_t share = left / kGrantShare / shm::kSegmentUnitBytes * shm::kSegmentUnitBytes;
     data_bytes = std::max(least, std::min(options_.standard_bytes, share));
   }
+  grant(wanted, data_bytes, false, effects);
+  return true;
+}
+
+// All of its blocks are taken at once: it is no larger than it must be, if it is for one value.
+bool StoreBooks::try_grant_in_file(const SegmentRequest& wanted, const Headroom& headroom,
+                                   Effects& effects) {
+  if (!headroom.files || in_file_count_ >= options_.files_max ||
+      segments_.size() >= options_.segments_max) {
+    return false;
+  }
+  const uint64_t bound =
+      options_.files_bytes_max - std::min(options_.files_bytes_max, in_file_bytes_);
+  const uint64_t left = std::min(headroom.files->bytes_left, bound);
+  if (wanted.bytes > left) return false;
+  const uint64_t least = round_up(wanted.bytes, shm::kSegmentUnitBytes);
+  if (file_bytes_for(least) > left) return false;
+  const bool for_one = wanted.bytes > options_.standard_bytes / 2;
+  const uint64_t standard = std::max(least, options_.file_standard_bytes);
+  const bool spacious = !for_one && file_bytes_for(standard) <= left / kGrantShare;
+  grant(wanted, spacious ? standard : least, true, effects);
+  return true;
+}
+
+void StoreBooks::grant(const SegmentRequest& wanted, uint64_t data_bytes, bool in_file,
+                       Effects& effects) {
   const SegmentId id{next_segment_++};
   Segment& segment = segments_[id];
   segment.writer = wanted.process;
   segment.is_daemons = wanted.process == kDaemonProcess;
+  segment.in_file = in_file;
   segment.data_bytes = data_bytes;
   segment.entry_count = shm::segment_entries_for(data_bytes);
   segment.file_bytes = file_bytes_for(data_bytes);
-  granted_bytes_ += segment.file_bytes;
-  effects.emplace_back(CreateSegment{wanted.process, wanted.number, id, data_bytes});
-  return true;
+  (in_file ? in_file_bytes_ : granted_bytes_) += segment.file_bytes;
+  if (in_file) in_file_count_++;
+  effects.emplace_back(CreateSegment{wanted.process, wanted.number, id, data_bytes, in_file});
 }
 
-void StoreBooks::on_create_failed(const CreateSegment& created, std::string reason,
+void StoreBooks::on_create_failed(const CreateSegment& created, const Error& why,
                                   Effects& effects) {
   const auto segment = segments_.find(created.segment);
   MOBULA_CHECK(segment != segments_.end());
-  granted_bytes_ -= segment->second.file_bytes;
+  forget(segment);
+  effects.emplace_back(RefuseSegment{.process = created.process,
+                                     .request = created.request,
+                                     .message = why.message,
+                                     .disk_full = why.code == ErrorCode::kDiskFull});
+}
+
+void StoreBooks::forget(Segments::iterator segment) {
+  const bool in_file = segment->second.in_file;
+  (in_file ? in_file_bytes_ : granted_bytes_) -= segment->second.file_bytes;
+  if (in_file) in_file_count_--;
   segments_.erase(segment);
-  effects.emplace_back(RefuseSegment{created.process, created.request, std::move(reason)});
+}
+
+bool StoreBooks::is_in_file(SegmentId id) const {
+  const auto segment = segments_.find(id);
+  return segment != segments_.end() && segment->second.in_file;
 }
 
 uint64_t StoreBooks::left_to_give(const Headroom& headroom) const {
@@ -158,6 +249,7 @@ uint64_t StoreBooks::left_to_give(const Headroom& headroom) const {
 }
 
 std::string StoreBooks::refusal(uint64_t bytes, const Headroom& headroom) const {
+  const std::string nor = headroom.files ? "; nor in a file: " + headroom.files->text : "";
   const uint64_t in_store =
       options_.capacity_bytes - std::min(options_.capacity_bytes, granted_bytes_);
   if (left_to_give(headroom) < in_store) {
@@ -165,15 +257,16 @@ std::string StoreBooks::refusal(uint64_t bytes, const Headroom& headroom) const 
         "no memory for {} more: the machine has {} available, the cgroup {}; {}", human(bytes),
         headroom.memory_available == kUnknown ? "?" : human(headroom.memory_available),
         headroom.cgroup_available == kUnknown ? "?" : human(headroom.cgroup_available),
-        who_has_what());
+        who_has_what() + nor);
   }
-  return fmt::format("no room for {} more: {}", human(bytes), who_has_what());
+  return fmt::format("no room for {} more: {}", human(bytes), who_has_what() + nor);
 }
 
 std::string StoreBooks::who_has_what() const {
   std::map<ProcessId, uint64_t> by_writer;
   uint64_t restored = 0;
   for (const auto& [id, segment] : segments_) {
+    if (segment.in_file) continue;
     (segment.is_daemons ? restored : by_writer[segment.writer]) += segment.file_bytes;
   }
   std::vector<std::pair<uint64_t, ProcessId>> largest;
@@ -189,13 +282,14 @@ std::string StoreBooks::who_has_what() const {
                 : fmt::format(", process {} {}", number(process), human(bytes));
   }
   if (restored > 0) text += fmt::format(", values read back from disk {}", human(restored));
+  if (in_file_bytes_ > 0) text += fmt::format("; {} more in files", human(in_file_bytes_));
   return text;
 }
 
 void StoreBooks::ask_for_empty(Effects& effects) const {
   std::set<ProcessId> writers;
   for (const auto& [id, segment] : segments_) {
-    if (segment.writer != kDaemonProcess) writers.insert(segment.writer);
+    if (segment.writer != kDaemonProcess && !segment.in_file) writers.insert(segment.writer);
   }
   for (const ProcessId writer : writers) effects.emplace_back(AskForEmpty{writer});
 }
@@ -292,11 +386,34 @@ ProcessId StoreBooks::writer_of(SegmentId id) const {
 std::map<ProcessId, uint64_t> StoreBooks::unshared_bytes() const {
   std::map<ProcessId, uint64_t> unshared;
   for (const auto& [id, segment] : segments_) {
-    if (segment.writer == kDaemonProcess) continue;
+    if (segment.writer == kDaemonProcess || segment.in_file) continue;
     unshared[segment.writer] +=
         segment.data_bytes - std::min(segment.data_bytes, segment.adopted_bytes);
   }
   return unshared;
+}
+
+uint64_t StoreBooks::taken_bytes(const std::function<uint64_t(ProcessId)>& used_by) const {
+  std::map<ProcessId, uint64_t> granted;
+  uint64_t taken = 0;
+  for (const auto& [id, segment] : segments_) {
+    if (segment.in_file) continue;
+    if (segment.writer == kDaemonProcess) {
+      taken += segment.adopted_bytes;
+    } else {
+      granted[segment.writer] += segment.data_bytes;
+    }
+  }
+  for (const auto& [process, bytes] : granted) taken += std::min(used_by(process), bytes);
+  return taken;
+}
+
+std::vector<SegmentId> StoreBooks::segments_in_files(size_t max) const {
+  std::vector<SegmentId> ids;
+  for (const auto& [id, segment] : segments_) {
+    if (segment.in_file && ids.size() < max) ids.push_back(id);
+  }
+  return ids;
 }
 
 void StoreBooks::on_process_buried(ProcessId process, Effects& effects) {
@@ -316,12 +433,14 @@ void StoreBooks::on_process_buried(ProcessId process, Effects& effects) {
 void StoreBooks::destroy(Segments::iterator segment, Effects& effects) {
   const std::set<ProcessId>& readers = segment->second.readers;
   effects.emplace_back(DestroySegment{segment->first, {readers.begin(), readers.end()}});
-  granted_bytes_ -= segment->second.file_bytes;
-  segments_.erase(segment);
+  if (!segment->second.in_file) stuck_ = false;
+  forget(segment);
 }
 
 void StoreBooks::check_invariants() const {
   uint64_t granted = 0;
+  uint64_t in_files = 0;
+  uint32_t files = 0;
   size_t adopted = 0;
   for (const auto& [id, segment] : segments_) {
     MOBULA_CHECK(number(id) < next_segment_);
@@ -330,10 +449,13 @@ void StoreBooks::check_invariants() const {
     uint64_t adopted_bytes = 0;
     for (const auto& [key, size] : segment.adopted) adopted_bytes += size;
     MOBULA_CHECK(adopted_bytes == segment.adopted_bytes);
-    granted += segment.file_bytes;
+    (segment.in_file ? in_files : granted) += segment.file_bytes;
+    files += segment.in_file ? 1 : 0;
     adopted += segment.adopted.size();
   }
   MOBULA_CHECK(granted == granted_bytes_ && adopted == adopted_count_);
+  MOBULA_CHECK(in_files == in_file_bytes_ && files == in_file_count_);
+  MOBULA_CHECK(in_file_bytes_ <= options_.files_bytes_max && files <= options_.files_max);
   MOBULA_CHECK(granted_bytes_ <= options_.capacity_bytes);
   for (const wire::StoreLocation& location : evicting_) {
     MOBULA_CHECK(

@@ -223,7 +223,7 @@ TEST_F(Books, a_freed_extent_goes_back_to_its_living_writer) {
 
 TEST_F(Books, a_segment_that_could_not_be_made_is_taken_back) {
   const CreateSegment created = grant(p, 1000);
-  books.on_create_failed(created, "out of descriptors", effects);
+  books.on_create_failed(created, {ErrorCode::kRetryLater, "out of descriptors"}, effects);
   EXPECT_EQ(take<RefuseSegment>(effects).at(0).request, created.request);
   EXPECT_EQ(books.granted_bytes(), 0);
 }
@@ -254,6 +254,130 @@ TEST_F(Books, places_outside_of_the_store_are_refused) {
   expect_no_more();
 }
 
+// ---- files -------------------------------------------------------------------------------------
+
+Headroom with_disk(uint64_t bytes) { return {.files = DiskRoom{bytes, "9 % of a disk in use"}}; }
+
+TEST_F(Books, what_is_larger_than_the_store_goes_to_a_file_at_once) {
+  const CreateSegment created = grant(p, 3 * kGiB, with_disk(10 * kGiB));
+  EXPECT_TRUE(created.in_file);
+  EXPECT_EQ(created.data_bytes, 3 * kGiB);
+  EXPECT_TRUE(books.is_in_file(created.segment));
+  EXPECT_EQ(books.granted_bytes(), 0);
+  EXPECT_GT(books.in_file_bytes(), 3 * kGiB);
+  EXPECT_TRUE(books.return_segment(p, created.segment, effects));
+  EXPECT_EQ(books.in_file_bytes(), 0);
+  EXPECT_EQ(take<DestroySegment>(effects).size(), 1);
+}
+
+TEST_F(Books, what_no_disk_can_take_is_refused_as_a_full_disk) {
+  EXPECT_TRUE(books.request({p, 1, 3 * kGiB}, with_disk(2 * kGiB), 0s, effects));
+  const auto refused = take<RefuseSegment>(effects);
+  ASSERT_EQ(refused.size(), 1);
+  EXPECT_TRUE(refused[0].disk_full);
+  EXPECT_NE(refused[0].message.find("9 % of a disk"), std::string::npos);
+  EXPECT_TRUE(books.request({p, 2, ~uint64_t{0}}, with_disk(~uint64_t{0}), 0s, effects));
+  EXPECT_EQ(take<RefuseSegment>(effects).size(), 1);
+}
+
+TEST_F(Books, who_waits_without_any_progress_goes_to_a_file_and_those_after_it_sooner) {
+  const Headroom disk = with_disk(100 * kGiB);
+  grant(p, 900 * kMiB, disk);
+  EXPECT_TRUE(books.request({q, 7, 200 * kMiB}, disk, 0s, effects));
+  books.tick(disk, 1900ms, effects);
+  EXPECT_TRUE(take<CreateSegment>(effects).empty());
+  books.tick(disk, 2s, effects);
+  auto created = take<CreateSegment>(effects);
+  ASSERT_EQ(created.size(), 1);
+  EXPECT_TRUE(created[0].in_file);
+  // Nothing has become free since.
+  EXPECT_TRUE(books.request({q, 8, 200 * kMiB}, disk, 3s, effects));
+  books.tick(disk, 3100ms, effects);
+  EXPECT_EQ(take<CreateSegment>(effects).size(), 1);
+  books.on_progress(4s);
+  EXPECT_TRUE(books.request({q, 9, 200 * kMiB}, disk, 5s, effects));
+  books.tick(disk, 5100ms, effects);
+  EXPECT_TRUE(take<CreateSegment>(effects).empty());
+  books.cancel(q, 9);
+}
+
+TEST_F(Books, who_waits_for_others_that_work_goes_to_a_file_after_longer) {
+  const Headroom disk = with_disk(100 * kGiB);
+  grant(p, 900 * kMiB, disk);
+  EXPECT_TRUE(books.request({q, 7, 200 * kMiB}, disk, 0s, effects));
+  for (Instant now = 0s; now < 9900ms; now += 100ms) {
+    books.on_work(now);
+    books.tick(disk, now, effects);
+    EXPECT_TRUE(take<CreateSegment>(effects).empty());
+  }
+  books.tick(disk, 10s, effects);
+  EXPECT_EQ(take<CreateSegment>(effects).size(), 1);
+  effects.clear();
+}
+
+TEST_F(Books, a_disk_that_moves_values_delays_a_file_until_the_deadline_at_most) {
+  const Headroom disk = with_disk(100 * kGiB);
+  grant(p, 900 * kMiB, disk);
+  EXPECT_TRUE(books.request({q, 7, 200 * kMiB}, disk, 0s, effects));
+  books.on_moving(4900ms);
+  books.tick(disk, 4900ms, effects);
+  EXPECT_TRUE(take<CreateSegment>(effects).empty());
+  books.tick(disk, 5s, effects);
+  EXPECT_EQ(take<CreateSegment>(effects).size(), 1);
+  effects.clear();
+}
+
+TEST_F(Books, small_values_share_a_file_unless_the_disk_is_nearly_full) {
+  const Headroom disk = with_disk(100 * kGiB);
+  grant(p, 1000 * kMiB, disk);
+  EXPECT_TRUE(books.request({q, 7, 30 * kMiB}, disk, 0s, effects));
+  EXPECT_TRUE(books.request({q, 8, 20 * kMiB}, disk, 0s, effects));
+  books.tick(with_disk(35 * kMiB), 2s, effects);
+  auto created = take<CreateSegment>(effects);
+  ASSERT_EQ(created.size(), 2);
+  EXPECT_EQ(created[0].data_bytes, 20 * kMiB);
+  EXPECT_FALSE(created[0].in_file) << "there was memory for it";
+  EXPECT_EQ(created[1].data_bytes, 30 * kMiB);
+  EXPECT_TRUE(books.request({q, 9, 5 * kMiB}, disk, 2s, effects));
+  books.tick(with_disk(100 * kGiB), 4s, effects);
+  created = take<CreateSegment>(effects);
+  ASSERT_EQ(created.size(), 1);
+  EXPECT_EQ(created[0].data_bytes, 16 * kMiB);
+  EXPECT_FALSE(books.go_to_file(p, disk, effects));
+  effects.clear();
+}
+
+TEST_F(Books, files_have_an_upper_bound) {
+  StoreBooks few{{.capacity_bytes = kMiB, .files_bytes_max = 16 * kMiB, .files_max = 2}};
+  const Headroom disk = with_disk(100 * kGiB);
+  for (uint64_t number = 0; number < 3; ++number) {
+    EXPECT_TRUE(few.request({p, number, 4 * kMiB}, disk, 0s, effects));
+  }
+  EXPECT_EQ(take<CreateSegment>(effects).size(), 2);
+  EXPECT_EQ(take<RefuseSegment>(effects).size(), 1);
+  few.on_process_buried(p, effects);
+  EXPECT_TRUE(few.request({p, 9, 17 * kMiB}, disk, 0s, effects));
+  EXPECT_EQ(take<RefuseSegment>(effects).size(), 1);
+  few.check_invariants();
+  effects.clear();
+}
+
+TEST_F(Books, a_file_that_could_not_be_made_is_taken_back) {
+  const CreateSegment created = grant(p, 3 * kGiB, with_disk(10 * kGiB));
+  books.on_create_failed(created, {ErrorCode::kDiskFull, "no blocks left"}, effects);
+  const auto refused = take<RefuseSegment>(effects);
+  ASSERT_EQ(refused.size(), 1);
+  EXPECT_TRUE(refused[0].disk_full);
+  EXPECT_EQ(books.in_file_bytes(), 0);
+}
+
+TEST_F(Books, nothing_goes_to_a_file_ahead_of_its_use) {
+  EXPECT_TRUE(books.request({.process = p, .number = 1, .bytes = 2 * kGiB, .ahead = true},
+                            with_disk(100 * kGiB), 0s, effects));
+  EXPECT_EQ(take<RefuseSegment>(effects).size(), 1);
+  expect_no_more();
+}
+
 // Processes that ask, return, share and die, in random order.
 class BooksHistory {
  public:
@@ -261,9 +385,10 @@ class BooksHistory {
 
   void step() {
     now_ += std::chrono::milliseconds(random_() % 200);
-    const Headroom headroom{.memory_available = 300 * kMiB + random_() % kGiB,
-                            .store_resident = books_.granted_bytes() / 2};
-    switch (random_() % 7) {
+    Headroom headroom{.memory_available = 300 * kMiB + random_() % kGiB,
+                      .store_resident = books_.granted_bytes() / 2};
+    if (random_() % 3 > 0) headroom.files = DiskRoom{random_() % (2 * kGiB), "a disk"};
+    switch (random_() % 9) {
       case 0: {
         const ProcessId process{next_process_ + static_cast<uint32_t>(random_() % 3)};
         asked_++;
@@ -292,6 +417,12 @@ class BooksHistory {
       case 5:
         books_.tick(headroom, now_, effects_);
         break;
+      case 6:
+        books_.on_work(now_);
+        break;
+      case 7:
+        (void)books_.go_to_file(ProcessId{next_process_}, headroom, effects_);
+        break;
       default:
         if (random_() % 20 == 0) books_.on_process_buried(ProcessId{next_process_++}, effects_);
     }
@@ -302,6 +433,7 @@ class BooksHistory {
 
   uint64_t asked() const { return asked_; }
   uint64_t answers() const { return answers_; }
+  uint64_t in_files() const { return in_files_; }
 
  private:
   struct Own {
@@ -324,6 +456,11 @@ class BooksHistory {
   }
   void carry_out() {
     for (const CreateSegment& created : take<CreateSegment>(effects_)) {
+      if (created.in_file) in_files_++;
+      if (created.in_file && random_() % 4 == 0) {
+        books_.on_create_failed(created, {ErrorCode::kDiskFull, "no blocks left"}, effects_);
+        continue;
+      }
       segments_.push_back({created.segment, created.process});
       answers_++;
     }
@@ -343,6 +480,7 @@ class BooksHistory {
   Instant now_{0};
   uint64_t asked_ = 0;
   uint64_t answers_ = 0;
+  uint64_t in_files_ = 0;
   uint32_t next_process_ = 1;
   uint32_t generation_ = 1;
 };

@@ -277,7 +277,7 @@ class ObjectState(StateSchema):
     ip: str = column()
     where: str | None = column(detail=True)
     """pending; process (that of `pid`); node (in the daemon); or in the store: memory, memory+disk,
-    disk, moving; lost."""
+    disk, file (on disk from the start, as memory had no room), moving; lost."""
     created_ms: int | None = column(detail=True, filterable=False)
     """Of values in the store, and of all with MOBULA_RECORD_CALL_SITE=1."""
     references: dict[str, int] | None = column(detail=True, filterable=False)
