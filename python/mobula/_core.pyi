@@ -621,6 +621,10 @@ def dumps(value: Any) -> bytes:
     """Pickles within the value that is being serialized around this call (for __reduce__ and the
     like), so that refs inside are recorded there. RuntimeError outside of one."""
 
+def private_buffer(buffer: Any) -> Any:
+    """The bytes of a value's buffer in memory that may be written, without a copy of those in the
+    store: the writer alone sees what is written."""
+
 def load_ref(index: int) -> ObjectRef[Any]:
     """What a pickled ref calls when it is loaded; RuntimeError outside of a value being loaded."""
 

@@ -89,6 +89,30 @@ def load_array(buffer: Any, dtype: str, shape: tuple[int, ...]) -> Any:
     return array if len(shape) == 1 else array.reshape(shape)
 
 
+def reduce_private_array(array: Any) -> tuple[Any, ...]:
+    """Reduces an array inside of a thing of pandas."""
+    from mobula import _pandas
+
+    return _pandas.reduce_array(array)
+
+
+def reduce_of_pandas(value: Any) -> Any:
+    """Reduces blocks and arrays of pandas; NotImplemented: by its own means."""
+    if type(value).__module__.partition(".")[0] != "pandas":
+        return NotImplemented
+    from mobula import _pandas
+
+    return _pandas.reduce_data(value)
+
+
+class PrivateBegin:
+    """A mark in a pickle, never the same one twice: from here on arrays are pandas' to write."""
+
+
+class PrivateEnd:
+    """Up to here."""
+
+
 def reduce_of_library(value: Any) -> Any:
     """Reduces memory of torch tensors and data of Arrow; NotImplemented: by its own means."""
     if type(value).__name__ == "TypedStorage":

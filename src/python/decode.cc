@@ -120,7 +120,7 @@ PyObject* unpickle_with_buffers(std::span<const std::byte> payload, PyObject* wh
     }
     const auto bytes = payload.subspan(offset, size);
     if (i == count - 1) return checked(unpickle(bytes, buffers.get()));
-    PyObject* buffer = whole != nullptr ? make_store_slice(whole, bytes) : copy_to_bytes(bytes);
+    PyObject* buffer = whole != nullptr ? make_store_slice(whole, bytes) : make_aligned_copy(bytes);
     if (buffer == nullptr) return nullptr;
     PyTuple_SET_ITEM(buffers.get(), static_cast<Py_ssize_t>(i), buffer);
   }

@@ -42,6 +42,7 @@ namespace {
 constexpr PyMethodDef kNoMethod = {nullptr, nullptr, 0, nullptr};
 
 PyObject* load_ref_method(PyObject*, PyObject* index) { return load_ref(index); }
+PyObject* private_buffer_method(PyObject*, PyObject* buffer) { return private_buffer(buffer); }
 PyObject* dumps_method(PyObject*, PyObject* value) { return dumps_within_scope(value); }
 PyObject* is_serializing(PyObject*, PyObject*) { return PyBool_FromLong(is_within_scope()); }
 PyObject* encode_method(PyObject*, PyObject* value) { return encode_for_test(value); }
@@ -94,6 +95,7 @@ PyMethodDef methods[] = {
     {"current_task", current_task, METH_NOARGS, nullptr},
     {"load_ref", load_ref_method, METH_O, nullptr},
     {"dumps", dumps_method, METH_O, nullptr},
+    {"private_buffer", private_buffer_method, METH_O, nullptr},
     {"is_serializing", is_serializing, METH_NOARGS, nullptr},
     {"_encode_for_test", encode_method, METH_O, nullptr},
     {"_decode_for_test", decode_method, METH_VARARGS, nullptr},

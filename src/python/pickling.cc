@@ -21,6 +21,7 @@ struct PicklerSlot {
   std::vector<Owned> buffers;
   std::vector<Owned> refs;
   bool in_band = false;
+  size_t private_depth = 0;  // Within so many things of pandas.
 };
 
 namespace {
@@ -109,6 +110,22 @@ bool is_of_library(PyObject* value) {
   return name == "torch.storage.TypedStorage" || name.substr(0, kArrow.size()) == kArrow;
 }
 
+// What may be data of pandas: the blocks of a frame or series, or an array of a type of pandas' own.
+bool may_be_of_pandas(PyObject* value) {
+  const std::string_view name = Py_TYPE(value)->tp_name;
+  return name.ends_with("BlockManager") || name.ends_with("Array") || name == "Categorical";
+}
+
+// A mark goes into the pickle as an empty tuple, and says here what lies between it and the next.
+PyObject* pass_mark(PicklerSlot& slot, bool begins) {
+  if (begins) {
+    slot.private_depth++;
+  } else if (slot.private_depth > 0) {
+    slot.private_depth--;
+  }
+  return Py_BuildValue("(O())", reinterpret_cast<PyObject*>(&PyTuple_Type));
+}
+
 // The pickler's reducer_override: called for whatever is not of an exact builtin type.
 PyObject* reduce(PyObject* capsule, PyObject* value) {
   PicklerSlot* slot = slot_of(capsule);
@@ -126,10 +143,19 @@ PyObject* reduce(PyObject* capsule, PyObject* value) {
   PyObject* reducer = PyDict_GetItemWithError(reducers, type);
   if (reducer != nullptr) return PyObject_CallOneArg(reducer, value);
   if (PyErr_Occurred()) return nullptr;
-  if (is_array(value)) return PyObject_CallOneArg(serialization_module().reduce_array, value);
+  const SerializationModule& module = serialization_module();
+  if (is_array(value)) {
+    const bool is_private = slot->private_depth > 0;
+    return PyObject_CallOneArg(is_private ? module.reduce_private_array : module.reduce_array,
+                               value);
+  }
+  if (type == module.private_begin || type == module.private_end) {
+    return pass_mark(*slot, type == module.private_begin);
+  }
   if (is_of_library(value)) {
     return PyObject_CallOneArg(serialization_module().reduce_of_library, value);
   }
+  if (may_be_of_pandas(value)) return PyObject_CallOneArg(module.reduce_of_pandas, value);
   Py_RETURN_NOTIMPLEMENTED;
 }
 
@@ -177,6 +203,7 @@ void give_back(std::unique_ptr<PicklerSlot> slot) {
   slot->chunks.clear();
   slot->buffers.clear();
   slot->refs.clear();
+  slot->private_depth = 0;
   if (slot->pickle.capacity() > kKeptPickleMax) slot->pickle.shrink_to_fit();
   if (pool.size() < kPooledMax) pool.push_back(std::move(slot));
 }

@@ -23,8 +23,12 @@ bool load_serialization_module() {
   is_loaded = take(ours.get(), "make_pickler", loaded.make_pickler) &&
               take(ours.get(), "REDUCERS", loaded.reducers) &&
               take(ours.get(), "reduce_array", loaded.reduce_array) &&
+              take(ours.get(), "reduce_private_array", loaded.reduce_private_array) &&
               take(ours.get(), "reduce_of_library", loaded.reduce_of_library) &&
               take(ours.get(), "reduce_exception", loaded.reduce_exception) &&
+              take(ours.get(), "reduce_of_pandas", loaded.reduce_of_pandas) &&
+              take(ours.get(), "PrivateBegin", loaded.private_begin) &&
+              take(ours.get(), "PrivateEnd", loaded.private_end) &&
               take(ours.get(), "BY_VALUE_MODULES", loaded.by_value_modules) &&
               take(ours.get(), "serialization_error", loaded.serialization_error) &&
               take(ours.get(), "encode_failure", loaded.encode_failure) &&

@@ -12,8 +12,13 @@ struct SerializationModule {
   PyObject* make_pickler = nullptr;
   PyObject* reducers = nullptr;  // A dict: exact type to reducer, besides copyreg's.
   PyObject* reduce_array = nullptr;
+  PyObject* reduce_private_array = nullptr;
   PyObject* reduce_of_library = nullptr;
   PyObject* reduce_exception = nullptr;
+  PyObject* reduce_of_pandas = nullptr;
+  // Types of marks in a pickle: arrays between them may be written by whoever loads it.
+  PyObject* private_begin = nullptr;
+  PyObject* private_end = nullptr;
   PyObject* by_value_modules = nullptr;  // cloudpickle's set of what users registered.
   PyObject* serialization_error = nullptr;
   PyObject* encode_failure = nullptr;
