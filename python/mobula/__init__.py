@@ -36,6 +36,7 @@ from mobula._generator import DynamicObjectRefGenerator, ObjectRefGenerator
 from mobula._ids import (
     ActorClassID,
     ActorID,
+    ClusterID,
     FunctionID,
     JobID,
     NodeID,
@@ -139,6 +140,7 @@ _LAZY = {
     "data": "data",
     "experimental": "experimental",
     "internal": "internal",
+    "ray_constants": "_private.ray_constants",
     "runtime_env": "runtime_env",
     "state": "_private.state",
     "types": "types",
@@ -161,6 +163,7 @@ __all__ = [
     "ActorClassID",
     "ActorID",
     "ClientBuilder",
+    "ClusterID",
     "DynamicObjectRefGenerator",
     "Executor",
     "FunctionID",

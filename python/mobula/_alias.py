@@ -38,6 +38,7 @@ def ray_module() -> types.ModuleType:
         made.__dict__.update({k: v for k, v in vars(mobula).items() if not _is_own(k)})
         made.__dict__.update(
             __all__=mobula.__all__,
+            __commit__="",  # As `init` says it.
             __file__=mobula.__file__,
             __getattr__=_attribute_of_ray,
             __path__=mobula.__path__,

@@ -164,7 +164,11 @@ from ray.util.client.common import ClientObjectRef
 from ray.util.helpers import as_completed
 from ray.util.state.common import DEFAULT_RPC_TIMEOUT, StateResource
 import ray.cloudpickle.cloudpickle, ray._private.ray_constants, ray._private.utils, ray._raylet
-for name in "logger state worker _raylet ActorClassID FunctionID _private.ray_constants".split():
+for name in (
+    "logger state worker _raylet ActorClassID FunctionID ClusterID _private.ray_constants "
+    "ray_constants client_builder cross_language internal runtime_context _private.services "
+    "_common.utils data __commit__"
+).split():
     found = ray
     for part in name.split("."):
         found = getattr(found, part)
