@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mobula import _environments, _options, _placement
+from mobula import _environments, _limits, _options, _placement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,6 +132,11 @@ def _cpus(
 def _groups(value: Any) -> dict[str, int]:
     if not value:
         return {}
+    if len(value) > _limits.CONCURRENCY_GROUPS_MAX:
+        raise ValueError(
+            f"there are {len(value):,} concurrency groups, but at most "
+            f"{_limits.CONCURRENCY_GROUPS_MAX:,} are allowed"
+        )
     if isinstance(value, list):
         return {item["name"]: int(item["max_concurrency"]) for item in value}
     groups: dict[str, int] = {}
@@ -141,6 +146,7 @@ def _groups(value: Any) -> dict[str, int]:
                 "concurrency_groups maps names to numbers of at least 1, but there is "
                 f"{name!r}: {limit!r}"
             )
+        _limits.check_name("The name of a concurrency group", name)
         groups[name] = limit
     return groups
 
@@ -195,6 +201,7 @@ def _check_strategy(strategy: Any) -> None:
 
 def check_creation(options: Mapping[str, Any]) -> None:
     """What only a creation must fulfil."""
+    _limits.check_texts(options)
     if options.get("name") == "":
         raise ValueError("Actor name cannot be an empty string.")
     if options.get("namespace") == "":
@@ -214,6 +221,7 @@ def check_call(options: Mapping[str, Any]) -> None:
                 f"ActorMethod.options() got an unexpected keyword argument '{keyword}'. "
                 f"There are {', '.join(CALL_OPTIONS[:-1])}."
             )
+    _limits.check_texts(options)
 
 
 def check_method(options: Mapping[str, Any]) -> None:
@@ -227,6 +235,8 @@ def check_method(options: Mapping[str, Any]) -> None:
     num_returns = options.get("num_returns")
     if not isinstance(num_returns, (int, str, _NONE)) or isinstance(num_returns, bool):
         raise TypeError(f"num_returns must be an integer or a text, not {num_returns!r}")
+    if isinstance(num_returns, int):
+        _limits.check_returns(num_returns)
     group = options.get("concurrency_group")
     if group is not None and not isinstance(group, str):
         raise TypeError(f"concurrency_group must be a text, not {group!r}")

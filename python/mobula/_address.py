@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mobula import _sessions_here
+from mobula import _limits, _sessions_here
 
 if TYPE_CHECKING:
     from mobula._daemon import Daemon
@@ -181,6 +181,7 @@ def node_resources(
 
     if resources is not None and not isinstance(resources, dict):
         raise TypeError(f"resources must be a dict, not {resources!r}")
+    _limits.check_resources(resources or {})
     result: dict[str, float] = {}
     result["CPU"] = _whole_amount(
         "num_cpus", _machine.cpu_count() if num_cpus is None else num_cpus
@@ -253,4 +254,5 @@ def check_labels(labels: dict[str, str] | None) -> dict[str, str]:
             )
         if key.startswith("ray.io/"):
             raise ValueError(f"Labels in ray.io/ are reserved: {key!r}")
+    _limits.check_labels(labels)
     return dict(labels)

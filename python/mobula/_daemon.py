@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mobula import _sessions_here
+from mobula import _sessions_here, _setup_memory
 
 EXECUTABLE = Path(__file__).parent / "bin" / "mobula"
 
@@ -153,11 +153,14 @@ class NodeSettings:
     object_spilling_directory: str | None = None
     """None: in the session directory."""
 
+    def settings(self) -> bytes:
+        """What may be larger than an argument."""
+        settings = {"resources": dict(self.resources), "labels": dict(self.labels or {})}
+        return json.dumps(settings).encode()
+
     def arguments(self) -> list[str]:
         spilling = self.object_spilling_directory
         return [
-            f"--resources={json.dumps(dict(self.resources))}",
-            f"--labels={json.dumps(dict(self.labels or {}))}",
             f"--object-store-memory={int(self.object_store_memory)}",
             f"--log-level={self.log_level or os.environ.get('MOBULA_LOG_LEVEL', 'info')}",
             f"--metrics-port={self.metrics_port}",
@@ -173,9 +176,7 @@ def start_private_daemon(node: NodeSettings) -> PrivateDaemon:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         try:
-            process = place.start(
-                [f"--driver-fd={theirs.fileno()}", *node.arguments()], theirs.fileno()
-            )
+            process = place.start(node, "--driver-fd", theirs.fileno())
         except BaseException:
             ours.close()
             raise
@@ -198,7 +199,7 @@ def start_standing_daemon(
     ready, theirs = os.pipe()
     try:
         try:
-            process = place.start([f"--ready-fd={theirs}", *node.arguments()], theirs)
+            process = place.start(node, "--ready-fd", theirs)
         finally:
             os.close(theirs)
         said = _read_line(ready, _READY_SECONDS)
@@ -265,26 +266,35 @@ class _Place:
             self._remove()
             raise
 
-    def start(self, arguments: list[str], descriptor: int) -> subprocess.Popen[bytes]:
-        """The daemon. It inherits `descriptor` and the lock. Once."""
+    def start(self, node: NodeSettings, option: str, descriptor: int) -> subprocess.Popen[bytes]:
+        """The daemon. It inherits the lock and `descriptor`, of which the option tells it. Once."""
         command = [
             str(EXECUTABLE),
             "node",
             f"--session-dir={self.directory}",
             f"--lock-fd={self._lock}",
             *([f"--session-link={self.link}"] if self.link else []),
-            *arguments,
+            f"{option}={descriptor}",
+            *node.arguments(),
         ]
+        # What it does not get its drivers hand to their workers.
+        environ, _ = _setup_memory.split(os.environ)
         try:
-            with open(self.directory / "daemon.log", "ab") as log:
+            with (
+                open(self.directory / "daemon.log", "ab") as log,
+                os.fdopen(os.memfd_create("mobula-settings"), "w+b") as settings,
+            ):
+                settings.write(node.settings())
+                settings.seek(0)
                 return subprocess.Popen(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=settings,
                     stdout=log,
                     stderr=log,
                     pass_fds=(descriptor, self._lock),
                     start_new_session=True,
                     cwd="/",
+                    env=environ,
                 )
         except OSError as error:
             self._remove()

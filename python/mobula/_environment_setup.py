@@ -1,7 +1,7 @@
 """Prepares a runtime environment, in the process that becomes its zygote.
 
-The daemon starts `python -c <bootstrap> zygote|worker <socket> <daemon's pid> prepare` with the job's
-interpreter, directory and variables, and the spec (see `_environments.py`) in $MOBULA_PREPARE. This
+The daemon starts `python -c <bootstrap> zygote|worker <socket> <daemon's pid> <memory>` with the job's
+interpreter, directory and variables, and the spec (see `_environments.py`) in the memory. This
 makes what the spec asks for, and replaces the process by the environment's interpreter, which goes on
 as zygote or worker. If it cannot, it says so on the socket and on standard output, a log whose last
 lines users see, and ends.
@@ -17,13 +17,19 @@ import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mobula import _environment_install, _environments, _worker_path, exceptions
+from mobula import (
+    _environment_install,
+    _environments,
+    _from_driver,
+    _setup_memory,
+    _worker_path,
+    exceptions,
+)
 
-SPEC_VARIABLE = "MOBULA_PREPARE"
-HOOK_VARIABLE = "MOBULA_SETUP_HOOK"
 _SESSION_VARIABLE = "MOBULA_SESSION_DIRECTORY"
 
 _UNSUPPORTED = {
@@ -37,13 +43,18 @@ _UNSUPPORTED = {
 }
 
 
-def main(role: str, descriptor: int, daemon_pid: int) -> NoReturn:
-    """Does not return."""
+def main(
+    role: str, descriptor: int, daemon_pid: int, spec: str, late: Mapping[str, str]
+) -> NoReturn:
+    """late: the variables that are not set yet. Does not return."""
     try:
-        command, environ = _prepare(json.loads(os.environ[SPEC_VARIABLE]))
-        arguments = [*command, "-c", sys.orig_argv[2], role, str(descriptor), str(daemon_pid)]
+        command, path, environ = _prepare(json.loads(spec), late)
+        now, late = _setup_memory.split(environ)
+        memory = _setup_memory.make(path, late)
+        numbers = [str(number) for number in (descriptor, daemon_pid, memory)]
+        arguments = [*command, "-c", sys.orig_argv[2], role, *numbers]
         os.set_inheritable(descriptor, True)
-        os.execvpe(arguments[0], arguments, environ)
+        os.execvpe(arguments[0], arguments, now)
     except BaseException as error:
         _fail(role, descriptor, error)
 
@@ -64,14 +75,15 @@ def _fail(role: str, descriptor: int, error: BaseException) -> NoReturn:
     os._exit(1)
 
 
-def _prepare(packed: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
-    """The command of the interpreter, and the environment variables."""
+def _prepare(
+    packed: dict[str, Any], late: Mapping[str, str]
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """The command of the interpreter, its sys.path, and the environment variables."""
     for field, why in _UNSUPPORTED.items():
         if packed.get(field):
             raise exceptions.RuntimeEnvSetupError(f"runtime_env[{field!r}]: {why}.")
-    environ = dict(os.environ)
+    environ = {**os.environ, **late}
     session = Path(environ.pop(_SESSION_VARIABLE))
-    del environ[SPEC_VARIABLE]
     first: list[str] = []  # Of sys.path.
     if packed.get("working_dir"):
         folder = _working_copy(packed["working_dir"], session)
@@ -98,11 +110,10 @@ def _prepare(packed: dict[str, Any]) -> tuple[list[str], dict[str, str]]:
                 f"runtime_env['py_executable']: there is no program {command[0]!r}."
             )
     _environments.expand(packed.get("env_vars") or {}, environ)
-    environ[_environments.VARIABLE] = json.dumps(packed)
-    environ["MOBULA_SYS_PATH"] = json.dumps(path)
+    environ[_from_driver.RUNTIME_ENV] = json.dumps(packed)
     if _environments.HOOK_KEY in packed:
-        environ[HOOK_VARIABLE] = json.dumps(packed[_environments.HOOK_KEY])
-    return command, environ
+        environ[_from_driver.SETUP_HOOK] = json.dumps(packed[_environments.HOOK_KEY])
+    return command, path, environ
 
 
 def _working_copy(uri: str, session: Path) -> Path:
@@ -128,7 +139,7 @@ def _working_copy(uri: str, session: Path) -> Path:
 
 def run_hook() -> None:
     """In a worker, before its first task: the environment's worker_process_setup_hook."""
-    text = os.environ.get(HOOK_VARIABLE)
+    text = _from_driver.text(_from_driver.SETUP_HOOK)
     if not text:
         return
     hook = json.loads(text)

@@ -12,17 +12,14 @@ that they give replace it, except env_vars, which are merged.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
+from mobula import _from_driver
 from mobula.runtime_env import RuntimeEnv
 from mobula.runtime_env.runtime_env import DEFAULT_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-# In workers: the runtime_env that they run in, as JSON.
-VARIABLE = "MOBULA_RUNTIME_ENV"
 
 _INSTALLERS = ("pip", "uv", "conda")
 _HOOK = "worker_process_setup_hook"
@@ -83,7 +80,7 @@ def merge(parent: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]
 
 def own() -> dict[str, Any]:
     """The packed environment that this process, a worker, runs in."""
-    value: dict[str, Any] = json.loads(os.environ.get(VARIABLE) or "{}")
+    value: dict[str, Any] = json.loads(_from_driver.text(_from_driver.RUNTIME_ENV) or "{}")
     return value
 
 

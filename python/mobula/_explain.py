@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mobula import _core, _group_rows, _state
+from mobula import _core, _group_rows, _limits, _state
 
 _HOLDERS_MAX = 8
 _CHAIN_MAX = 5
@@ -86,9 +86,10 @@ def _groups(waiting: Iterable[_Waiting]) -> list[list[_Waiting]]:
 def _paragraph(snapshot: _state.Snapshot, group: list[_Waiting]) -> str:
     first = group[0]
     task = first.task
-    who = f"{task['name']} ({snapshot.task_id(first.key)})"
+    task_name = _limits.shown(task["name"])
+    who = f"{task_name} ({snapshot.task_id(first.key)})"
     if len(group) > 1:
-        who = f"{len(group)} tasks {task['name']}"
+        who = f"{len(group)} tasks {task_name}"
     pid = first.process["pid"]
     head = f"{who} of process {pid} {_verb(task['phase'], len(group))}"
     if task["attempt"] > 0:
@@ -136,7 +137,7 @@ def _maker(snapshot: _state.Snapshot, key: _state.TaskKey, depth: int) -> str:
 
 def _progress(snapshot: _state.Snapshot, one: _Waiting, depth: int) -> str:
     task = one.task
-    name = f"{task['name']} ({snapshot.task_id(one.key)})"
+    name = f"{_limits.shown(task['name'])} ({snapshot.task_id(one.key)})"
     if task["phase"] in ("running", "blocked"):
         since = _runs_since(snapshot, one)
         waits = ", and waits in get or wait itself" if _is_blocked(snapshot, task) else ""
@@ -177,8 +178,8 @@ def format_amounts(resources: dict[str, float]) -> str:
                 f"{name}: {size if amount >= 1 << 30 else f'{amount / (1 << 20):.1f} MiB'}"
             )
         else:
-            parts.append(f"{name}: {amount:g}")
-    return "{" + ", ".join(parts) + "}"
+            parts.append(f"{_limits.shown(name)}: {amount:g}")
+    return "{" + _limits.listed(parts) + "}"
 
 
 def _of_actor(snapshot: _state.Snapshot, one: _Waiting) -> list[str]:
@@ -187,7 +188,7 @@ def _of_actor(snapshot: _state.Snapshot, one: _Waiting) -> list[str]:
     for actor in snapshot.actors():
         if actor.actor_id != wanted:
             continue
-        name = f"{actor.class_name} {actor.name}".strip()
+        name = _limits.shown(f"{actor.class_name} {actor.name}".strip())
         if actor.state == "ALIVE":
             running = [r for r in snapshot.raw["running"] if r["pid"] == actor.pid]
             line = f"it waits for its turn at the actor {name}, in process {actor.pid}"
@@ -230,8 +231,8 @@ def _in_group(
     if group is None or group["state"] == "REMOVED":
         return ["its placement group was removed: it fails"]
     row = _group_rows.row(group, snapshot.node_id)
-    name = f"{row['placement_group_id']} {row['name']}".strip()
-    bundles = ", ".join(format_amounts(bundle) for bundle in row["bundles"].values())
+    name = f"{row['placement_group_id']} {_limits.shown(row['name'])}".strip()
+    bundles = _limits.listed(format_amounts(bundle) for bundle in row["bundles"].values())
     if group["state"] == "PENDING":
         free = _state.amounts(snapshot.daemon["resources"]["available"])
         line = f"its placement group {name} has not got its resources yet: bundles of {bundles}"
@@ -317,7 +318,7 @@ def _holders(snapshot: _state.Snapshot, names: list[str]) -> list[str]:
         sums = {name: sum(b.get(name, 0) for b in row["bundles"].values()) for name in names}
         reserved = {name: amount for name, amount in sums.items() if amount}
         if reserved:
-            title = f"{row['placement_group_id']} {row['name']}".strip()
+            title = f"{row['placement_group_id']} {_limits.shown(row['name'])}".strip()
             lines.append(f"{format_amounts(reserved)} are reserved by the placement group {title}")
     for lease in snapshot.daemon["leases"]:
         if lease["group"]:

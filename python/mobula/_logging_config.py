@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mobula import _core
+from mobula import _core, _from_driver
 
 # Also named in _session.py and _worker.py, which do not import this module before they need it.
-VARIABLE = "MOBULA_LOGGING_CONFIG"
 
 _ENCODINGS = ("TEXT", "JSON")
 _TEXT_FORMAT = "%(asctime)s\t%(levelname)s %(filename)s:%(lineno)s -- %(message)s"
@@ -97,9 +95,9 @@ class LoggingConfig:
         logging.getLogger("mobula").setLevel(self._level())
 
 
-def apply_from_environment() -> None:
+def apply_from_driver() -> None:
     """For workers: what their driver was given, if anything."""
-    settings = os.environ.get(VARIABLE)
+    settings = _from_driver.text(_from_driver.LOGGING_CONFIG)
     if settings:
         LoggingConfig.from_dict(json.loads(settings))._apply()
 

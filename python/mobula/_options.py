@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from mobula import _environments, _placement
+from mobula import _environments, _limits, _placement
 from mobula.util.annotations import RayDeprecationWarning
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def check_keywords(
                 f"The type of keyword '{keyword}' must be {names}, but received type {type(value)}: "
                 f"{value!r}"
             )
+    _limits.check_texts(options)
 
 
 def _amount(name: str, value: Any) -> float:
@@ -226,6 +227,7 @@ def _resources(options: Mapping[str, Any]) -> dict[str, float]:
             "The resources dictionary must not contain the key 'memory' or 'object_store_memory': use "
             "the keyword 'memory'"
         )
+    _limits.check_resources(custom)
     for name, value in custom.items():
         if not isinstance(name, str) or not name:
             raise TypeError(f"Names of resources are non-empty strings, but one is {name!r}")
@@ -259,6 +261,7 @@ def _num_returns(options: Mapping[str, Any], function: Callable[..., Any]) -> in
             "The keyword 'num_returns' only accepts None, a non-negative integer, 'streaming' "
             f"(for generators), or 'dynamic', but it is {value!r}"
         )
+    _limits.check_returns(value)
     return int(value)
 
 

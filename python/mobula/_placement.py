@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from mobula import _core
+from mobula import _core, _limits
 from mobula.util import scheduling_strategies as strategies
 
 if TYPE_CHECKING:
@@ -144,15 +144,18 @@ def _check_fit(
         raise ValueError(
             f"Cannot schedule {name} with the placement group because the actor requires "
             f"{resources.get('CPU', 0):g} CPU for creation, but it cannot fit into any bundles for "
-            f"the placement group, {list(bundles)}. Consider creating a placement group with CPU "
-            "resources."
+            f"the placement group, {_limits.listed_values(bundles)}. Consider creating a placement "
+            "group with CPU resources."
         )
     others = {key: value for key, value in resources.items() if key != "CPU"}
     wanted = {**others, "CPU": resources.get("CPU", 0)}  # A group is missing CPUs, most often.
-    request = {key: int(value) if value == int(value) else value for key, value in wanted.items()}
+    request = _limits.short_text(
+        {key: int(value) if value == int(value) else value for key, value in wanted.items()}
+    )
     raise ValueError(
         f"Cannot schedule {name} with the placement group because the resource request "
-        f"{request} cannot fit into any bundles for the placement group, {list(bundles)}."
+        f"{request} cannot fit into any bundles for the placement group, "
+        f"{_limits.listed_values(bundles)}."
     )
 
 

@@ -17,7 +17,17 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from mobula import _address, _core, _environments, _spilling, _worker_path, exceptions
+from mobula import (
+    _address,
+    _core,
+    _environments,
+    _from_driver,
+    _limits,
+    _setup_memory,
+    _spilling,
+    _worker_path,
+    exceptions,
+)
 from mobula import job_config as _job_config
 from mobula._version import __version__
 
@@ -213,13 +223,13 @@ def _end_futures() -> None:
         futures.end_session()
 
 
-_LABELS_VARIABLE = "MOBULA_NODE_LABELS"
-
-
 def driver_labels() -> Mapping[str, str]:
     """The labels of the node; workers have them from their driver."""
     if _is_worker:
-        return _from_driver(_LABELS_VARIABLE)
+        import json
+
+        labels: dict[str, str] = json.loads(_from_driver.text(_from_driver.NODE_LABELS) or "{}")
+        return labels
     if _observed is not None:
         return _observed.labels
     return _driver.labels if _driver is not None else {}
@@ -232,13 +242,6 @@ def own_runtime_env() -> Mapping[str, Any]:
     return _driver.runtime_env if _driver is not None else {}
 
 
-def _from_driver(variable: str) -> Mapping[str, Any]:
-    import json
-
-    value: Mapping[str, Any] = json.loads(os.environ.get(variable, "{}"))
-    return value
-
-
 def _for_workers(
     labels: Mapping[str, str],
     runtime_env: Mapping[str, Any],
@@ -248,9 +251,9 @@ def _for_workers(
 
     logging_settings = json.dumps(logging_config.to_dict()) if logging_config else ""
     return {
-        _LABELS_VARIABLE: json.dumps(dict(labels)),
-        _environments.VARIABLE: json.dumps(dict(runtime_env)) if runtime_env else "",
-        "MOBULA_LOGGING_CONFIG": logging_settings,
+        _from_driver.NODE_LABELS: json.dumps(dict(labels)),
+        _from_driver.RUNTIME_ENV: json.dumps(dict(runtime_env)) if runtime_env else "",
+        _from_driver.LOGGING_CONFIG: logging_settings,
     }
 
 
@@ -271,12 +274,13 @@ def _start(
     repeats = _log_repeats.settings_of()
     logging_config = job.py_logging_config
     environment = {**os.environ}
+    path = _worker_path.of_driver(job.code_search_path)
+    _setup_memory.check({**environment, **(runtime_env.get("env_vars") or {})}, path)
     to_prepare = None
     if not _environments.is_plain(runtime_env):
         to_prepare = _environments.spec_of(runtime_env)
     daemon, labels, token = open_daemon()
     environment.update(_for_workers(labels, runtime_env, logging_config))
-    path = _worker_path.of_driver(job.code_search_path)
     path_file = _worker_path.new_file(daemon.session_directory)
     environment[_worker_path.FILE_VARIABLE] = path_file
     if to_prepare is None:
@@ -289,7 +293,7 @@ def _start(
                 "token": token,
                 "python": sys.executable,
                 "working_directory": _worker_path.working_directory(),
-                "sys_path": path,
+                "sys_path": [entry for entry in path if "\0" not in entry],
                 "environment": environment,
                 "runtime_environment": to_prepare,
                 "log_to_driver": log_to_driver,
@@ -389,6 +393,7 @@ def _check_namespace(namespace: str | None) -> str:
         raise TypeError("namespace must be None or a string.")
     if not namespace:
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
+    _limits.check_name("The namespace", namespace)
     return namespace
 
 

@@ -34,7 +34,7 @@ STANDING = "mobula-node-"
 SCHEME = "unix:"
 
 _LOCK = "lock"
-_FILE_BYTES_MAX = 1 << 20
+_FILE_BYTES_MAX = 512 << 20
 _CONNECT_SECONDS = 5.0
 # A directory without a lock is just being made, unless it is this old.
 _UNFINISHED_SECONDS = 3600.0
@@ -253,7 +253,9 @@ def _read(directory: Path) -> SessionRecord | None:
             directory / "session.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         )
         with open(descriptor, "rb") as file:
-            said = json.loads(file.read(_FILE_BYTES_MAX))
+            if os.fstat(descriptor).st_size > _FILE_BYTES_MAX:
+                return None
+            said = json.loads(file.read())
         return _record(directory, said)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

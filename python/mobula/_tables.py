@@ -8,12 +8,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+_CELL_CHARS_MAX = 200
 _SECONDS = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows below headers. Columns of numbers only are aligned to the right. Ends with a newline."""
-    texts = [[str(value) for value in row] for row in rows]
+    texts = [[_cell(value) for value in row] for row in rows]
     columns = list(zip(*texts, strict=True)) if texts else [() for _ in headers]
     widths = [
         max([_width(header), *map(_width, column)])
@@ -22,6 +23,11 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     right = [bool(column) and all(map(_is_number, column)) for column in columns]
     lines = [list(headers), *texts]
     return "".join(_line(line, widths, right) for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _CELL_CHARS_MAX else f"{text[: _CELL_CHARS_MAX - 3]}..."
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

@@ -20,6 +20,7 @@ from mobula import (  # noqa: F401
     _address,
     _cancelled,
     _core,
+    _from_driver,
     _serialization,
     _session,
     _worker_path,
@@ -166,7 +167,7 @@ def main(socket_fd: int) -> NoReturn:
 
             ray.install()
         _reseed()
-        if "MOBULA_SETUP_HOOK" in os.environ:
+        if _from_driver.text(_from_driver.SETUP_HOOK):
             from mobula import _environment_setup
 
             _environment_setup.run_hook()
@@ -181,10 +182,10 @@ def main(socket_fd: int) -> NoReturn:
         )
         signal.signal(_INTERRUPT_SIGNAL, _on_interrupt)
         _core.interrupt_with(_INTERRUPT_SIGNAL)
-        if os.environ.get("MOBULA_LOGGING_CONFIG"):
+        if _from_driver.text(_from_driver.LOGGING_CONFIG):
             from mobula import _logging_config
 
-            _logging_config.apply_from_environment()
+            _logging_config.apply_from_driver()
         _core.run_worker(Lease().start)
         code = 0
         _actor_worker.finish()

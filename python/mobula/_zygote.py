@@ -1,9 +1,10 @@
 """The zygote: one warm, single-threaded interpreter of a job from which the daemon has workers forked.
 
 The daemon starts it (and, where forking is not safe, fresh workers) as
-`python -c <bootstrap> zygote|worker <socket> <daemon's pid> [prepare]`, with the driver's sys.path,
-working directory and environment. It imports what every worker needs and nothing of the user's. With
-`prepare` it first becomes the interpreter of a runtime environment (`_environment_setup.py`).
+`python -c <bootstrap> zygote|worker <socket> <daemon's pid> <memory>`, with the driver's sys.path,
+working directory and environment. It imports what every worker needs and nothing of the user's. If the
+memory (`_setup_memory.py`) has a spec, it first becomes the interpreter of that runtime environment
+(`_environment_setup.py`).
 
 Packets on the socket, JSON:
     to the zygote      {"op": "fork", "worker": N}  with descriptors: socket, stdout, stderr of worker N
@@ -25,6 +26,8 @@ import socket
 import sys
 from typing import NoReturn
 
+from mobula import _from_driver, _setup_memory
+
 # Thread pools of numerical libraries do not survive a fork: a .pth file or sitecustomize that imports
 # one here gets a pool of one thread. Workers set what their tasks' num_cpus says.
 _THREAD_VARIABLES = (
@@ -37,13 +40,17 @@ _THREAD_VARIABLES = (
 _PACKET_BYTES_MAX = 1024
 
 
-def main(arguments: list[str]) -> None:
-    """arguments: role, number of the socket, pid of the daemon, and perhaps "prepare"."""
+def main(arguments: list[str], texts: list[str]) -> None:
+    """arguments: role, number of the socket, pid of the daemon. texts: those of the memory behind
+    sys.path."""
     role, descriptor, daemon_pid = arguments[0], int(arguments[1]), int(arguments[2])
-    if arguments[3:] == ["prepare"]:
+    late = _setup_memory.variables(texts[1:])
+    if texts[0]:
         from mobula import _environment_setup
 
-        _environment_setup.main(role, descriptor, daemon_pid)
+        _environment_setup.main(role, descriptor, daemon_pid, texts[0], late)
+    os.environ.update(late)
+    _from_driver.take()
     sys.argv = [""]
     if role == "worker":
         _become_worker(descriptor, daemon_pid)

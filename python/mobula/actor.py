@@ -20,6 +20,7 @@ from mobula import (
     _actor_options,
     _core,
     _environments,
+    _limits,
     _options,
     _placement,
     _remote,
@@ -109,7 +110,7 @@ class _Info:
         except ValueError:
             raise ValueError(
                 f"Actor class {self.class_name} has no concurrency group {name!r}; "
-                f"it has {self.groups}"
+                f"it has {_limits.listed_values(self.groups)}"
             ) from None
 
 
@@ -211,8 +212,11 @@ class _Creation:
         self.is_async = is_async_class(cls)
         self.options = _actor_options.ActorOptions(options, self.is_async)
         self.class_name = cls.__name__
+        _limits.check_name("The name of the class", cls.__name__)
         groups = self.options.groups
         methods = _methods_of(cls)
+        for method_name in methods:
+            _limits.check_name("The name of a method", method_name)
         _check_groups(cls, methods, groups)
         self.settings = {
             "is_async": self.is_async,
@@ -663,6 +667,8 @@ def _load_method(handle: ActorHandle, name: str, options: dict[str, Any]) -> Act
 def _submitter(ref: Any, info: _Info, method: _Method, options: Mapping[str, Any]) -> Any:
     num_returns = options.get("num_returns")
     num_returns = method.num_returns if num_returns is None else num_returns
+    if isinstance(num_returns, int):
+        _limits.check_returns(num_returns)
     retries = options.get("max_task_retries")
     if retries is None:
         retries = info.max_task_retries if method.retries is None else method.retries
@@ -735,6 +741,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
         raise TypeError("namespace must be None or a string.")
     if namespace == "":
         raise ValueError('"" is not a valid namespace. Pass None to not specify a namespace.')
+    _limits.check_name("The name of an actor", name)
+    _limits.check_name("The namespace", namespace or "")
     if not _core.is_connected():
         _session.auto_init()
     if namespace is None:

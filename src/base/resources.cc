@@ -38,8 +38,15 @@ bool ResourceSet::covers(const ResourceSet& request) const {
 }
 
 std::string ResourceSet::to_string() const {
+  constexpr size_t kShownMax = 20;
+  constexpr size_t kNameShownMax = 200;
   std::string text;
+  size_t shown = 0;
   for (const auto& [name, amount] : amounts_) {
+    if (shown == kShownMax) {
+      return text + " and " + std::to_string(amounts_.size() - shown) + " more";
+    }
+    ++shown;
     char number[48];
     if (amount % kResourceUnit == 0) {  // Bytes of memory, too, to the last digit.
       std::snprintf(number, sizeof number, "%lld", static_cast<long long>(amount / kResourceUnit));
@@ -48,7 +55,8 @@ std::string ResourceSet::to_string() const {
                     static_cast<double>(amount) / static_cast<double>(kResourceUnit));
     }
     if (!text.empty()) text += ", ";
-    text += name + ": " + number;
+    text += name.size() <= kNameShownMax ? name : name.substr(0, kNameShownMax) + "...";
+    text += std::string(": ") + number;
   }
   return text;
 }

@@ -1,8 +1,9 @@
 // The `mobula` command.
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "cli/node_command.h"
@@ -16,8 +17,8 @@ int main(int argc, char** argv) {
   CLI::App* version = app.add_subcommand("version", "Print the version");
 
   mobula::node::NodeOptions options;
-  std::string resources;
-  CLI::App* node = app.add_subcommand("node", "Run a node daemon (what init() and start do)");
+  CLI::App* node = app.add_subcommand(
+      "node", "Run a node daemon (what init() and start do); its settings come on standard input");
   node->add_option("--driver-fd", options.driver_fd,
                    "The daemon's end of its driver's socket; it ends with its last driver")
       ->check(CLI::NonNegativeNumber);
@@ -25,9 +26,6 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   node->add_option("--lock-fd", options.lock_fd, "Held open: its lock says that the session lives")
       ->check(CLI::NonNegativeNumber);
-  node->add_option("--resources", resources, "What tasks may use, as JSON: {\"CPU\": 2}")
-      ->required();
-  node->add_option("--labels", options.labels, "Labels of the node, as JSON: {\"zone\": \"a\"}");
   node->add_option("--object-store-memory", options.object_store_bytes,
                    "Size of the object store in bytes")
       ->required();
@@ -50,11 +48,12 @@ int main(int argc, char** argv) {
     std::puts(mobula::cli::kVersion);
     return 0;
   }
-  auto parsed = mobula::cli::parse_resources(resources);
-  if (!parsed) {
-    std::fprintf(stderr, "mobula node: %s\n", parsed.error().message.c_str());
+  auto settings = mobula::cli::parse_settings(mobula::cli::read_all(STDIN_FILENO));
+  if (!settings) {
+    std::fprintf(stderr, "mobula node: %s\n", settings.error().message.c_str());
     return 2;
   }
-  options.resources = std::move(*parsed);
+  options.resources = std::move(settings->resources);
+  options.labels = std::move(settings->labels);
   return mobula::cli::run_node(options);
 }

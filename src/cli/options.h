@@ -1,5 +1,5 @@
 #pragma once
-// Reading what stands on the command line.
+// Reading what a node daemon is told, on its standard input: it may be larger than an argument.
 
 #include <string>
 
@@ -8,7 +8,16 @@
 
 namespace mobula::cli {
 
-// {"CPU": 2, "GPU": 0.5}: names and amounts. kInvalidArgument: it is something else.
-Result<ResourceSet> parse_resources(const std::string& json);
+struct Settings {
+  ResourceSet resources;
+  std::string labels;  // JSON
+};
+
+// Of {"resources": {"CPU": 2, "GPU": 0.5}, "labels": {"zone": "a"}}. kInvalidArgument: it is something
+// else.
+Result<Settings> parse_settings(const std::string& json);
+
+// All that can be read there.
+std::string read_all(int fd);
 
 }  // namespace mobula::cli

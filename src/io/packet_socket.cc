@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "io/large_packet.h"
+
 namespace mobula::io {
 
 namespace {
@@ -19,7 +21,7 @@ constexpr int kPacketsPerEvent = 64;  // Others wait too.
 constexpr auto kDescriptorPause = 5ms;
 
 struct alignas(cmsghdr) ControlBuffer {
-  std::array<char, CMSG_SPACE(sizeof(int) * kPacketDescriptorsMax)> bytes;
+  std::array<char, CMSG_SPACE(sizeof(int) * (kPacketDescriptorsMax + 1))> bytes;
 };
 
 // Takes ownership of every descriptor in the message.
@@ -77,7 +79,6 @@ Result<std::unique_ptr<PacketSocket>> PacketSocket::open(Loop& loop, shm::Fd soc
 
 PacketSocket::Sent PacketSocket::try_send(std::span<const std::byte> bytes,
                                           std::span<const int> descriptors) {
-  MOBULA_CHECK(bytes.size() <= kPacketBytesMax && descriptors.size() <= kPacketDescriptorsMax);
   iovec data{const_cast<std::byte*>(bytes.data()), bytes.size()};
   ControlBuffer control{};
   msghdr message{};
@@ -103,6 +104,18 @@ PacketSocket::Sent PacketSocket::try_send(std::span<const std::byte> bytes,
 
 void PacketSocket::send(std::span<const std::byte> bytes, std::span<const int> descriptors) {
   if (closed_) return;
+  LargePacket large;
+  std::vector<int> with_memory;
+  if (bytes.size() > kPacketBytesMax) {
+    auto packet = put_into_memory(bytes);
+    // The order of packets would be broken without this one: reading finds that it is over.
+    if (!packet) return static_cast<void>(::shutdown(socket_.get(), SHUT_RDWR));
+    large = std::move(*packet);
+    with_memory.assign(descriptors.begin(), descriptors.end());
+    with_memory.push_back(large.memory.get());
+    bytes = large.stand_in;
+    descriptors = with_memory;
+  }
   if (outbox_.empty()) {
     const Sent sent = try_send(bytes, descriptors);
     if (sent != Sent::kNotNow) return;  // Sent, or never: reading finds out why.
@@ -167,7 +180,14 @@ void PacketSocket::on_readable() {
     std::vector<shm::Fd> descriptors = take_descriptors(message);
     if (size == 0) return close("end of file");
     if ((message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return close("oversized packet");
-    callbacks->on_packet({incoming_.data(), static_cast<size_t>(size)}, std::move(descriptors));
+    const std::span<const std::byte> packet(incoming_.data(), static_cast<size_t>(size));
+    if (is_stand_in(packet)) {
+      const auto large = take_from_memory(packet, descriptors);
+      if (!large) return close(large.error().message);
+      callbacks->on_packet(*large, std::move(descriptors));
+    } else {
+      callbacks->on_packet(packet, std::move(descriptors));
+    }
     if (!*alive) return;
   }
 }

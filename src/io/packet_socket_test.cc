@@ -8,6 +8,8 @@
 #include <array>
 #include <cstring>
 
+#include "io/large_packet.h"
+
 namespace mobula::io {
 namespace {
 
@@ -154,6 +156,72 @@ TEST_F(PacketSocketTest, what_the_kernel_cannot_take_waits_in_order_and_is_sent_
   loop_->run();
   EXPECT_TRUE(sent);
   EXPECT_EQ(socket_->queued_bytes(), 0);
+}
+
+TEST_F(PacketSocketTest, a_packet_too_large_for_a_socket_comes_in_its_turn) {
+  std::string large(3'000'000, 'x');
+  large.back() = 'y';
+  peer_sends("one");
+  ASSERT_TRUE(send_packet(peer_, bytes_of(large)).has_value());
+  peer_sends("three");
+  stop_after_ = 3;
+  loop_->run();
+  ASSERT_EQ(received_.size(), 3);
+  EXPECT_EQ(received_[0], "one");
+  EXPECT_TRUE(received_[1] == large);
+  EXPECT_EQ(received_[2], "three");
+  EXPECT_TRUE(descriptors_.empty());
+}
+
+TEST_F(PacketSocketTest, a_large_packet_is_sent_with_the_descriptors_of_others) {
+  auto other = make_packet_pair();
+  ASSERT_TRUE(other.has_value());
+  const std::array<int, 1> descriptors = {other->ours.get()};
+  const std::string large(kPacketBytesMax + 1, 'x');
+  socket_->send(bytes_of(large), descriptors);
+  loop_->post([this] { loop_->stop(); });
+  loop_->run();
+  // The peer is another PacketSocket.
+  auto peer = PacketSocket::open(
+      *loop_, std::move(peer_),
+      {.on_packet =
+           [this](std::span<const std::byte> bytes, std::vector<shm::Fd> received) {
+             received_.push_back(text_of(bytes));
+             for (shm::Fd& fd : received) descriptors_.push_back(std::move(fd));
+             loop_->stop();
+           },
+       .on_closed = [](const std::string&) {}});
+  ASSERT_TRUE(peer.has_value());
+  loop_->run();
+  ASSERT_EQ(received_.size(), 1);
+  EXPECT_TRUE(received_[0] == large);
+  EXPECT_EQ(descriptors_.size(), 1);
+}
+
+TEST_F(PacketSocketTest, a_stand_in_whose_memory_is_missing_ends_the_connection) {
+  auto packet = put_into_memory(bytes_of("small"));
+  ASSERT_TRUE(packet.has_value());
+  peer_sends(text_of(packet->stand_in));
+  loop_->run();
+  EXPECT_EQ(closed_, "a large packet without its memory");
+}
+
+TEST(LargePacket, memory_of_another_size_is_refused) {
+  const std::array<std::string, 2> texts = {"123456789", "12345"};
+  for (const std::string& text : texts) {
+    auto packet = put_into_memory(bytes_of("12345678"));
+    ASSERT_TRUE(packet.has_value());
+    auto other = fill_memory("other", bytes_of(text));
+    ASSERT_TRUE(other.has_value());
+    std::vector<shm::Fd> descriptors;
+    descriptors.push_back(std::move(*other));
+    EXPECT_FALSE(take_from_memory(packet->stand_in, descriptors).has_value());
+  }
+}
+
+TEST(LargePacket, more_than_can_be_sent_is_refused) {
+  const std::vector<std::byte> bytes(kLargePacketBytesMax + 1);
+  EXPECT_FALSE(put_into_memory(bytes).has_value());
 }
 
 TEST_F(PacketSocketTest, sending_to_a_peer_that_is_gone_does_no_harm) {

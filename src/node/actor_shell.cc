@@ -15,7 +15,7 @@ namespace {
 using wire::fb::UplinkBody;
 
 constexpr auto kPostponedFor = std::chrono::milliseconds(100);
-constexpr size_t kErrorBytesMax = wire::kInlineValueBytesMax;
+constexpr size_t kErrorBytesMax = 2 * wire::kInlineValueBytesMax;  // With names of functions.
 
 constexpr size_t kReprBytesMax = 1024;
 
@@ -164,7 +164,6 @@ void ActorShell::on_list(const Session& session, const wire::fb::ActorList& reco
     std::vector<flatbuffers::Offset<wire::fb::ActorName>> names;
     for (const auto& [id, actor] : registry_.all()) {
       if (!actor.is_to_be_found() || actor.options.name.empty()) continue;
-      if (names.size() >= wire::kControlListMax / 4) break;
       if (record.namespace_name() != nullptr &&
           record.namespace_name()->str() != actor.options.name_space) {
         continue;

@@ -10,6 +10,7 @@
 
 #include "core/workers/environments.h"
 #include "wire/control.h"
+#include "wire/limits.h"
 
 namespace mobula::node {
 
@@ -44,7 +45,7 @@ class EnvironmentSpecs {
 inline Result<workers::Environments::Needs> EnvironmentSpecs::needs_of(
     const wire::fb::RuntimeEnvironment* record) {
   if (record == nullptr) return workers::Environments::Needs{};
-  if (record->spec()->size() > wire::kEnvironmentSpecBytesMax) {
+  if (record->spec()->size() > wire::kRuntimeEnvironmentBytesMax) {
     return fail(ErrorCode::kInvalidArgument, "the spec of a runtime environment is too long");
   }
   // Longer than anybody waits.

@@ -108,6 +108,39 @@ TEST_F(NodeTest, a_broken_record_ends_its_writer) {
   EXPECT_EQ(node_.wait(), 0);
 }
 
+TEST_F(NodeTest, a_large_record_in_parts_is_read_whole_and_told_of_in_short) {
+  connect();
+  constexpr int kKinds = 20'000;
+  driver().send([](wire::Builder& builder) {
+    std::vector<flatbuffers::Offset<wire::fb::Resource>> kinds;
+    for (int i = 0; i < kKinds; ++i) {
+      const auto name = builder.CreateString("kind" + std::to_string(i));
+      kinds.push_back(wire::fb::CreateResource(builder, name, 10'000));
+    }
+    const auto list = builder.CreateVector(kinds);
+    return wire::fb::CreateDefineShape(builder, 1, list, 1);
+  });
+  driver().send([](wire::Builder& builder) { return wire::fb::CreateLeaseTarget(builder, 1, 1); });
+  const Received told = driver().expect<wire::fb::Infeasible>();
+  const std::string text = told.message.root().body_as_Infeasible()->message()->str();
+  EXPECT_NE(text.find(" and 19980 more"), std::string::npos) << text;
+  EXPECT_LT(text.size(), 2000);
+}
+
+TEST_F(NodeTest, a_part_is_no_record_and_rubbish_in_parts_ends_its_writer) {
+  connect();
+  driver().push(std::vector<std::byte>(400'000, std::byte{0x5A}));
+  while (driver().receive()) {
+  }
+  EXPECT_EQ(node_.wait(), 0);
+}
+
+TEST_F(NodeTest, a_driver_says_hello_in_memory_of_its_own) {
+  const std::string token(1'000'000, 'x');
+  driver().say_hello(wire::fb::ProcessKind::driver, wire::kControlProtocol, "", token);
+  EXPECT_TRUE(driver().accept_welcome());
+}
+
 TEST_F(NodeTest, a_lease_comes_with_a_channel_whose_epoch_ends_with_it) {
   connect();
   const Leased leased = lease_one();

@@ -18,6 +18,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "io/large_packet.h"
 #include "io/packet_socket.h"
 #include "node/log.h"
 #include "node/node.h"
@@ -119,9 +120,9 @@ void on_print(int) {
   }
 }
 
-// Before main(): is this the test program, or an interpreter? argv: program -c code role socket pid.
+// Before main(): is this the test program, or an interpreter? argv: program -c code role socket pid setup.
 __attribute__((constructor)) void play_interpreter(int argc, char** argv) {
-  if (argc != 6 || std::strcmp(argv[1], "-c") != 0) return;
+  if (argc != 7 || std::strcmp(argv[1], "-c") != 0) return;
   const int socket = std::atoi(argv[4]);
   if (std::strcmp(argv[3], "zygote") == 0)
     play_zygote(socket, static_cast<pid_t>(std::atoi(argv[5])));
@@ -134,8 +135,7 @@ __attribute__((constructor)) void play_interpreter(int argc, char** argv) {
 // -----------------------------------------------------------------------------------
 
 void FakeProcess::send_packet(std::span<const std::byte> bytes) const {
-  EXPECT_EQ(::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL),
-            static_cast<ssize_t>(bytes.size()));
+  EXPECT_TRUE(io::send_packet(socket_, bytes).has_value());
 }
 
 void FakeProcess::say_hello(wire::fb::ProcessKind kind, uint32_t protocol,
@@ -163,8 +163,13 @@ std::optional<Received> FakeProcess::receive() {
     std::abort();
   }
   std::vector<shm::Fd> descriptors;
-  const std::vector<std::byte> bytes = receive_packet(socket_.get(), descriptors);
+  std::vector<std::byte> bytes = receive_packet(socket_.get(), descriptors);
   if (bytes.empty()) return std::nullopt;
+  if (io::is_stand_in(bytes)) {
+    auto large = io::take_from_memory(bytes, descriptors);
+    MOBULA_CHECK(large.has_value());
+    bytes = std::move(*large);
+  }
   auto message = wire::ToProcessMessage::parse(bytes);
   MOBULA_CHECK(message.has_value());
   return Received{std::move(*message), std::move(descriptors)};
@@ -192,11 +197,21 @@ bool FakeProcess::accept_welcome() {
 }
 
 void FakeProcess::push(std::span<const std::byte> message) {
-  std::byte* room = nullptr;
-  while ((room = uplink_->reserve(wire::record_bytes(message.size()))) == nullptr) {
-    std::this_thread::yield();
+  constexpr size_t kPartBytes = 64 * 1024;
+  while (message.size() > kPartBytes) {
+    push_frame(message.first(kPartBytes), wire::FrameKind::kPart);
+    message = message.subspan(kPartBytes);
   }
-  wire::write_record(message, room);
+  push_frame(message, wire::kControlRecord);
+}
+
+void FakeProcess::push_frame(std::span<const std::byte> bytes, wire::FrameKind kind) {
+  const size_t size = wire::record_bytes(bytes.size());
+  std::byte* room = nullptr;
+  while ((room = uplink_->reserve(size)) == nullptr) std::this_thread::yield();
+  wire::write_record(bytes, room);
+  const wire::FrameHeader header{static_cast<uint32_t>(size), kind, 0};
+  std::memcpy(room, &header, sizeof header);
   uplink_->publish();
   shm::ring_daemon(*reinterpret_cast<shm::DaemonBell*>(daemon_bell_.data()), event_.get());
 }

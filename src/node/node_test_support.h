@@ -48,8 +48,9 @@ class FakeProcess {
     builder_.Clear();
     push(wire::finish_to_daemon(builder_, build(builder_)));
   }
-  // A record of any bytes.
+  // A record of any bytes; large ones in parts.
   void push(std::span<const std::byte> message);
+  void push_frame(std::span<const std::byte> bytes, wire::FrameKind kind);
 
   NodeId node() const { return node_; }
   ProcessId process() const { return process_; }

@@ -1,8 +1,45 @@
 #include "node/uplinks.h"
 
+#include <cstring>
 #include <limits>
+#include <utility>
+
+#include "wire/limits.h"
 
 namespace mobula::node {
+
+namespace {
+
+using Parts = std::map<ProcessId, std::vector<std::byte>>;
+
+// Nothing: it is a part, and belongs to the sender's next record that is none.
+Result<std::optional<wire::ToDaemonMessage>> take(Parts& parts, ProcessId sender,
+                                                  std::span<const std::byte> frame) {
+  wire::FrameHeader header{};
+  std::memcpy(&header, frame.data(), sizeof header);
+  if (header.kind == wire::FrameKind::kPart) {
+    const auto bytes = frame.subspan(sizeof header);
+    std::vector<std::byte>& before = parts[sender];
+    if (before.size() + bytes.size() > wire::kLargeControlBytesMax) {
+      return fail(ErrorCode::kInvalidArgument, "an uplink record in parts is too large");
+    }
+    before.insert(before.end(), bytes.begin(), bytes.end());
+    return std::nullopt;
+  }
+  auto body = wire::record_body(frame);
+  MOBULA_TRY(body);
+  std::vector<std::byte> whole;
+  if (auto before = parts.extract(sender)) {
+    whole = std::move(before.mapped());
+    whole.insert(whole.end(), body->begin(), body->end());
+    body = whole;
+  }
+  auto message = wire::ToDaemonMessage::parse(*body);
+  MOBULA_TRY(message);
+  return std::move(*message);
+}
+
+}  // namespace
 
 bool Uplinks::read(Session& session, int records, uint64_t end) {
   bool did = false;
@@ -18,9 +55,7 @@ bool Uplinks::read(Session& session, int records, uint64_t end) {
       return true;
     }
     if (frame->empty()) break;
-    const auto body = wire::record_body(*frame);
-    const auto message = body ? wire::ToDaemonMessage::parse(*body)
-                              : Result<wire::ToDaemonMessage>(tl::unexpect, body.error());
+    const auto message = take(parts_, session.id, *frame);
     session.uplink->pop();  // What counts from here on is the copy.
     did = true;
     ++records_read_;
@@ -28,7 +63,7 @@ bool Uplinks::read(Session& session, int records, uint64_t end) {
       handlers_.on_broken(session, message.error().message);
       return true;
     }
-    handlers_.on_record(session, *message);
+    if (*message) handlers_.on_record(session, **message);
   }
   return did;
 }
@@ -44,6 +79,7 @@ bool Uplinks::read_some() {
       }
     }
   }
+  std::erase_if(parts_, [this](const auto& part) { return sessions_.find(part.first) == nullptr; });
   bool did = wants_pass;
   for (const auto& [id, session] : sessions_.all()) {
     if (!session->uplink || (session->uplink->empty() && session->uplink->intact())) continue;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <vector>
 
 #include "node/object_shell.h"
 #include "node/sessions.h"
@@ -43,7 +44,8 @@ class Uplinks {
   const Handlers handlers_;
   uint64_t records_read_ = 0;
   bool in_pass_ = false;
-  std::map<ProcessId, uint64_t> tails_;  // Where each ring must have been read to.
+  std::map<ProcessId, uint64_t> tails_;                // Where each ring must have been read to.
+  std::map<ProcessId, std::vector<std::byte>> parts_;  // Of records that are not whole yet.
 };
 
 }  // namespace mobula::node

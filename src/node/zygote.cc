@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "node/log.h"
+#include "node/setup_memory.h"
 
 namespace mobula::node {
 
@@ -20,39 +21,39 @@ namespace {
 
 using nlohmann::json;
 
-// Finds the package as the driver found it: with the driver's sys.path.
+// Finds the package as the driver found it: with the driver's sys.path (setup_memory.h).
 constexpr const char* kBootstrap =
-    "import os,sys,json;"
-    "sys.path[:]=json.loads(os.environ.pop('MOBULA_SYS_PATH'));"
+    "import os,sys;"
+    "texts=os.fsdecode(open(int(sys.argv[4]),'rb').read()).split('\\0');"
+    "after=1+int(texts[0]);"
+    "sys.path[:]=texts[1:after];"
     "from mobula import _zygote;"
-    "_zygote.main(sys.argv[1:])";
+    "_zygote.main(sys.argv[1:],texts[after:])";
 
-io::Program python_program(const JobSetup& setup, const char* role, std::vector<int> descriptors) {
+// The last of `descriptors` is a socket.
+Result<pid_t> start_python(const JobSetup& setup, const char* role, std::vector<int> descriptors) {
+  Variables variables = split_variables(setup.environment);
+  const auto memory = make_setup_memory({setup.sys_path, setup.environment_spec, variables.late});
+  MOBULA_TRY(memory);
   io::Program program;
   program.path = setup.python;
-  // In the child the socket is the last of `descriptors`.
+  const size_t socket = descriptors.size();  // In the child.
+  descriptors.push_back(memory->get());
   program.arguments = {setup.python,
                        "-c",
                        kBootstrap,
                        role,
-                       std::to_string(descriptors.size()),
-                       std::to_string(::getpid())};
-  program.environment = setup.environment;
-  std::erase_if(program.environment, [](const std::string& line) {
-    return line.starts_with("MOBULA_SYS_PATH=") || line.starts_with("MOBULA_PREPARE=");
-  });
+                       std::to_string(socket),
+                       std::to_string(::getpid()),
+                       std::to_string(descriptors.size())};
+  program.environment = std::move(variables.now);
   if (!setup.environment_spec.empty()) {
-    program.environment.push_back("MOBULA_PREPARE=" + setup.environment_spec);
     program.environment.push_back("MOBULA_SESSION_DIRECTORY=" + setup.session_directory);
-    program.arguments.emplace_back("prepare");
   }
-  program.environment.push_back(
-      "MOBULA_SYS_PATH=" +
-      json(setup.sys_path).dump(-1, ' ', true, json::error_handler_t::replace));
   program.working_directory = setup.working_directory;
   program.descriptors = std::move(descriptors);
   program.descriptors_max = setup.descriptors_max;
-  return program;
+  return io::spawn(program);
 }
 
 }  // namespace
@@ -69,7 +70,7 @@ Result<std::unique_ptr<Zygote>> Zygote::start(io::Loop& loop, const JobSetup& se
   auto pair = io::make_packet_pair();
   MOBULA_TRY(pair);
   std::unique_ptr<Zygote> zygote(new Zygote(setup, std::move(callbacks)));
-  auto pid = io::spawn(python_program(setup, "zygote", {log.get(), log.get(), pair->theirs.get()}));
+  auto pid = start_python(setup, "zygote", {log.get(), log.get(), pair->theirs.get()});
   MOBULA_TRY(pid);
   zygote->pid_ = *pid;
   Zygote* raw = zygote.get();
@@ -119,8 +120,8 @@ void Zygote::on_packet(std::span<const std::byte> bytes) {
 }
 
 void Zygote::start_fresh(ProcessId worker, const WorkerEnds& ends) {
-  const auto pid = io::spawn(
-      python_program(setup_, "worker", {ends.output.get(), ends.errors.get(), ends.socket.get()}));
+  const auto pid =
+      start_python(setup_, "worker", {ends.output.get(), ends.errors.get(), ends.socket.get()});
   if (pid) {
     callbacks_.on_started(worker, *pid);
   } else {

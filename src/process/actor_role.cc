@@ -16,6 +16,8 @@ namespace mobula::process {
 namespace {
 
 constexpr CallId kCreation{1};
+constexpr size_t kReprBytesMax = 1024;
+constexpr size_t kReasonBytesMax = 16 * 1024;
 constexpr auto kFarewellWithin = std::chrono::seconds(5);
 
 class NoGate final : public Gate {
@@ -93,7 +95,7 @@ void RuntimeImpl::actor_made(uint32_t groups, const std::string& repr) {
   refs_.end_task(kDaemonProcess, kCreation, records);
   send_records(records);
   uplink_->send([&](wire::Builder& builder) {
-    return wire::fb::CreateActorMadeDirect(builder, repr.c_str());
+    return wire::fb::CreateActorMadeDirect(builder, repr.substr(0, kReprBytesMax).c_str());
   });
   ring_daemon_later();
 }
@@ -102,7 +104,7 @@ void RuntimeImpl::actor_failed(const std::string& text, std::span<const std::byt
   Locked lock(*this);
   execution_.running = false;
   uplink_->send([&](wire::Builder& builder) {
-    const auto words = builder.CreateString(text.data(), std::min(text.size(), size_t{16} << 10));
+    const auto words = builder.CreateString(text.data(), std::min(text.size(), kReasonBytesMax));
     const auto bytes =
         builder.CreateVector(reinterpret_cast<const uint8_t*>(error.data()), error.size());
     return wire::fb::CreateActorFailed(builder, words, bytes);
@@ -113,7 +115,7 @@ void RuntimeImpl::actor_failed(const std::string& text, std::span<const std::byt
 void RuntimeImpl::actor_exiting(const std::string& reason) {
   Locked lock(*this);
   uplink_->send([&](wire::Builder& builder) {
-    return wire::fb::CreateActorExitingDirect(builder, reason.c_str());
+    return wire::fb::CreateActorExitingDirect(builder, reason.substr(0, kReasonBytesMax).c_str());
   });
   ring_daemon_later();
   // The calls before this one have ended: their results must be out.

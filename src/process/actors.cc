@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/actors/actor_registry.h"
+#include "process/oversized.h"
 #include "process/runtime_impl.h"
 #include "wire/frame_reader.h"
 
@@ -224,6 +225,10 @@ Result<void> RuntimeImpl::launch_call(Task& task, const Submission& submission) 
     fail_dependent(task, *failed);
     return {};
   }
+  if (const auto error = ready ? oversized(task) : std::vector<std::byte>(); !error.empty()) {
+    fail_task(task, error);
+    return {};
+  }
   switch (calls.queue.submit(task, ready, task.retries_left != 0)) {
     case Fate::kWaits:
       break;
@@ -251,6 +256,14 @@ void RuntimeImpl::start_call(Task& task) {
     calls.actor->retain();
     fail_dependent(task, *failed);
     send_calls(calls);  // Of those that waited behind it.
+    release(calls.actor);
+    return;
+  }
+  if (const auto error = oversized(task); !error.empty()) {
+    calls.queue.withdraw(task);
+    calls.actor->retain();
+    fail_task(task, error);
+    send_calls(calls);
     release(calls.actor);
     return;
   }

@@ -9,9 +9,8 @@ namespace mobula::process {
 
 namespace {
 
-// Of GroupCreate: a message has a largest size, and names are short.
-constexpr size_t kRunsMax = 1000;
-constexpr size_t kTextBytesMax = 48 * 1024;
+// Of GroupCreate: a message has a largest size.
+constexpr size_t kTextBytesMax = size_t{64} << 20;
 constexpr Duration kPatienceMax = std::chrono::hours(24 * 365);
 
 struct Run {
@@ -19,7 +18,7 @@ struct Run {
   uint32_t count = 0;
 };
 
-// Equal ones that follow each other. kInvalidArgument: they are too many and too different.
+// Equal ones that follow each other. kInvalidArgument: their names are too long for a message.
 Result<std::vector<Run>> runs_of(const GroupCreation& creation) {
   std::vector<Run> runs;
   size_t text_bytes = creation.name.size() + creation.name_space.size();
@@ -31,11 +30,11 @@ Result<std::vector<Run>> runs_of(const GroupCreation& creation) {
     runs.push_back({&bundle, 1});
     for (const auto& [name, amount] : bundle.amounts()) text_bytes += name.size() + 32;
   }
-  if (runs.size() <= kRunsMax && text_bytes <= kTextBytesMax) return runs;
-  return fail(
-      ErrorCode::kInvalidArgument,
-      "its bundles are too many and too different from each other for one message: put equal "
-      "ones side by side, or make several groups");
+  if (text_bytes <= kTextBytesMax) return runs;
+  return fail(ErrorCode::kInvalidArgument, "what its bundles reserve has " +
+                                               std::to_string(text_bytes) +
+                                               " bytes of names in all, but at most " +
+                                               std::to_string(kTextBytesMax) + " are allowed");
 }
 
 }  // namespace

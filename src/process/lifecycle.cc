@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "io/large_packet.h"
 #include "process/daemon_log.h"
 #include "process/quiet_thread.h"
 #include "process/runtime_impl.h"
@@ -26,18 +27,25 @@ constexpr size_t kDescriptorsMax = 253;  // Of one packet (SCM_MAX_FD).
 class PacketRoom {
  public:
   std::byte* data() { return bytes_.get(); }
-  std::span<const std::byte> first(ssize_t size) const {
-    return {bytes_.get(), static_cast<size_t>(size)};
+  void set_size(size_t size) { size_ = size; }
+  // For a large one.
+  void put(std::vector<std::byte> bytes) { large_ = std::move(bytes); }
+  // What was received last. Once: a large one is let go by the next packet.
+  std::span<const std::byte> packet() const {
+    return large_.empty() ? std::span<const std::byte>{bytes_.get(), size_} : large_;
   }
 
  private:
   std::unique_ptr<std::byte[]> bytes_ =
-      std::make_unique_for_overwrite<std::byte[]>(wire::kFrameBytesMax);
+      std::make_unique_for_overwrite<std::byte[]>(io::kPacketBytesMax);
+  size_t size_ = 0;
+  std::vector<std::byte> large_;
 };
 
 // One packet and its descriptors. Size 0: the daemon is gone. Negative: errno.
 ssize_t receive_packet(int socket, PacketRoom& room, std::vector<shm::Fd>& fds) {
-  iovec part{room.data(), wire::kFrameBytesMax};
+  room.put({});
+  iovec part{room.data(), io::kPacketBytesMax};
   alignas(cmsghdr) char control[CMSG_SPACE(kDescriptorsMax * sizeof(int))];
   msghdr header{};
   header.msg_iov = &part;
@@ -59,7 +67,12 @@ ssize_t receive_packet(int socket, PacketRoom& room, std::vector<shm::Fd>& fds) 
     }
   }
   if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) return -EMSGSIZE;
-  return size;
+  room.set_size(static_cast<size_t>(size));
+  if (!io::is_stand_in(room.packet())) return size;
+  auto large = io::take_from_memory(room.packet(), fds);
+  if (!large) return -EBADMSG;
+  room.put(std::move(*large));
+  return static_cast<ssize_t>(room.packet().size());
 }
 
 std::string how_the_daemon_went(const std::string& session_directory) {
@@ -111,7 +124,7 @@ Result<void> RuntimeImpl::start(Gate& gate) {
                                              : std::string("no welcome from the node daemon: ") +
                                                    std::strerror(static_cast<int>(-size)));
   }
-  const auto message = wire::ToProcessMessage::parse(room.first(size));
+  const auto message = wire::ToProcessMessage::parse(room.packet());
   MOBULA_TRY(message);
   if (const auto* refused = message->root().body_as_Refused()) {
     return fail(ErrorCode::kUnavailable, refused->message()->str());
@@ -147,16 +160,10 @@ Result<void> RuntimeImpl::say_hello() {
       builder, wire::kControlProtocol, kind, static_cast<uint32_t>(pid_), token, python, directory,
       path, environment, options_.log_to_driver, job_namespace, runtime_environment);
   const auto packet = wire::finish_to_daemon(builder, hello);
-  if (packet.size() > wire::kControlBytesMax) {
-    return fail(ErrorCode::kInvalidArgument,
-                "the environment and sys.path of this program are too large to hand to workers");
-  }
   // A daemon that cannot start says why before it closes: that is there to be read.
-  if (::send(socket_.get(), packet.data(), packet.size(), MSG_NOSIGNAL) < 0 && errno != EPIPE) {
-    return fail(ErrorCode::kUnavailable,
-                std::string("cannot reach the node daemon: ") + std::strerror(errno));
-  }
-  return {};
+  const auto sent = io::send_packet(socket_, packet);
+  if (sent) return {};
+  return fail(sent.error().code, "cannot reach the node daemon: " + sent.error().message);
 }
 
 Result<void> RuntimeImpl::accept_welcome(const wire::fb::Welcome& welcome,
@@ -234,7 +241,7 @@ void RuntimeImpl::run_link() {
                                 std::strerror(static_cast<int>(-size)));
       return;
     }
-    const auto message = wire::ToProcessMessage::parse(room.first(size));
+    const auto message = wire::ToProcessMessage::parse(room.packet());
     if (!message.has_value()) {
       disconnect("the node daemon sent a malformed message: " + message.error().message);
       return;

@@ -10,6 +10,8 @@ namespace mobula::process {
 
 namespace {
 
+// Of a name that is looked for: longer ones do not exist.
+constexpr size_t kNameBytesMax = 64 * 1024;
 // How often a waiting thread looks whether it is to stop: signals do not wake it.
 constexpr auto kLookForInterrupt = std::chrono::milliseconds(100);
 
@@ -106,7 +108,8 @@ Result<Question> RuntimeImpl::ask(wire::fb::QueryKind kind, Gate& gate,
   const uint64_t id = next_question_++;
   questions_[id] = &question;
   uplink_->send([&](wire::Builder& builder) {
-    const auto name = request.name.empty() ? 0 : builder.CreateString(request.name);
+    const auto name =
+        request.name.empty() ? 0 : builder.CreateString(request.name.substr(0, kNameBytesMax));
     return wire::fb::CreateQuery(builder, id, kind, request.patience_ms, request.tasks_max, name,
                                  request.task, request.phases, request.objects_max);
   });

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/function_name.h"
+#include "process/oversized.h"
 #include "process/runtime_impl.h"
 #include "wire/frame_reader.h"
 
@@ -141,9 +142,13 @@ Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues 
   drain_dropped();
   const bool needs_shape = submission.actor == nullptr;
   const uint32_t shape = needs_shape ? shape_for(submission) : 0;
-  if (!disconnected_.empty() || (needs_shape && shape == 0)) {
+  const size_t bytes = arguments.bytes.size();
+  if (!disconnected_.empty() || (needs_shape && shape == 0) || bytes > wire::kValuesBytesMax) {
     for (Object* ref : arguments.refs) release(ref);
     if (!disconnected_.empty()) return fail(ErrorCode::kUnavailable, disconnected_);
+    if (bytes > wire::kValuesBytesMax) {
+      return fail(ErrorCode::kInvalidArgument, too_many_bytes("arguments", bytes));
+    }
     return fail(
         ErrorCode::kInvalidArgument,
         "this process has used " + std::to_string(kShapesMax) + " (in placement groups " +
@@ -246,6 +251,7 @@ const Object* failed_argument(const Task& task) {
 void RuntimeImpl::start_task(Task& task) {
   if (task.calls != nullptr) return start_call(task);
   if (const Object* failed = failed_argument(task)) return fail_dependent(task, *failed);
+  if (const auto error = oversized(task); !error.empty()) return fail_task(task, error);
   if (const auto found = infeasible_.find(task.shape); found != infeasible_.end()) {
     fail_task(task, system_error(wire::SystemErrorCode::kTaskUnschedulable, found->second));
     return;

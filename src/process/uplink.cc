@@ -4,7 +4,6 @@ namespace mobula::process {
 
 void Uplink::push(std::span<const std::byte> message) {
   const size_t size = wire::record_bytes(message.size());
-  MOBULA_CHECK(size <= wire::kFrameBytesMax);
   if (std::byte* room = sender_.reserve(size)) {
     wire::write_record(message, room);
     sender_.publish();
@@ -12,6 +11,7 @@ void Uplink::push(std::span<const std::byte> message) {
   }
   std::vector<std::byte> record(size);
   wire::write_record(message, record.data());
+  if (size > wire::kFrameBytesMax) builder_.Reset();  // The message lived in it.
   sender_.send(std::move(record));
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/function_name.h"
+#include "process/oversized.h"
 #include "process/runtime_impl.h"
 #include "wire/frame_reader.h"
 
@@ -288,6 +289,14 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
   execution_.running = false;
   clock_.limit.finish();
   drain_dropped();
+  if (const size_t bytes = results.bytes.size(); bytes > wire::kValuesBytesMax) [[unlikely]] {
+    for (Object* ref : results.refs) release(ref);
+    for (StoreWrite& write : std::exchange(stored, {})) discard_store(write);
+    results = {};
+    results.bytes =
+        system_error(wire::SystemErrorCode::kInternal, too_many_bytes("results", bytes));
+    failed = true;
+  }
   trace_.end(task, next_index_, failed);
   if (role_ != nullptr) {
     role_->running.erase({task.channel, task.claim_tag});

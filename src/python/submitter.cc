@@ -17,6 +17,7 @@
 #include "python/serialization_module.h"
 #include "python/stream.h"
 #include "python/worker.h"
+#include "wire/limits.h"
 
 namespace mobula::python {
 
@@ -38,12 +39,28 @@ struct SourceObject {
   PyObject* weak_refs;
 };
 
+constexpr int kReturnsMax = 1'000'000;
+
 SourceObject* as_source(PyObject* object) { return reinterpret_cast<SourceObject*>(object); }
 
 // The bytes that decoded functions came as. The functions live as long as the worker does.
 std::unordered_map<PyObject*, std::string>& pickled_functions() {
   static auto* table = new std::unordered_map<PyObject*, std::string>();
   return *table;
+}
+
+// As python/mobula/_limits.py has it. An error is set otherwise.
+bool check_name_size(PyObject* name) {
+  constexpr Py_ssize_t kNameBytesMax = 16 * 1024;
+  if (PyUnicode_GET_LENGTH(name) <= kNameBytesMax / 4) return true;
+  const Owned bytes(PyUnicode_AsEncodedString(name, "utf-8", "surrogatepass"));
+  if (!bytes) return false;
+  if (PyBytes_GET_SIZE(bytes.get()) <= kNameBytesMax) return true;
+  PyErr_Format(
+      PyExc_ValueError,
+      "the name of a function or task has %zd bytes, but at most %zd are allowed: '%.80U...'",
+      PyBytes_GET_SIZE(bytes.get()), kNameBytesMax, name);
+  return false;
 }
 
 PyObject* source_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
@@ -60,6 +77,8 @@ PyObject* source_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords
   if (!PyCallable_Check(function)) {
     return PyErr_Format(PyExc_TypeError, "%R is not callable", function);
   }
+  if (method == nullptr && !check_name_size(name)) return nullptr;  // Else it has two parts.
+  if (own_name != nullptr && !check_name_size(own_name)) return nullptr;
   auto signature = std::make_unique<Signature>();
   if (!signature->read(function)) return nullptr;
   PyObject* self = type->tp_alloc(type, 0);
@@ -279,6 +298,18 @@ PyObject* submit(PyObject* callable, PyObject* const* arguments, size_t flagged_
   return make_refs(*open, returns);
 }
 
+bool check_counts(int num_returns, int max_retries, int ahead_max) {
+  if (num_returns > kReturnsMax) {
+    PyErr_Format(PyExc_ValueError, "num_returns is %d, but at most %d are allowed", num_returns,
+                 kReturnsMax);
+    return false;
+  }
+  if (num_returns >= 0 && max_retries >= -1 && ahead_max >= 0) return true;
+  PyErr_SetString(PyExc_ValueError,
+                  "num_returns and ahead_max must be at least 0 and max_retries at least -1");
+  return false;
+}
+
 PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywords) {
   static const char* names[] = {"source",      "resources",   "num_returns", "max_retries",
                                 "streaming",   "ahead_max",   "actor",       "any_order",
@@ -310,11 +341,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
     own_priority = static_cast<int32_t>(PyLong_AsLong(priority));
     if (PyErr_Occurred() != nullptr) return nullptr;
   }
-  if (num_returns < 0 || max_retries < -1 || ahead_max < 0) {
-    PyErr_SetString(PyExc_ValueError,
-                    "num_returns and ahead_max must be at least 0 and max_retries at least -1");
-    return nullptr;
-  }
+  if (!check_counts(num_returns, max_retries, ahead_max)) return nullptr;
   if (streaming != 0 && num_returns != 1) {
     PyErr_SetString(PyExc_ValueError, "a stream has one return");
     return nullptr;
@@ -427,10 +454,10 @@ bool read_environment(PyObject* object, process::RuntimeEnvironment& environment
     return false;
   }
   if (!PyArg_ParseTuple(object, "s#Kp", &spec, &size, &time_limit_ms, &early)) return false;
-  if (static_cast<size_t>(size) > wire::kEnvironmentSpecBytesMax) {
+  if (static_cast<size_t>(size) > wire::kRuntimeEnvironmentBytesMax) {
     PyErr_Format(PyExc_ValueError,
                  "the runtime_env is too large: %zd bytes as JSON, of at most %zu", size,
-                 wire::kEnvironmentSpecBytesMax);
+                 wire::kRuntimeEnvironmentBytesMax);
     return false;
   }
   environment = {std::string(spec, static_cast<size_t>(size)), time_limit_ms, early != 0};

@@ -1,28 +1,36 @@
 #include "wire/control.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
+
+#include "wire/limits.h"
 
 namespace mobula::wire {
 
 namespace {
 
 constexpr flatbuffers::uoffset_t kDepthMax = 16;
-constexpr flatbuffers::uoffset_t kTablesMax = 16 * 1024;
+// Each takes some bytes of its own in an honest message.
+constexpr size_t kTablesMin = 16 * 1024;
+constexpr size_t kTableBytesMin = 8;
 
 }  // namespace
 
 template <typename Root>
 Result<Verified<Root>> Verified<Root>::parse(std::span<const std::byte> untrusted) {
-  if (untrusted.size() < sizeof(flatbuffers::uoffset_t) || untrusted.size() > kControlBytesMax) {
+  if (untrusted.size() < sizeof(flatbuffers::uoffset_t) ||
+      untrusted.size() > kLargeControlBytesMax) {
     return fail(ErrorCode::kInvalidArgument,
                 "control message of " + std::to_string(untrusted.size()) + " bytes");
   }
   Verified message;
   message.copy_.resize((untrusted.size() + sizeof(uint64_t) - 1) / sizeof(uint64_t));
   std::memcpy(message.copy_.data(), untrusted.data(), untrusted.size());
+  const size_t tables_max = std::max(kTablesMin, untrusted.size() / kTableBytesMin);
   flatbuffers::Verifier verifier(reinterpret_cast<const uint8_t*>(message.copy_.data()),
-                                 untrusted.size(), kDepthMax, kTablesMax);
+                                 untrusted.size(), kDepthMax,
+                                 static_cast<flatbuffers::uoffset_t>(tables_max));
   if (!verifier.VerifyBuffer<Root>(nullptr)) {
     return fail(ErrorCode::kInvalidArgument, "control message is malformed");
   }

@@ -442,7 +442,7 @@ def test_fields_that_nobody_knows_mean_nothing() -> None:
 @pytest.mark.usefixtures("session")
 def test_an_environment_that_is_too_large_is_refused() -> None:
     with pytest.raises(ValueError, match="too large"):
-        look.options(runtime_env=variables(X="x" * 100_000)).remote("X")
+        look.options(runtime_env=variables(X="x" * (17 << 20))).remote("X")
     assert ray.get(look.remote("A")) == ["a"]
 
 

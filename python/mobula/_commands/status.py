@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from mobula import _cli
+from mobula import _cli, _limits
 
 if TYPE_CHECKING:
     from mobula._sessions_here import SessionRecord
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 _ENTRYPOINT_CHARS_MAX = 60
+_RESOURCES_SHOWN_MAX = 50
 # The words of the pool, and those for people.
 _WORKER_STATES = {
     "starting": "starting",
@@ -139,17 +140,20 @@ def _describe(state: dict[str, Any]) -> str:
         f"  node     {state['node_id']}, pid {state['pid']}\n"
     )
     if state["labels"]:
-        text += "  labels   " + ", ".join(f"{k}={v}" for k, v in state["labels"].items()) + "\n"
+        labels = (f"{_limits.shown(k)}={_limits.shown(v)}" for k, v in state["labels"].items())
+        text += f"  labels   {_limits.listed(labels)}\n"
     if "error" in state:
         return text + f"  It does not answer: {state['error']}\n"
     text += _describe_jobs(state)
     rows = []
-    for name, total in sorted(state["total"].items(), key=_resource_order):
-        if _machine.is_of_one_node(name):
-            continue
+    kinds = sorted(state["total"].items(), key=_resource_order)
+    kinds = [kind for kind in kinds if not _machine.is_of_one_node(kind[0])]
+    for name, total in kinds[:_RESOURCES_SHOWN_MAX]:
         used = total - state["available"].get(name, 0.0)
         shown = _tables.size if name.endswith("memory") else _tables.amount
-        rows.append((name, shown(used), shown(total)))
+        rows.append((_limits.shown(name), shown(used), shown(total)))
+    if len(kinds) > len(rows):
+        rows.append((f"... and {len(kinds) - len(rows):,} more", "", ""))
     table = _tables.table(("RESOURCE", "USED", "OF"), rows)
     text += "\n" + "".join(f"  {line}\n" for line in table.splitlines())
     return text + "".join(f"  {line}\n" for line in ["", *_store_lines(state["store"])])

@@ -98,10 +98,18 @@ def _is_strings(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
+_ENV_VARS_MAX = 10_000
+
+
 def _check_env_vars(value: Any) -> dict[str, str] | None:
     what = "runtime_env['env_vars'] must be of type Dict[str, str]"
     if not isinstance(value, dict):
         raise TypeError(f"{what}, got {type(value)}")
+    if len(value) > _ENV_VARS_MAX:  # Each takes longer to set than the one before.
+        raise ValueError(
+            f"runtime_env['env_vars'] has {len(value):,} variables, but at most {_ENV_VARS_MAX:,} are "
+            "allowed"
+        )
     for key, text in value.items():
         if not isinstance(key, str):
             raise TypeError(f"{what}, but the key {key} is of type {type(key)}")

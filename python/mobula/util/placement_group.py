@@ -14,7 +14,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from mobula import _core, _placement
+from mobula import _core, _limits, _placement
 from mobula import _group_rows as _tables
 from mobula._ids import PlacementGroupID
 
@@ -125,6 +125,7 @@ def placement_group(
     _check_lifetime(lifetime)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"The name of a placement group is a text, not {name!r}")
+    _limits.check_name("The name of a placement group", name or "")
     selectors = _check_selectors(bundle_label_selector, len(checked))
     context = runtime_context.get_runtime_context()
     labels = context.get_node_labels()
@@ -256,6 +257,7 @@ def _check_bundles(bundles: Any) -> list[dict[str, float]]:
             for key, value in bundle.items()
         ):
             raise ValueError(_WHAT_BUNDLES_ARE)
+        _limits.check_resources(bundle)
         for key, value in bundle.items():
             if not math.isfinite(value) or value < 0:
                 raise ValueError(
@@ -265,7 +267,7 @@ def _check_bundles(bundles: Any) -> list[dict[str, float]]:
         if not any(value and key != _NOT_RESERVED for key, value in bundle.items()):
             raise ValueError(
                 "Bundles cannot be an empty dictionary or resources with only 0 values. "
-                f"Bundles: {bundles}"
+                f"Bundles: {_limits.listed_values(bundles)}"
             )
         gpus = bundle.get("GPU", 0)
         if gpus > 1 and not float(gpus).is_integer():
