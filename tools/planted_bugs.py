@@ -72,6 +72,18 @@ MISTAKES = (
         "actor.restarts <= static_cast<uint32_t>(actor.options.restarts_max)",
     ),
     Mistake(
+        "callers do not wait for an actor that dies in its first constructor",
+        "actor_registry.cc",
+        "if (!actor.was_made) return;",
+        "",
+    ),
+    Mistake(
+        "who connects to an actor that was never made does not wait for it",
+        "actor_registry.cc",
+        "} else if (actor.was_made) {",
+        "} else if (actor.restarts > 0) {",
+    ),
+    Mistake(
         "callers of a new actor are not told where it is",
         "actor_registry.cc",
         "effects.emplace_back(Introduce{id, caller, worker});",

@@ -82,6 +82,7 @@ void ActorRegistry::on_created(ProcessId worker, Effects& effects, std::string r
   Actor& actor = actors_.at(id);
   if (actor.phase != Phase::kCreating) return;
   actor.phase = Phase::kAlive;
+  actor.was_made = true;
   actor.repr = std::move(repr);
   effects.emplace_back(Settle{id});
   for (const ProcessId caller : actor.callers) {
@@ -136,6 +137,7 @@ void ActorRegistry::on_worker_died(ProcessId worker, const std::string& cause, E
   actor.exit_reason.clear();
   actor.was_killed = false;
   actor.phase = Phase::kPlacing;
+  if (!actor.was_made) return;
   for (const ProcessId caller : actor.callers) {
     effects.emplace_back(TellRestarting{id, caller, "The actor is restarting. " + why});
   }
@@ -186,7 +188,7 @@ void ActorRegistry::connect(ObjectId id, ProcessId caller, Effects& effects) {
     effects.emplace_back(Introduce{id, caller, actor.worker});
   } else if (actor.phase == Phase::kDead) {
     effects.emplace_back(TellDead{id, caller, actor.death});
-  } else if (actor.restarts > 0) {
+  } else if (actor.was_made) {
     effects.emplace_back(TellRestarting{id, caller, "The actor is restarting."});
   }
 }

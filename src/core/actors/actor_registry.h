@@ -122,10 +122,11 @@ class ActorRegistry {
   struct Actor {
     ActorOptions options;
     Phase phase = Phase::kPlacing;
-    ProcessId worker{};        // While creating or alive.
-    int64_t pid = 0;           // Of the last one; 0: not known.
-    std::string repr;          // What the instance calls itself, if it does; for people.
-    uint32_t restarts = 0;     // Times that it came back, or tries to.
+    ProcessId worker{};     // While creating or alive.
+    int64_t pid = 0;        // Of the last one; 0: not known.
+    std::string repr;       // What the instance calls itself, if it does; for people.
+    uint32_t restarts = 0;  // Times that it came back, or tries to.
+    bool was_made = false;  // Else its callers wait for the first instance, however often it dies.
     bool unreachable = false;  // No handle is left.
     bool asked_to_exit = false;
     std::string exit_reason;  // It said that it leaves, or a kill is under way.

@@ -155,6 +155,41 @@ TEST_F(ActorRegistryTest, an_error_in_the_constructor_is_the_end) {
   EXPECT_TRUE(effects_.empty());
 }
 
+TEST_F(ActorRegistryTest, callers_of_an_actor_that_was_never_made_wait_while_its_workers_die) {
+  ASSERT_TRUE(registry_.create(kActor, restarting(2), effects_));
+  registry_.connect(kActor, kCaller, effects_);
+  for (const ProcessId worker : {kWorker, kNextWorker}) {
+    registry_.on_placed(kActor, worker);
+    registry_.on_worker_died(worker, "it exited with code 1", effects_);
+  }
+  registry_.connect(kActor, kOther, effects_);
+  EXPECT_EQ(count<TellRestarting>(effects_) + count<TellDead>(effects_), 0U);
+  registry_.on_placed(kActor, ProcessId{12});
+  registry_.on_created(ProcessId{12}, effects_);
+  EXPECT_EQ(count<Introduce>(effects_), 2U);
+}
+
+TEST_F(ActorRegistryTest, the_last_death_in_a_constructor_is_the_end) {
+  ASSERT_TRUE(registry_.create(kActor, restarting(1), effects_));
+  registry_.connect(kActor, kCaller, effects_);
+  registry_.on_placed(kActor, kWorker);
+  registry_.on_worker_died(kWorker, "it exited with code 1", effects_);
+  registry_.on_placed(kActor, kNextWorker);
+  registry_.on_worker_died(kNextWorker, "it exited with code 1", effects_);
+  EXPECT_NE(only<TellDead>(effects_).death->text.find("code 1"), std::string::npos);
+}
+
+TEST_F(ActorRegistryTest, a_second_instance_that_dies_in_its_constructor_is_no_news_of_a_first) {
+  make(kActor, restarting(-1), kWorker);
+  registry_.connect(kActor, kCaller, effects_);
+  registry_.on_worker_died(kWorker, "it exited", effects_);
+  registry_.on_placed(kActor, kNextWorker);
+  registry_.on_worker_died(kNextWorker, "it exited", effects_);
+  EXPECT_EQ(count<TellRestarting>(effects_), 2U);
+  registry_.connect(kActor, kOther, effects_);
+  EXPECT_EQ(count<TellRestarting>(effects_), 3U);
+}
+
 TEST_F(ActorRegistryTest, one_that_leaves_by_itself_does_not_come_back) {
   make(kActor, restarting(-1), kWorker);
   registry_.on_exiting(kWorker, "it left");

@@ -91,7 +91,7 @@ class World {
       case 5:
         return place();
       case 6:
-        return construct(below(20) == 0);
+        return construct(below(20) == 0, true);
       case 7:
       case 8:
         return execute(true);
@@ -187,13 +187,16 @@ class World {
     }
   }
 
-  void construct(bool fails) {
+  void construct(bool fails, bool may_die) {
     for (const ObjectId id : ids_) {
       const auto* actor = registry_.find(id);
       if (actor == nullptr || actor->phase != Phase::kCreating) continue;
       if (fails) {
         registry_.on_constructor_failed(actor->worker, "raised", {}, effects_);
+      } else if (may_die && below(5) == 0) {
+        return worker_dies(actor->worker);
       } else {
+        made_.insert(id);
         registry_.on_created(actor->worker, effects_);
       }
       return carry_out();
@@ -412,6 +415,7 @@ class World {
       for (const auto& [id, view] : caller.views) {
         view.queue.check_invariants();
         if (view.queue.reach() != Reach::kRestarting) continue;
+        EXPECT_TRUE(made_.contains(id)) << "there was no instance yet: its calls wait for one";
         for (const auto* node = view.queue.line().front(); node != nullptr; node = node->next) {
           const auto& call = static_cast<const Call&>(*node);
           EXPECT_TRUE(!call.ready || call.is_retried) << "nobody wants it to wait";
@@ -428,7 +432,7 @@ class World {
     for (int round = 0; round < 20'000 && !all_ended(); ++round) {
       while (!unready_.empty()) make_ready();
       place();
-      construct(false);
+      construct(false, false);
       execute(false);
       for (Caller& caller : callers_) {
         if (!caller.messages.empty()) read_message(caller);
@@ -439,7 +443,7 @@ class World {
     for (int round = 0; round < 20'000 && !registry_.all().empty(); ++round) {
       drop_handle();
       place();
-      construct(false);
+      construct(false, false);
     }
     check();
     EXPECT_TRUE(registry_.all().empty());
@@ -460,6 +464,7 @@ class World {
   std::vector<Unready> unready_;
   std::vector<Call*> lost_;
   std::map<std::pair<ProcessId, ProcessId>, Ring> rings_;
+  std::set<ObjectId> made_;              // Of which there has been an instance.
   std::map<ProcessId, ObjectId> homes_;  // Of workers that somebody was introduced to.
   std::set<ProcessId> gone_;
   std::deque<ProcessId> dying_;
