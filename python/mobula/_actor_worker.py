@@ -135,6 +135,7 @@ def _read_spec(actor: _Actor) -> tuple[Mapping[str, Any], Callable[[], None]]:
     kwargs = {name: value_of(value) for name, value in kwargs.items()}
     actor.cpus_for_life = settings["cpus_for_life"]
     cls = _core.get(class_ref).cls
+    sys.modules["mobula.actor"].bind_own_name(cls)  # It is loaded with what was just read.
     return settings, functools.partial(_construct, actor, cls, args, kwargs)
 
 

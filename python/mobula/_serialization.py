@@ -45,6 +45,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """There is none: without one the C pickler looks into copyreg's by itself, and fast."""
         raise AttributeError
 
+    def reducer_override(self, value: Any) -> Any:
+        """Of functions and classes that the extension does not find by their name."""
+        if isinstance(value, type) and (actor := sys.modules.get("mobula.actor")) is not None:
+            reduced = actor.reduce_plain(value)
+            if reduced is not None:
+                return reduced
+        return super().reducer_override(value)
+
 
 reduce_exception = _exceptions_pickled.reduce_exception
 
@@ -59,7 +67,7 @@ def make_pickler(
     file = type("_Sink", (), {"write": staticmethod(write)})
     pickler = _Pickler(file, protocol=_PROTOCOL, buffer_callback=buffer_callback)
     reduce_code = functools.partial(_code_pickled.reduce_code, pickler.reducer_override)
-    pickler.reducer_override = reducer_override
+    pickler.reducer_override = reducer_override  # type: ignore
     dump = _CPickler.dump.__get__(pickler)
     return dump, pickler.clear_memo, reduce_code, pickler.globals_ref
 
@@ -129,8 +137,10 @@ def reduce_of_library(value: Any) -> Any:
 
 def bind_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> None:
     """TypeError: the arguments do not fit the function's signature."""
+    from mobula import _signatures
+
     try:
-        signature = inspect.signature(function)
+        signature = _signatures.of(function)
     except ValueError:  # Some callables do not tell.
         return
     signature.bind(*args, **kwargs)

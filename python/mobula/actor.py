@@ -8,15 +8,18 @@ pickled of a handle is one.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import os
 import pickle
+import sys
 import types
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, Union
 
 import cloudpickle  # type: ignore[import-untyped]
 from mobula import (
+    _actor_names,
     _actor_options,
     _core,
     _environments,
@@ -24,7 +27,7 @@ from mobula import (
     _options,
     _placement,
     _remote,
-    _stubs,
+    _signatures,
     _worker_path,
 )
 
@@ -39,6 +42,7 @@ DEFAULT_MAX_CONCURRENCY_ASYNC = 1000
 STREAMING_GENERATOR_RETURN = -2
 
 _STREAMING = _options.STREAMING
+_ANY = inspect.signature(lambda *args, **kwargs: None)
 _SPECIAL_METHODS = {
     "__ray_ready__": "",
     "__ray_call__": "fn, /, *args, **kwargs",
@@ -150,7 +154,7 @@ def _methods_of(cls: type) -> dict[str, tuple[Any, ...]]:
             num_returns = "streaming" if yields else 1
         ahead = given.get("_generator_backpressure_num_objects") or 0
         methods[name] = (
-            _stubs.parameters(function, skip_first),
+            _signatures.parameters(function, skip_first),
             num_returns,
             given.get("concurrency_group"),
             given.get("max_task_retries"),
@@ -200,6 +204,8 @@ def method(*args: Any, **options: Any) -> Callable[[Any], Any]:
 # ---- classes -----------------------------------------------------------------------------------
 
 _known_classes: weakref.WeakValueDictionary[bytes, ActorClass] = weakref.WeakValueDictionary()
+# The classes behind them, by their id().
+_plain_classes: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
 
 
 class _Creation:
@@ -253,12 +259,17 @@ class ActorClass:
     """A class whose instances are actors: `A.remote(...)` makes one, in a process of its own, and
     returns its `ActorHandle`."""
 
+    def __new__(cls, plain: type, *args: Any) -> ActorClass:
+        # Programs read the name of the plain class out of the name of this one's type.
+        kind = type(f"ActorClass({plain.__name__})", (cls,), {"__module__": cls.__module__})
+        return object.__new__(kind)
+
     def __init__(self, cls: type, options: dict[str, Any], identity: bytes | None = None) -> None:
         self._identity = identity or os.urandom(16)
         self._class = cls
         self._options = options
         self._creation: _Creation | None = None
-        self._signature: inspect.Signature | None = None
+        self._signatures: list[inspect.Signature] | None = None
         # The class itself as an object of the session with that number.
         self._exported: tuple[int, Any] = (0, None)
         # For those who want the plain class, under the names that there are elsewhere.
@@ -269,12 +280,22 @@ class ActorClass:
         for name in ("__module__", "__doc__", "__qualname__", "__name__"):
             setattr(self, name, getattr(cls, name, None))
         _known_classes[self._identity] = self
+        _plain_classes[id(cls)] = cls
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Its own functions mean the class by its name, also where they are called without an actor.
+        if _actor_names.is_own_code(self._class, sys._getframe(1).f_code):
+            return self._class(*args, **kwargs)
         name = self._class.__name__
         raise TypeError(
             f"Actors cannot be instantiated directly. Instead of '{name}()', use '{name}.remote()'."
         )
+
+    def __instancecheck__(self, instance: Any) -> bool:
+        return isinstance(instance, self._class)
+
+    def __subclasscheck__(self, cls: type) -> bool:
+        return issubclass(cls, self._class)
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
         base = self._class.__name__
@@ -325,9 +346,10 @@ class ActorClass:
     ) -> ActorHandle:
         from mobula import _session, runtime_context
 
-        if self._signature is None:
-            self._signature = _constructor_signature(self._class)
-        self._signature.bind(*args, **kwargs)
+        if self._signatures is None:
+            self._signatures = _signatures.of_constructor(self._class)
+        for signature in self._signatures:
+            signature.bind(*args, **kwargs)
         if not _core.is_connected():
             _session.auto_init()
         options = creation.options
@@ -385,9 +407,10 @@ class ActorClass:
         """Which argument of the constructor it is that cannot be serialized."""
         from mobula import _culprits, _serialization
 
-        assert self._signature is not None
+        assert self._signatures is not None
         where = f"{self._class.__name__}.__init__"
-        for name, value in self._signature.bind(*args, **kwargs).arguments.items():
+        signature = [*self._signatures, _ANY][0]
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
             if not _culprits.pickles(value):
                 cause = error.__cause__ or error
                 return _serialization.serialization_error("argument", value, name, where, cause)
@@ -398,7 +421,7 @@ class ActorClass:
         if self._exported[0] != number:
             _worker_path.tell_changes()
             try:
-                exported = _core.put(_ByValue(self._class))
+                exported = _core.put(_Plain(self._class))
             except TypeError as error:
                 why = str(error).partition(": ")[2] or str(error)
                 raise TypeError(
@@ -414,24 +437,32 @@ class ActorClass:
         return _load_class, (self._identity, self._class, self._options)
 
 
-class _ByValue:
-    """Holds a class on its way to an actor."""
+class _Plain:
+    """Holds a class on its way to an actor, and pickles it as a class, not as an ActorClass."""
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
 
 
-def _constructor_signature(cls: type) -> inspect.Signature:
-    try:
-        for name in ("__init__", "__new__"):
-            constructor: Any = getattr(cls, name)
-            if constructor is not getattr(object, name):
-                return inspect.signature(
-                    _stubs.stub(_stubs.parameters(constructor, True), "__init__")
-                )
-        return inspect.Signature()
-    except (TypeError, ValueError, SyntaxError):
-        return inspect.signature(lambda *args, **kwargs: None)
+def reduce_plain(cls: type) -> tuple[Any, ...] | None:
+    """How a class is pickled whose name in its module is that of an ActorClass: by this name. None: by
+    other means."""
+    if _plain_classes.get(id(cls)) is not cls or not _actor_names.is_found_by_name(cls, ActorClass):
+        return None
+    return _plain_of_module, (cls.__module__, cls.__qualname__)
+
+
+def _plain_of_module(module_name: str, qualname: str) -> type:
+    importlib.import_module(module_name)
+    cls = _actor_names.find(module_name, qualname, ActorClass)
+    if cls is None:
+        raise AttributeError(f"There is no class {qualname} in the module {module_name}")
+    return cls
+
+
+def bind_own_name(cls: type) -> None:
+    """In the process of an actor: see `mobula._actor_names`."""
+    _actor_names.bind(cls, ActorClass)
 
 
 def _load_class(identity: bytes, cls: type, options: dict[str, Any]) -> ActorClass:
@@ -466,8 +497,8 @@ class ActorClassWithOptions:
     ) -> ActorHandle:
         return self.options(**more).remote(*(args or ()), **(kwargs or {}))
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self._base(*args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._base(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_class_with_options, (self._base, self._options)
@@ -717,7 +748,7 @@ def _source(
     """What is sent for a method: its name, or, if it is not to be called plainly, a description."""
     plain = retry is None and not is_dynamic
     description = method if plain else (method, retry, is_dynamic)
-    return _core.FunctionSource(_stubs.stub(parameters, name), name, description, group)
+    return _core.FunctionSource(_signatures.stub(parameters, name), name, description, group)
 
 
 # ---- functions ---------------------------------------------------------------------------------

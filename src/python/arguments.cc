@@ -8,8 +8,6 @@ namespace mobula::python {
 
 namespace {
 
-constexpr int kWrappersMax = 100;
-
 // The parameter counts of a code object, or -1 with an exception set.
 Py_ssize_t count_attribute(PyObject* code, const char* name) {
   const Owned value(PyObject_GetAttrString(code, name));
@@ -25,19 +23,18 @@ bool is_cached(PyObject* function) {
 }  // namespace
 
 bool Signature::read(PyObject* function) {
-  if (!PyFunction_Check(function) && !is_cached(function)) return true;
-  // A wrapper made by functools.wraps shows the signature of what it wraps.
-  Owned shown = Owned::borrow(function);
-  for (int depth = 0; depth < kWrappersMax; ++depth) {
-    Owned wrapped(PyObject_GetAttrString(shown.get(), "__wrapped__"));
-    if (!wrapped) break;
-    shown = std::move(wrapped);
-  }
-  PyErr_Clear();
-  if (!PyFunction_Check(shown.get()) || PyObject_HasAttrString(shown.get(), "__signature__") != 0) {
+  if (!PyFunction_Check(function) && !PyMethod_Check(function) && !is_cached(function)) {
     return true;
   }
-  function = shown.get();
+  Owned checked = Owned::borrow(function);
+  if (PyMethod_Check(function) || PyObject_HasAttrString(function, "__wrapped__") != 0) {
+    const Owned signatures(PyImport_ImportModule("mobula._signatures"));
+    if (!signatures) return false;
+    checked = Owned(PyObject_CallMethod(signatures.get(), "checked", "O", function));
+    if (!checked) return false;
+    if (!PyFunction_Check(checked.get())) return true;
+  }
+  function = checked.get();
   PyObject* code = PyFunction_GetCode(function);
   const Py_ssize_t positional = count_attribute(code, "co_argcount");
   const Py_ssize_t positional_only = count_attribute(code, "co_posonlyargcount");
