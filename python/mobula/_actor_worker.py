@@ -251,7 +251,7 @@ def method(description: Any, group: int) -> Callable[..., Any]:
     )
     if group >= _actor.group_count:
         raise ValueError(f"Actor {_actor.class_name} has no concurrency group number {group}")
-    function: Callable[..., Any] = _special(_actor, name) or getattr(_actor.instance, name)
+    function: Callable[..., Any] = _special(_actor, name) or _own(_actor.instance, name)
     if retry is not None:
         function = _retrying(function, *retry)
     if is_dynamic:
@@ -259,6 +259,17 @@ def method(description: Any, group: int) -> Callable[..., Any]:
 
         function = _remote._Dynamic(function)
     return function
+
+
+def _own(instance: Any, name: str) -> Any:
+    """The method of the class, also if the instance has an attribute of that name."""
+    cls = type(instance)
+    for base in cls.__mro__:
+        if name in vars(base):
+            value = vars(base)[name]
+            bind = getattr(type(value), "__get__", None)
+            return value if bind is None else bind(value, instance, cls)
+    return getattr(instance, name)
 
 
 def _special(actor: _Actor, name: str) -> Callable[..., Any] | None:

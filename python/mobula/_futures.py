@@ -150,10 +150,21 @@ def on_completed(ref: _core.ObjectRef[Any], callback: Callable[[Any], None]) -> 
     _add(ref, _Waiter(lambda value, error: callback(value if error is None else error), None))
 
 
+def as_future(ref: _core.ObjectRef[Any]) -> asyncio.Future[Any]:
+    """A future of the event loop that runs in this thread, or else is set in it. RuntimeError: there
+    is none."""
+    return _future_in(asyncio.get_event_loop(), ref, True)
+
+
 def asyncio_future(ref: _core.ObjectRef[Any], wants_value: bool = True) -> asyncio.Future[Any]:
     """A future of the running event loop. Without `wants_value` its result is None once `ref` is
     ready, be it with an error."""
-    loop = asyncio.get_running_loop()
+    return _future_in(asyncio.get_running_loop(), ref, wants_value)
+
+
+def _future_in(
+    loop: asyncio.AbstractEventLoop, ref: _core.ObjectRef[Any], wants_value: bool
+) -> asyncio.Future[Any]:
     result: asyncio.Future[Any] = loop.create_future()
 
     def settle(value: Any, error: BaseException | None) -> None:

@@ -56,7 +56,7 @@ class _Hooks:
     def as_future(self, ref: Any) -> Any:
         from mobula import _futures
 
-        return _futures.asyncio_future(ref)
+        return _futures.as_future(ref)
 
     def await_ref(self, ref: Any) -> Any:
         from mobula import _futures

@@ -5,6 +5,7 @@ It knows nothing of sessions. Amounts of resources are fixed point: 1/10,000 of 
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -183,11 +184,20 @@ def _amount(name: str, value: Any) -> float:
         raise ValueError(f"The quantity of resource {name} must be a finite number, not {value}")
     if value < 0:
         raise ValueError(f"The quantity of resource {name} cannot be negative")
-    if value > 0 and round(value * RESOURCE_UNIT) == 0:
+    cut = _cut(float(value))
+    if value > 0 and cut == 0:
         raise ValueError(
             f"The precision of the fractional quantity of resource {name} cannot go beyond 0.0001"
         )
-    return float(value)
+    return cut
+
+
+def _cut(amount: float) -> float:
+    """To multiples of 1/10,000: who asks for less than a unit of it does not get one."""
+    units = amount * RESOURCE_UNIT
+    nearest = round(units)
+    # What was meant as a multiple is one, whatever its binary fraction says.
+    return (nearest if math.isclose(units, nearest, rel_tol=1e-12) else int(units)) / RESOURCE_UNIT
 
 
 def _as_number(name: str, value: Any) -> float:

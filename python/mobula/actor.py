@@ -656,6 +656,11 @@ class ActorMethod:
     def _method_name(self) -> str:
         return self._method.name
 
+    @property
+    def _num_returns(self) -> Any:
+        given = self._options.get("num_returns")
+        return self._method.num_returns if given is None else given
+
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         name = self._method.name
         raise TypeError(

@@ -184,3 +184,45 @@ def test_arguments_are_checked() -> None:
 def test_it_cannot_be_pickled() -> None:
     with Pool(1) as pool, pytest.raises(NotImplementedError):
         pickle.dumps(pool)
+
+
+# ---- initializers
+
+
+def leave_file(folder: str) -> None:
+    import time
+
+    time.sleep(0.2)  # Longer than it takes to make a pool.
+    Path(folder, str(os.getpid())).touch()
+
+
+def fail_to_begin() -> None:
+    raise ValueError("no beginning")
+
+
+def fail_in_one(folder: str) -> None:
+    leave_file(folder)
+    if len(os.listdir(folder)) > 1:
+        raise ValueError("no beginning")
+
+
+def test_a_pool_is_there_when_its_initializers_have_run(tmp_path: Path) -> None:
+    with Pool(2, initializer=leave_file, initargs=(str(tmp_path),)):
+        assert len(os.listdir(tmp_path)) == 2
+
+
+def test_an_initializer_that_raises_is_an_error_of_the_pool() -> None:
+    with pytest.raises(ray.exceptions.ActorDiedError, match="no beginning"):
+        Pool(2, initializer=fail_to_begin)
+
+
+def test_one_initializer_that_raises_ends_all_processes(tmp_path: Path) -> None:
+    with pytest.raises(ray.exceptions.ActorDiedError, match="no beginning"):
+        Pool(2, initializer=fail_in_one, initargs=(str(tmp_path),))
+    with Pool(2) as pool:
+        assert pool.map(square, [3]) == [9]
+
+
+def test_a_process_that_is_replaced_runs_the_initializer_again() -> None:
+    with Pool(1, initializer=set_state, initargs=(7,), maxtasksperchild=1) as pool:
+        assert [pool.apply(state) for _ in range(3)] == ["7"] * 3

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mobula import _core
 
@@ -21,29 +21,31 @@ class ActorPool:
         pool = ActorPool([Worker.remote(), Worker.remote()])
         list(pool.map(lambda worker, value: worker.double.remote(value), [1, 2, 3]))   # [2, 4, 6]
 
-    A call `fn(actor, value)` must return one ref. What is submitted while no actor is free waits here.
-    Not for use by several threads at a time.
+    A call `fn(actor, value)` must return a ref, or a list of them; the result of a list is one. What is
+    submitted while no actor is free waits here. Not for use by several threads at a time.
     """
 
+    # Subclasses use these fields.
     def __init__(self, actors: Iterable[Any]) -> None:
-        self._idle: list[Any] = list(actors)
+        self._idle_actors: list[Any] = list(actors)
+        # What a call returned, a tuple if that was a list: the number of its submission, and its actor.
+        self._future_to_actor: dict[Any, tuple[int, Any]] = {}
         # By the number of the submission. A number that is missing was taken out of order.
-        self._running: dict[int, tuple[Any, Any]] = {}  # (ref, actor)
-        self._number_of: dict[Any, int] = {}
-        self._waiting: deque[tuple[Call, Any]] = deque()
-        self._submitted = 0  # Submissions that have been given to an actor.
-        self._next = 0  # The submission whose result get_next() gives.
+        self._index_to_future: dict[int, Any] = {}
+        self._next_task_index = 0  # Submissions that have been given to an actor.
+        self._next_return_index = 0  # The submission whose result get_next() gives.
+        self._pending_submits: list[tuple[Call, Any]] = []
 
     def submit(self, fn: Call, value: Any) -> None:
         """Calls `fn(actor, value)` with the next free actor, now or later."""
-        if not self._idle:
-            self._waiting.append((fn, value))
+        if not self._idle_actors:
+            self._pending_submits.append((fn, value))
             return
-        actor = self._idle.pop()
-        ref = fn(actor, value)
-        self._running[self._submitted] = (ref, actor)
-        self._number_of[ref] = self._submitted
-        self._submitted += 1
+        actor = self._idle_actors.pop()
+        future = fn(actor, value)
+        self._future_to_actor[_key(future)] = (self._next_task_index, actor)
+        self._index_to_future[self._next_task_index] = future
+        self._next_task_index += 1
 
     def map(self, fn: Call, values: Iterable[Any]) -> Iterator[Any]:
         """The results of `fn(actor, value)` for each of `values`, in their order. Results of earlier
@@ -72,7 +74,7 @@ class ActorPool:
 
     def has_next(self) -> bool:
         """Are there results, or calls that will have some?"""
-        return bool(self._running)
+        return bool(self._future_to_actor)
 
     def get_next(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
         """The next result, in the order of submission.
@@ -83,15 +85,13 @@ class ActorPool:
         """
         if not self.has_next():
             raise StopIteration(_EMPTY)
-        if self._next not in self._running:
+        if self._next_return_index not in self._index_to_future:
             raise ValueError("It is not allowed to call get_next() after get_next_unordered().")
-        ref, _ = self._running[self._next]
-        if timeout is not None:
-            ready, _ = _core.wait([ref], timeout=timeout)
-            if not ready:
-                self._timed_out(ref, ignore_if_timedout)
-        self._next += 1
-        return self._take(ref)
+        future = self._index_to_future[self._next_return_index]
+        if timeout is not None and _wait([future], timeout) is None:
+            self._timed_out(future, ignore_if_timedout)
+        self._next_return_index += 1
+        return self._take(future)
 
     def get_next_unordered(
         self, timeout: float | None = None, ignore_if_timedout: bool = False
@@ -100,54 +100,89 @@ class ActorPool:
         the calls that did not end in time is given up."""
         if not self.has_next():
             raise StopIteration(_EMPTY)
-        ready, pending = _core.wait([ref for ref, _ in self._running.values()], timeout=timeout)
-        if not ready:
-            self._timed_out(pending[0], ignore_if_timedout)
-        ref = ready[0]
-        self._next = max(self._next, self._number_of[ref] + 1)
-        return self._take(ref)
+        running = list(self._index_to_future.values())
+        future = _wait(running, timeout)
+        if future is None:
+            self._timed_out(running[0], ignore_if_timedout)
+        self._skip_to(future)
+        return self._take(future)
 
     def has_free(self) -> bool:
         """Is an actor free, with nothing waiting for one?"""
-        return bool(self._idle) and not self._waiting
+        return bool(self._idle_actors) and not self._pending_submits
 
     def pop_idle(self) -> Any | None:
         """Takes a free actor out of the pool; None if there is none."""
-        return self._idle.pop() if self.has_free() else None
+        return self._idle_actors.pop() if self.has_free() else None
 
     def push(self, actor: Any) -> None:
         """Adds an actor. ValueError: it is one of the pool's."""
-        if actor in self._idle or any(actor == busy for _, busy in self._running.values()):
+        busy = [other for _, other in self._future_to_actor.values()]
+        if actor in self._idle_actors or actor in busy:
             raise ValueError("Actor already belongs to current ActorPool")
-        self._give_work(actor)
+        self._return_actor(actor)
 
-    def _timed_out(self, ref: Any, ignore: bool) -> None:
+    def _timed_out(self, future: Any, ignore: bool) -> NoReturn:
         if not ignore:
             raise TimeoutError("Timed out waiting for result")
-        self._next = max(self._next, self._number_of[ref] + 1)
-        self._forget(ref)
-        raise TimeoutError(f"Timed out waiting for result. The task {ref} has been ignored.")
+        self._skip_to(future)
+        self._forget(future)
+        raise TimeoutError(f"Timed out waiting for result. The task {future} has been ignored.")
 
-    def _take(self, ref: Any) -> Any:
+    def _skip_to(self, future: Any) -> None:
+        """Those before it in the order of submission are for get_next_unordered() now."""
+        number, _ = self._future_to_actor[_key(future)]
+        self._next_return_index = max(self._next_return_index, number + 1)
+
+    def _take(self, future: Any) -> Any:
         # First wait: an actor is free when its call is over, not when somebody asks for the result.
-        _core.wait([ref])
-        self._forget(ref)
-        return _core.get(ref)
+        _wait([future], None)
+        self._forget(future)
+        return _core.get(future)
 
-    def _forget(self, ref: Any) -> None:
-        _, actor = self._running.pop(self._number_of.pop(ref))
-        self._give_work(actor)
+    def _forget(self, future: Any) -> None:
+        number, actor = self._future_to_actor.pop(_key(future))
+        del self._index_to_future[number]
+        self._return_actor(actor)
 
-    def _give_work(self, actor: Any) -> None:
-        self._idle.append(actor)
-        if self._waiting:
-            self.submit(*self._waiting.popleft())
+    def _return_actor(self, actor: Any) -> None:
+        """It is free: it gets what waits."""
+        self._idle_actors.append(actor)
+        if self._pending_submits:
+            self.submit(*self._pending_submits.pop(0))
 
     def _drop_all(self) -> None:
-        self._waiting.clear()
-        for ref, actor in self._running.values():
-            del ref
-            self._idle.append(actor)
-        self._running.clear()
-        self._number_of.clear()
-        self._next = self._submitted
+        self._pending_submits.clear()
+        self._idle_actors += [actor for _, actor in self._future_to_actor.values()]
+        self._future_to_actor.clear()
+        self._index_to_future.clear()
+        self._next_return_index = self._next_task_index
+
+
+def _key(future: Any) -> Any:
+    """A list of refs is no key of a dict."""
+    return tuple(future) if isinstance(future, list) else future
+
+
+def _wait(futures: list[Any], timeout: float | None) -> Any:
+    """The first of them that is ready, a list with all of its refs; None: not in time."""
+    if all(not isinstance(future, list) for future in futures):
+        ready, _ = _core.wait(futures, timeout=timeout)
+        return ready[0] if ready else None
+    missing = {number: set(_refs(future)) for number, future in enumerate(futures)}
+    end = None if timeout is None else time.monotonic() + timeout
+    while True:
+        for number, refs in missing.items():
+            if not refs:
+                return futures[number]
+        waited = list({ref: None for refs in missing.values() for ref in refs})
+        left = None if end is None else max(0.0, end - time.monotonic())
+        ready, _ = _core.wait(waited, num_returns=1, timeout=left)
+        if not ready:
+            return None
+        for refs in missing.values():
+            refs.difference_update(ready)
+
+
+def _refs(future: Any) -> list[Any]:
+    return future if isinstance(future, list) else [future]

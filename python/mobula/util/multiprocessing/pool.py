@@ -257,7 +257,8 @@ class Pool:
 
     processes: how many actors; all CPUs if not given. ValueError: fewer than one, or more than there
     are CPUs.
-    initializer, initargs: called in each actor when it starts.
+    initializer, initargs: called in each actor when it starts. The pool is there when they have run;
+    ActorDiedError: one raised.
     maxtasksperchild: an actor is replaced after about so many calls (whole chunks).
     context: ignored. ray_address: passed to `init` if there is no session.
     ray_remote_args: options of the actors, such as {"num_cpus": 0.5}. By default they keep no CPUs to
@@ -295,6 +296,8 @@ class Pool:
         self._terminated = False
         self._all_done = threading.Condition(self._lock)
         self._workers = [self._new_worker() for _ in range(self._size)]
+        if initializer is not None:
+            self._wait_for_initializers()
 
     # ---- what multiprocessing.Pool has
 
@@ -459,6 +462,13 @@ class Pool:
         if self._options:
             actor_class = actor_class.options(**self._options)
         return _Worker(actor_class.remote(self._initializer, self._initargs))
+
+    def _wait_for_initializers(self) -> None:
+        try:
+            mobula.get([worker.actor.__ray_ready__.remote() for worker in self._workers])
+        except BaseException:
+            self.terminate()
+            raise
 
     def _hand_out(self) -> None:
         """With the lock held."""
