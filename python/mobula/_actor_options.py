@@ -120,8 +120,8 @@ def _check_order(any_order: bool | None, is_async: bool, max_concurrency: int) -
 def _cpus(
     options: Mapping[str, Any], resources: dict[str, float]
 ) -> tuple[dict[str, float], float]:
-    """(what it takes to place the actor, the CPUs that it keeps). One that asks for nothing takes a CPU
-    to be placed and none to run; one that asks for something else but CPUs has one for life."""
+    """(what there must be where the actor is, the CPUs of it that it keeps). One that asks for nothing
+    is where there is a CPU, and holds none; one that asks for something else but CPUs has one for life."""
     num_cpus = options.get("num_cpus")
     if num_cpus is not None:
         return resources, resources.get("CPU", 0.0)

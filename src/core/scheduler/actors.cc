@@ -13,14 +13,20 @@ Result<void> NodeScheduler::add_actor(ProcessId actor, JobId job, const ActorReq
   }
   MOBULA_CHECK(processes_.insert(actor).second);
   demands_.add_owner(actor, job, OwnerKind::kActor);
-  Result<void> defined = define_shape(actor, kActorShape, request.resources, request.depth,
+  // The CPUs that it does not keep say where it can be. Nobody waits for them: who would hold them may
+  // be waiting for this actor.
+  ResourceSet held = request.resources;
+  if (could_ever_fit(request.bundle, held)) {
+    held.set(kCpu, std::min(request.cpus_for_life, held.get(kCpu)));
+  }
+  Result<void> defined = define_shape(actor, kActorShape, held, request.depth,
                                       {0, request.environment, request.bundle});
   if (!defined) {
     actor_over(actor);
     return defined;
   }
   demands_.at({actor, kActorShape}).cpus_for_life =
-      std::clamp<ResourceAmount>(request.cpus_for_life, 0, request.resources.get(kCpu));
+      std::clamp<ResourceAmount>(request.cpus_for_life, 0, held.get(kCpu));
   return set_target(actor, kActorShape, 1);
 }
 

@@ -290,6 +290,22 @@ TEST_F(SchedulerOfGroups, an_actor_in_a_bundle_keeps_its_part_of_it_for_life) {
   EXPECT_EQ(free_cpus(), units(3));
 }
 
+TEST_F(SchedulerOfGroups, an_actor_that_keeps_no_cpu_is_made_in_a_bundle_that_is_full) {
+  const PlacementGroupId group = add({kOneCpu});
+  const ShapeId shape = want_in({group, 0}, kOneCpu, 1);
+  ASSERT_EQ(held(shape), 1U);
+  const ProcessId actor = node_.scheduler.new_process();
+  ASSERT_TRUE(node_.scheduler.add_actor(actor, JobId{1},
+                                        {kOneCpu, 0, 1, kJobEnvironment, {group, 0, false}}));
+  node_.settle();
+  EXPECT_EQ(node_.held(actor).size(), 1U);
+  const ProcessId other = node_.scheduler.new_process();
+  ASSERT_TRUE(node_.scheduler.add_actor(
+      other, JobId{1}, {resources(units(2)), 0, 1, kJobEnvironment, {group, 0, false}}));
+  node_.settle();
+  EXPECT_TRUE(node_.held(other).empty());
+}
+
 TEST(LedgerOfBundles, whole_gpus_are_reserved_before_fractions_break_one) {
   Ledger ledger(resources(0, units(2)));
   const std::vector<ResourceSet> bundles = {resources(0, 5000), resources(0, units(1))};

@@ -117,10 +117,14 @@ Result<void> NodeScheduler::define_shape(ProcessId owner, ShapeId shape,
   demand.environment = *environment;
   demand.bundle = manner.bundle;
   demand.cap_class = caps_.join(known->job, resources, depth, manner.bundle.group);
-  demand.is_feasible = demand.bundle.in_group() ? groups_.could_ever_fit(demand.bundle, resources)
-                                                : ledger_.could_ever_fit(resources);
+  demand.is_feasible = could_ever_fit(demand.bundle, resources);
   demands_.add({owner, shape}, std::move(demand));
   return {};
+}
+
+bool NodeScheduler::could_ever_fit(const BundleRef& bundle, const ResourceSet& resources) const {
+  return bundle.in_group() ? groups_.could_ever_fit(bundle, resources)
+                           : ledger_.could_ever_fit(resources);
 }
 
 Result<void> NodeScheduler::check_request(const Demands::Owner& owner,

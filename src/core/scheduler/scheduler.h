@@ -130,10 +130,10 @@ class NodeScheduler {
   // kNotFound: the lease is over, or was never this owner's.
   Result<void> lease_returned(ProcessId owner, LeaseId lease, Instant now);
 
-  // An actor wants one worker for its life, under the id `actor` (from new_process()). Until
-  // actor_made() the lease is like any other; after that the actor keeps all but its CPUs, of which it
-  // keeps `cpus_for_life`, and lends nothing while it waits. A worker that exits is replaced by another
-  // one. kInvalidArgument: as for define_shape(). kNotFound: no such job.
+  // An actor wants one worker for its life, under the id `actor` (from new_process()). It holds what it
+  // asks for, but of the CPUs only `cpus_for_life`: others only say where it can be, for which they must
+  // be there, not free. Until actor_made() the lease is like any other; after that it lends nothing
+  // while it waits. A worker that exits is replaced by another one. kInvalidArgument: as for define_shape(). kNotFound: no such job.
   struct ActorRequest {
     ResourceSet resources;
     ResourceAmount cpus_for_life = 0;
@@ -195,6 +195,7 @@ class NodeScheduler {
   void warn_infeasible(Effects& effects);
   std::string describe_bundles(const BundleRef& where) const;
   void prestart(Instant now);
+  bool could_ever_fit(const BundleRef& bundle, const ResourceSet& resources) const;
   Result<void> check_request(const Demands::Owner& owner, const ResourceSet& resources) const;
   // environments.cc
   void look_at_environments(Instant now, Effects& effects);

@@ -75,6 +75,10 @@ class RandomNode {
       const std::map<LeaseId, GrantLease> leases = leases_;
       for (const auto& [id, lease] : leases) {
         if (!leases_.contains(id)) continue;
+        if (actors_.contains(lease.owner)) {
+          end_actor(lease.owner);
+          continue;
+        }
         uint32_t& wanted = wanted_.at({lease.owner, lease.shape});
         if (wanted > 0) --wanted;
         expect_ok(scheduler_.set_target(lease.owner, lease.shape, wanted));
@@ -117,6 +121,7 @@ class RandomNode {
     ResourceAmount gpu_share = 0;
     BundleRef bundle{};
     bool is_blocked = false;
+    bool is_for_life = false;  // Of an actor that is made.
   };
 
   struct Group {
@@ -168,7 +173,7 @@ class RandomNode {
   // ---- events --------------------------------------------------------------------------------
 
   void random_event() {
-    switch (below(17)) {
+    switch (below(19)) {
       case 0:
         if (drivers_.size() < limits_.drivers) add_driver();
         break;
@@ -195,7 +200,14 @@ class RandomNode {
         break;
       case 9:
       case 10:
-        if (!leases_.empty()) give_back(pick(leases_)->first);
+        if (!leases_.empty()) {
+          const GrantLease lease = pick(leases_)->second;
+          if (!actors_.contains(lease.owner)) {
+            give_back(lease.lease);
+          } else if (below(2) == 0) {
+            make_actor(lease);
+          }
+        }
         break;
       case 11:
       case 12:
@@ -210,9 +222,48 @@ class RandomNode {
       case 15:
         if (!groups_.empty() && below(3) == 0) remove_group(pick(groups_)->first);
         break;
+      case 16:
+        if (!drivers_.empty() && actors_.size() < limits_.workers) add_actor();
+        break;
+      case 17:
+        if (!actors_.empty() && below(3) == 0) end_actor(pick(actors_)->first);
+        break;
       default:
         nonsense();
     }
+  }
+
+  // What of its CPUs it does not keep must be there, not free.
+  void add_actor() {
+    const ProcessId actor = scheduler_.new_process();
+    const JobId job = pick(drivers_)->second;
+    const BundleRef bundle = random_bundle();
+    ResourceSet shape = random_shape();
+    const ResourceAmount kept = below(2) == 0 ? 0 : shape.get(kCpu);
+    const auto depth = static_cast<uint32_t>(1 + below(3));
+    const bool could_fit = bundle.in_group() ? scheduler_.groups().could_ever_fit(bundle, shape)
+                                             : total_.covers(shape);
+    expect_ok(scheduler_.add_actor(actor, job, {shape, kept, depth, kJobEnvironment, bundle}));
+    if (could_fit) shape.set(kCpu, kept);
+    const DemandId demand{actor, NodeScheduler::kActorShape};
+    actors_[actor] = job;
+    shapes_[demand] = shape;
+    shape_bundles_[demand] = bundle;
+    shape_environments_[demand] = kJobEnvironment;
+    wanted_[demand] = 1;
+  }
+
+  void make_actor(const GrantLease& lease) {
+    scheduler_.actor_made(lease.owner);
+    Worker& worker = workers_.at(lease.worker);
+    worker.is_for_life = true;
+    worker.is_blocked = false;
+  }
+
+  void end_actor(ProcessId actor) {
+    scheduler_.actor_over(actor);
+    actors_.erase(actor);
+    forget_owner(actor);
   }
 
   void add_driver() {
@@ -254,6 +305,10 @@ class RandomNode {
   void end_driver() {
     const auto [driver, job] = *pick(drivers_);
     drivers_.erase(driver);
+    const std::map<ProcessId, JobId> actors = actors_;
+    for (const auto& [actor, its_job] : actors) {
+      if (its_job == job) end_actor(actor);
+    }
     if (below(2) == 0) {
       expect_ok(scheduler_.process_exited(driver, now_));
       forget_owner(driver);
@@ -405,7 +460,7 @@ class RandomNode {
     if (!worker.is_registered) return;
     const bool blocks = below(2) == 0;
     expect_ok(blocks ? scheduler_.process_blocked(id) : scheduler_.process_unblocked(id));
-    if (number(worker.lease) != 0) workers_.at(id).is_blocked = blocks;
+    if (number(worker.lease) != 0 && !worker.is_for_life) workers_.at(id).is_blocked = blocks;
   }
 
   void nonsense() {
@@ -456,12 +511,13 @@ class RandomNode {
 
   void carry_out(const GrantLease& grant) {
     const DemandId demand{grant.owner, grant.shape};
-    ASSERT_TRUE(owners_.contains(grant.owner));
+    const bool is_actor = actors_.contains(grant.owner);
+    ASSERT_TRUE(is_actor || owners_.contains(grant.owner));
     ASSERT_TRUE(workers_.contains(grant.worker));
     Worker& worker = workers_.at(grant.worker);
     ASSERT_TRUE(worker.is_registered);
     ASSERT_FALSE(stopped_.contains(grant.worker));
-    ASSERT_EQ(worker.job, owners_.at(grant.owner));
+    ASSERT_EQ(worker.job, is_actor ? actors_.at(grant.owner) : owners_.at(grant.owner));
     ASSERT_EQ(worker.environment, shape_environments_.at(demand));
     ASSERT_EQ(number(worker.lease), 0);
     ASSERT_EQ(grant.epoch, worker.epoch + 1);
@@ -474,6 +530,7 @@ class RandomNode {
     worker.held = shape;
     worker.gpus = grant.gpus;
     worker.is_blocked = false;
+    worker.is_for_life = false;
     const ResourceAmount gpus = shape.get(kGpu);
     worker.gpu_share = std::min(gpus, kResourceUnit);
     ASSERT_EQ(grant.gpus.size(), static_cast<size_t>((gpus + kResourceUnit - 1) / kResourceUnit));
@@ -672,6 +729,7 @@ class RandomNode {
   uint64_t last_lease_ = 0;
   std::map<ProcessId, JobId> drivers_;
   std::map<ProcessId, JobId> owners_;
+  std::map<ProcessId, JobId> actors_;
   std::map<ProcessId, Worker> workers_;  // Started and not gone.
   std::set<ProcessId> stopped_;
   std::map<DemandId, ResourceSet> shapes_;
