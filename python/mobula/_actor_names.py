@@ -10,6 +10,7 @@ attributes that the class has and its instances do not.
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,17 @@ def find(module_name: str, qualname: str, kind: type) -> type | None:
         found = getattr(found, part, None)
     found = _plain(found, kind)
     return found if isinstance(found, type) else None
+
+
+def load(module_name: str, qualname: str) -> type:
+    """The class of that name in a module, which is imported."""
+    from mobula import actor
+
+    importlib.import_module(module_name)
+    cls = find(module_name, qualname, actor.ActorClass)
+    if cls is None:
+        raise AttributeError(f"There is no class {qualname} in the module {module_name}")
+    return cls
 
 
 def is_found_by_name(cls: type, kind: type) -> bool:

@@ -121,7 +121,7 @@ def _cpus(
     options: Mapping[str, Any], resources: dict[str, float]
 ) -> tuple[dict[str, float], float]:
     """(what there must be where the actor is, the CPUs of it that it keeps). One that asks for nothing
-    is where there is a CPU, and holds none; one that asks for something else but CPUs has one for life."""
+    is where there is a CPU, and holds none; one that asks for something else but CPUs keeps one."""
     num_cpus = options.get("num_cpus")
     if num_cpus is not None:
         return resources, resources.get("CPU", 0.0)

@@ -42,8 +42,9 @@ def of(function: Callable[..., Any]) -> inspect.Signature:
 def checked(function: Any) -> Any:
     """A plain function whose code takes what `function` takes; None: that is not known. Also of what
     functools.cache and lru_cache make."""
+    name = str(getattr(function, "__name__", function))
     try:
-        return stub(_text(list(of(function).parameters.values())), function.__name__)
+        return stub(_text(list(of(function).parameters.values())), name)
     except (SyntaxError, TypeError, ValueError):
         return None
 

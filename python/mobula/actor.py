@@ -8,7 +8,6 @@ pickled of a handle is one.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import os
 import pickle
@@ -449,15 +448,7 @@ def reduce_plain(cls: type) -> tuple[Any, ...] | None:
     other means."""
     if _plain_classes.get(id(cls)) is not cls or not _actor_names.is_found_by_name(cls, ActorClass):
         return None
-    return _plain_of_module, (cls.__module__, cls.__qualname__)
-
-
-def _plain_of_module(module_name: str, qualname: str) -> type:
-    importlib.import_module(module_name)
-    cls = _actor_names.find(module_name, qualname, ActorClass)
-    if cls is None:
-        raise AttributeError(f"There is no class {qualname} in the module {module_name}")
-    return cls
+    return _actor_names.load, (cls.__module__, cls.__qualname__)
 
 
 def bind_own_name(cls: type) -> None:

@@ -27,7 +27,7 @@ bool Signature::read(PyObject* function) {
     return true;
   }
   Owned checked = Owned::borrow(function);
-  if (PyMethod_Check(function) || PyObject_HasAttrString(function, "__wrapped__") != 0) {
+  if (!PyFunction_Check(function) || PyObject_HasAttrString(function, "__wrapped__") != 0) {
     const Owned signatures(PyImport_ImportModule("mobula._signatures"));
     if (!signatures) return false;
     checked = Owned(PyObject_CallMethod(signatures.get(), "checked", "O", function));
