@@ -636,11 +636,12 @@ def test_a_call_is_refused_exactly_when_python_would(function: Any) -> None:
 
 
 @pytest.mark.usefixtures("no_session")
-def test_the_signature_is_the_one_that_a_wrapper_shows() -> None:
+def test_the_signature_is_the_one_that_a_wrapper_hands_its_arguments_to() -> None:
     def inner(a: int, b: int) -> None: ...
 
     @functools.wraps(inner)
-    def outer(*args: Any) -> None: ...
+    def outer(*args: Any, **kwargs: Any) -> None:
+        inner(*args, **kwargs)
 
     submitter = _core.Submitter(_core.FunctionSource(outer, "outer"), {})
     with pytest.raises(TypeError, match="too many"):

@@ -87,6 +87,14 @@ def may_not_call(function: Any) -> Any:
     return wrapper
 
 
+def ignores(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        return len(args)
+
+    return wrapper
+
+
 def has_two(function: Any) -> Any:
     @functools.wraps(function)
     def wrapper(x: Any, y: Any) -> Any:
@@ -140,6 +148,7 @@ TAKEN: dict[str, Case] = {
     "arguments are changed before": (drops_args(one), (1, 2, 3), {}),
     "a refusal is caught": (catches(one), (1, 2, 3), {}),
     "the call may be left out": (may_not_call(one), (), {}),
+    "what is wrapped is not called": (ignores(one), (1, 2, 3), {}),
     "one wrapper in another": (takes_option(gives_one(two)), ("v",), {"log": True}),
     "the function says another signature": (says_other, (1, 2, 3), {"c": 4}),
     "a bound method": (Methods().bound, (1,), {}),
