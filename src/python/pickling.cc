@@ -155,7 +155,9 @@ PyObject* reduce(PyObject* capsule, PyObject* value) {
   if (is_of_library(value)) {
     return PyObject_CallOneArg(serialization_module().reduce_of_library, value);
   }
-  if (may_be_of_pandas(value)) return PyObject_CallOneArg(module.reduce_of_pandas, value);
+  if (slot->private_depth == 0 && may_be_of_pandas(value)) {
+    return PyObject_CallOneArg(module.reduce_of_pandas, value);
+  }
   Py_RETURN_NOTIMPLEMENTED;
 }
 
