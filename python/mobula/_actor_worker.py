@@ -18,7 +18,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mobula import _core
+from mobula import _after_task, _core
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -79,6 +79,7 @@ def become() -> bool:
     actor."""
     global _actor
     _actor = _Actor(_core.actor_identity())
+    _core.name_output(_actor.shown_name)
     loop = None
     try:
         settings, construct = _read_spec(_actor)
@@ -87,11 +88,15 @@ def become() -> bool:
             _construct_in(loop, construct)
         else:
             construct()
-    except SystemExit:
+    except SystemExit as error:
+        _after_task.end_child(error)
         raise  # The process ends, as it would from a method.
     except BaseException as error:
+        _after_task.end_child(error)
         _fail(error)
         return False
+    _after_task.end_child(None)
+    _core.name_output(_actor.shown_name)
     groups = [("_default", settings["max_concurrency"]), *settings["groups"].items()]
     _actor.group_count = len(groups)
     _actor.is_async = settings["is_async"]
@@ -230,6 +235,7 @@ def _let_go(actor: _Actor) -> None:
 
 def leave(error: SystemExit) -> NoReturn:
     """From any thread: the process ends, in order."""
+    _after_task.end_child(error)
     try:
         note_exit(error)
         finish()

@@ -460,10 +460,25 @@ def next_notified(session_number: int) -> list[int] | None:
 
 # ---- workers ---------------------------------------------------------------------------------
 
-def run_worker(on_lease: Callable[[list[int], float], None]) -> None:
+def run_worker(
+    on_lease: Callable[[list[int], float], None], put_right: Callable[[bool], None]
+) -> None:
     """Executes tasks until the daemon ends this worker. `on_lease(gpu ids, cpus)` is called before
-    the first task of each lease. Returns when there is nothing left to do; raises SystemExit if a
-    task did."""
+    the first task of each lease, `put_right(is an actor)` after a task that has left something
+    behind; it has `stdout`, `stderr`, `stdin` and `signals`. Returns when there is nothing left to do;
+    raises SystemExit if a task did."""
+
+def note_output(pipe: int, unfinished: bool, /) -> None:
+    """Something was written on stdout (0) or stderr (1), and does, or does not, end with a newline."""
+
+def note_leftover() -> None:
+    """A look is due after the task that runs: somebody has taken hold of a standard stream."""
+
+def restore_descriptor(descriptor: int, /) -> bool:
+    """0, 1 or 2 leads to where it led when this worker began. False: it cannot be done."""
+
+def name_output(name: str, /) -> None:
+    """What is written on stdout and stderr from now on is of the actor `name`."""
 
 def interrupt_with(signal: int) -> None:
     """The main thread is sent `signal` when the task it executes is cancelled or runs too long."""

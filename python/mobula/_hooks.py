@@ -63,6 +63,11 @@ class _Hooks:
 
         return _futures.await_ref(ref)
 
+    def end_child(self, error: BaseException | None) -> None:
+        from mobula import _after_task
+
+        _after_task.end_child(error)
+
     def become_actor(self) -> bool:
         from mobula import _actor_worker
 

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <utility>
 
-#include "node/running_name.h"
+#include "shm/home.h"
 
 namespace mobula::node {
 
@@ -83,7 +85,7 @@ void LogPump::on_readable(ProcessId worker, size_t stream) {
   if (found == sources_.end()) return;
   Stream& ready = found->second.streams[stream];
   if (read_slice(worker, found->second, ready) == Read::kEnd) {
-    take_lines(worker, found->second, ready, true);
+    end_stream(worker, found->second, ready);
     ready.watch.reset();
     ready.fd.reset();
   }
@@ -91,35 +93,112 @@ void LogPump::on_readable(ProcessId worker, size_t stream) {
 
 LogPump::Read LogPump::read_slice(ProcessId worker, Source& source, Stream& stream) {
   std::array<char, kSliceBytes> buffer;
+  Session* session = sessions_.find(worker);
+  const bool has_home = session != nullptr && session->home.valid();
+  std::optional<std::string> label;
+  if (has_home) {
+    shm::HomeHeader& home = shm::home_header(session->home.data());
+    // Odd. The worker sees that we read, or we see its new name.
+    home.stream_reads.store(++source.reads, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    label = home.output.load();
+  }
   const ssize_t size = ::read(stream.fd.get(), buffer.data(), buffer.size());
-  if (size < 0) return errno == EAGAIN || errno == EINTR ? Read::kNothing : Read::kEnd;
+  const int error = errno;
+  if (has_home) {
+    shm::home_header(session->home.data())
+        .stream_reads.store(++source.reads, std::memory_order_release);
+  }
+  if (size < 0) return error == EAGAIN || error == EINTR ? Read::kNothing : Read::kEnd;
   if (size == 0) return Read::kEnd;
-  stream.unfinished.append(buffer.data(), static_cast<size_t>(size));
-  take_lines(worker, source, stream, false);
+  stream.mark.append(buffer.data(), static_cast<size_t>(size));
+  stream.last_read = monotonic_now();
+  std::vector<Line> lines;
+  take_text(stream, label, lines);
+  pass_on(worker, source, stream, lines);
+  if (!stream.unfinished.empty()) expect_ends_of_lines();
   return Read::kSome;
 }
 
-void LogPump::take_lines(ProcessId worker, Source& source, Stream& stream, bool at_end) {
-  std::vector<Line> lines;
-  std::string_view rest = stream.unfinished;
-  const auto take = [&](std::string_view text) {
-    if (text.starts_with(kNameMark)) {
-      stream.name = valid_utf8(text.substr(kNameMark.size()));
+void LogPump::take_text(Stream& stream, const std::optional<std::string>& label,
+                        std::vector<Line>& lines) {
+  const std::string text = std::exchange(stream.mark, {});
+  std::string_view rest = text;
+  std::string name = label.value_or(stream.name);
+  bool marked = false;
+  while (true) {
+    const size_t start = rest.find(kNameMark);
+    if (start == std::string_view::npos) break;
+    const std::string_view mark = rest.substr(start, kNameMarkBytesMax);
+    const size_t end = mark.find('\n');
+    if (end == std::string_view::npos) {
+      if (mark.size() == kNameMarkBytesMax) break;  // It is none.
+      add_text(stream, rest.substr(0, start), marked ? name : stream.name, lines);
+      stream.mark = mark;
       return;
     }
-    if (text.ends_with('\r')) text.remove_suffix(1);
-    lines.push_back({stream.name, valid_utf8(text)});
-  };
-  for (size_t end = rest.find('\n'); end != std::string_view::npos || rest.size() > kLineBytesMax;
-       end = rest.find('\n')) {
-    const size_t size = std::min(end, kLineBytesMax);
-    take(rest.substr(0, size));
-    rest.remove_prefix(size == end ? size + 1 : size);
+    const std::string_view names = mark.substr(kNameMark.size(), end - kNameMark.size());
+    const size_t before = names.find('\0');
+    if (before != std::string_view::npos) {
+      add_text(stream, rest.substr(0, start), names.substr(before + 1), lines);
+    } else {
+      add_text(stream, rest.substr(0, start), marked ? name : stream.name, lines);
+    }
+    end_line(stream, lines);
+    name = names.substr(0, before);
+    marked = true;
+    stream.name = name;
+    rest.remove_prefix(start + end + 1);
   }
-  if (at_end && !rest.empty()) take(std::exchange(rest, {}));
-  stream.unfinished = std::string(rest);
+  // A mark may begin at the end.
+  size_t kept = std::min(rest.size(), kNameMark.size() - 1);
+  while (kept > 0 && !kNameMark.starts_with(rest.substr(rest.size() - kept))) --kept;
+  add_text(stream, rest.substr(0, rest.size() - kept), name, lines);
+  stream.mark = rest.substr(rest.size() - kept);
+}
+
+void LogPump::add_text(Stream& stream, std::string_view text, std::string_view name,
+                       std::vector<Line>& lines) {
+  if (text.empty()) return;
+  if (name != stream.name) {
+    end_line(stream, lines);
+    stream.name = name;
+  }
+  if (std::exchange(stream.cut, false) && text.starts_with('\n')) text.remove_prefix(1);
+  while (true) {
+    const size_t room = kLineBytesMax - stream.unfinished.size();
+    const size_t end = text.find('\n');
+    if (end == std::string_view::npos && text.size() <= room) break;
+    const size_t size = std::min(end, room);
+    stream.unfinished += text.substr(0, size);
+    complete_line(stream, lines);
+    text.remove_prefix(size == end ? size + 1 : size);
+  }
+  stream.unfinished += text;
+}
+
+void LogPump::end_line(Stream& stream, std::vector<Line>& lines) {
+  if (!stream.unfinished.empty()) complete_line(stream, lines);
+}
+
+void LogPump::complete_line(Stream& stream, std::vector<Line>& lines) {
+  std::string_view text = stream.unfinished;
+  if (text.ends_with('\r')) text.remove_suffix(1);
+  lines.push_back({valid_utf8(stream.name), valid_utf8(text)});
+  stream.unfinished.clear();
+}
+
+// Nothing more comes on it.
+void LogPump::end_stream(ProcessId worker, Source& source, Stream& stream) {
+  std::vector<Line> lines;
+  add_text(stream, std::exchange(stream.mark, {}), std::string(stream.name), lines);
+  end_line(stream, lines);
+  pass_on(worker, source, stream, lines);
+}
+
+void LogPump::pass_on(ProcessId worker, Source& source, Stream& stream,
+                      const std::vector<Line>& lines) {
   if (lines.empty()) return;
-  name_lines(worker, stream, lines);
   if (stream.is_stderr) {
     for (const Line& line : lines) source.tail.push_back(line.text.substr(0, kTailLineBytesMax));
     while (source.tail.size() > kTailLines) source.tail.pop_front();
@@ -128,14 +207,28 @@ void LogPump::take_lines(ProcessId worker, Source& source, Stream& stream, bool 
   send(source, stream.is_stderr, lines);
 }
 
-// What programs print that a task starts, and libraries without Python, has no mark.
-void LogPump::name_lines(ProcessId worker, const Stream& stream, std::vector<Line>& lines) {
-  const Session* session = sessions_.find(worker);
-  if (!stream.name.empty() || session == nullptr) return;
-  const std::string name = valid_utf8(running_name(*session));
-  for (Line& line : lines) {
-    if (line.name.empty()) line.name = name;
+void LogPump::expect_ends_of_lines() {
+  if (quiet_) return;
+  quiet_ = loop_.at(monotonic_now() + kLineEndsWithin, [this] { end_quiet_lines(); });
+}
+
+void LogPump::end_quiet_lines() {
+  const auto ended = std::move(quiet_);  // Not before it has been called.
+  bool more = false;
+  for (auto& [worker, source] : sources_) {
+    for (Stream& stream : source.streams) {
+      if (stream.unfinished.empty()) continue;
+      if (monotonic_now() - stream.last_read < kLineEndsWithin) {
+        more = true;
+        continue;
+      }
+      std::vector<Line> lines;
+      end_line(stream, lines);
+      stream.cut = true;
+      pass_on(worker, source, stream, lines);
+    }
   }
+  if (more) expect_ends_of_lines();
 }
 
 void LogPump::write_file(ProcessId worker, const Source& source, Stream& stream,
@@ -201,7 +294,7 @@ std::string LogPump::finish(ProcessId worker) {
     for (int slices = 0; slices < kLastSlicesMax; ++slices) {
       if (read_slice(worker, source, stream) != Read::kSome) break;
     }
-    take_lines(worker, source, stream, true);
+    end_stream(worker, source, stream);
   }
   std::string tail;
   for (const std::string& line : source.tail) tail += line + "\n";

@@ -188,6 +188,95 @@ TEST_F(LogPumpTest, lines_for_a_driver_that_does_not_read_are_dropped_and_counte
   EXPECT_EQ(std::to_string(sent + 1 - arrived), notice.substr(1, notice.find(' ') - 1));
 }
 
+class LogPumpHomeTest : public LogPumpTest {
+ protected:
+  void SetUp() override {
+    LogPumpTest::SetUp();
+    Session& worker = sessions_->add(kWorker, JobId{1}, false);
+    auto memory = shm::create_memory("home", shm::kHomeBytes);
+    worker.home = std::move(*shm::Mapping::map(*memory, shm::kHomeBytes, shm::Access::kReadWrite));
+    home_ = &shm::home_header(worker.home.data());
+  }
+  static std::string mark(const std::string& next, const std::string& before) {
+    return std::string(kNameMark) + next + std::string(1, '\0') + before + "\n";
+  }
+  void run_for(std::chrono::milliseconds time) {
+    const auto stop = loop_->at(monotonic_now() + time, [&] { loop_->stop(); });
+    loop_->run();
+  }
+
+  shm::HomeHeader* home_ = nullptr;
+};
+
+TEST_F(LogPumpHomeTest, text_without_marks_is_named_after_the_home_region) {
+  home_->output.store("f");
+  print(output_, "a\nb\n");
+  run_for(std::chrono::milliseconds(20));
+  home_->output.store("g");
+  print(output_, "c\n");
+  pump_->finish(kWorker);
+  EXPECT_EQ(printed(),
+            (std::vector<Printed>{{"f", "a", false}, {"f", "b", false}, {"g", "c", false}}));
+  EXPECT_EQ(home_->stream_reads.load() % 2, 0);
+  EXPECT_GT(home_->stream_reads.load(), 0);
+}
+
+TEST_F(LogPumpHomeTest, a_mark_names_what_stands_before_and_behind_it) {
+  home_->output.store("h");
+  print(output_, "of f\n" + mark("g", "f") + "of g" + mark("h", "g") + "of h\n");
+  pump_->finish(kWorker);
+  EXPECT_EQ(printed(), (std::vector<Printed>{
+                           {"f", "of f", false}, {"g", "of g", false}, {"h", "of h", false}}));
+}
+
+TEST_F(LogPumpHomeTest, another_name_ends_a_line_that_was_begun) {
+  home_->output.store("f");
+  print(output_, "begun");
+  run_for(std::chrono::milliseconds(20));
+  home_->output.store("g");
+  print(output_, "whole\n");
+  run_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(printed(), (std::vector<Printed>{{"f", "begun", false}, {"g", "whole", false}}));
+}
+
+TEST_F(LogPumpHomeTest, a_line_without_end_is_passed_on_after_a_while_and_its_end_is_no_line) {
+  home_->output.store("f");
+  print(output_, "begun");
+  run_for(kLineEndsWithin / 4);
+  EXPECT_EQ(printed(), std::vector<Printed>{});
+  run_for(3 * kLineEndsWithin);
+  EXPECT_EQ(printed(), (std::vector<Printed>{{"f", "begun", false}}));
+  print(output_, "\n\nnext\n");
+  run_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(printed(), (std::vector<Printed>{{"f", "", false}, {"f", "next", false}}));
+}
+
+TEST_F(LogPumpHomeTest, a_mark_that_comes_in_pieces_is_one) {
+  home_->output.store("g");
+  const std::string whole = mark("g", "f");
+  for (const size_t cut : {size_t{1}, size_t{5}, kNameMark.size(), whole.size() - 1}) {
+    print(output_, "of f\n" + whole.substr(0, cut));
+    run_for(std::chrono::milliseconds(5));
+    print(output_, whole.substr(cut) + "of g\n");
+    run_for(std::chrono::milliseconds(5));
+    const std::vector<Printed> lines = printed();
+    ASSERT_EQ(lines.size(), 2);
+    EXPECT_EQ(lines[0].text, "of f");
+    EXPECT_EQ(lines[1], (Printed{"g", "of g", false}));
+  }
+}
+
+TEST_F(LogPumpHomeTest, what_looks_like_a_mark_and_never_ends_is_text) {
+  home_->output.store("f");
+  print(output_, std::string(kNameMark) + std::string(2 * kNameMarkBytesMax, 'x') + "\n");
+  print(output_, "last \x01");
+  pump_->finish(kWorker);
+  const std::vector<Printed> lines = printed();
+  ASSERT_EQ(lines.size(), 2);
+  EXPECT_EQ(lines[0].text.size(), kNameMark.size() + 2 * kNameMarkBytesMax);
+  EXPECT_EQ(lines[1], (Printed{"f", "last \x01", false}));
+}
+
 TEST_F(LogPumpTest, a_process_that_keeps_the_pipe_open_does_not_keep_the_daemon) {
   print(output_, "last");
   const shm::Fd held(::dup(output_.get()));

@@ -194,6 +194,7 @@ Result<void> RuntimeImpl::accept_welcome(const wire::fb::Welcome& welcome,
   }
   uplink_ = std::make_unique<Uplink>(home_memory_.data() + shm::kUplinkOffset);
   trace_.open(home_memory_.data());
+  output_label_.open(home_memory_.data());
   start_store();
   return {};
 }

@@ -33,6 +33,8 @@ std::string cancelled_text(std::string_view function, ObjectId first_return);
 // What the error of a task says that ran past its time limit.
 std::string time_limit_text(std::string_view function, uint32_t limit_ms);
 
+class OutputLabel;
+
 class Runtime {
  public:
   // Says Hello over `socket` (the caller's end of the daemon's SEQPACKET socket) and starts the
@@ -213,6 +215,9 @@ class Runtime {
   virtual Interrupt take_interrupt() = 0;
   // Was the task that executes interrupted for its time limit? Then it has failed.
   virtual bool is_past_time_limit() const = 0;
+
+  // Whose output this process's streams carry. For the thread that executes tasks.
+  virtual OutputLabel& output_label() = 0;
 
   // ---- driver services
   // Blocks (without the interpreter's lock) until there are lines or the runtime ends (false).

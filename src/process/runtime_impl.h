@@ -22,7 +22,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   std::string session_directory() const override { return session_directory_; }
   std::string job_namespace() const override { return options_.job_namespace; }
   std::string disconnected_reason() const override;
-
   Function* define_function(std::string_view name, PackedValues pickled, uint16_t group) override;
   uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment,
                  const std::optional<BundleRef>& bundle) override;
@@ -87,6 +86,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void interrupt_with(int signal) override { execution_.signal = signal; }
   Interrupt take_interrupt() override;
   bool is_past_time_limit() const override;
+  OutputLabel& output_label() override { return output_label_; }
   bool next_log_lines(std::vector<LogLine>& lines) override;
   Result<std::vector<std::pair<std::string, double>>> cluster_resources(Gate& gate) override;
   Result<std::vector<std::pair<std::string, double>>> available_resources(Gate& gate) override;

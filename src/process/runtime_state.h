@@ -23,6 +23,7 @@
 #include "process/execution.h"
 #include "process/notifications.h"
 #include "process/object_pool.h"
+#include "process/output_label.h"
 #include "process/question.h"
 #include "process/runtime.h"
 #include "process/store_client.h"
@@ -138,6 +139,7 @@ struct RuntimeState {
   Clock clock_;
   const InboundChannel* lease_of_last_ = nullptr;
   TaskTrace trace_;
+  OutputLabel output_label_;  // The executing thread's.
 
   // ---- their own synchronization
   std::atomic<Object*> dropped_{nullptr};

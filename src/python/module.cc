@@ -21,6 +21,7 @@
 #include "python/encode.h"
 #include "python/groups.h"
 #include "python/key_values.h"
+#include "python/leftovers.h"
 #include "python/object_ref.h"
 #include "python/objects.h"
 #include "python/pickling.h"
@@ -83,7 +84,11 @@ PyMethodDef methods[] = {
     {"put", reinterpret_cast<PyCFunction>(put), METH_FASTCALL | METH_KEYWORDS, kPutDoc},
     {"put_error", put_error, METH_VARARGS, nullptr},
     {"wait", reinterpret_cast<PyCFunction>(wait), METH_FASTCALL | METH_KEYWORDS, kWaitDoc},
-    {"run_worker", run_worker, METH_O, nullptr},
+    {"run_worker", run_worker, METH_VARARGS, nullptr},
+    {"note_output", reinterpret_cast<PyCFunction>(note_output), METH_FASTCALL, nullptr},
+    {"note_leftover", note_leftover, METH_NOARGS, nullptr},
+    {"restore_descriptor", restore_descriptor, METH_O, nullptr},
+    {"name_output", name_output, METH_O, nullptr},
     {"fork_for_daemon", fork_for_daemon, METH_NOARGS, nullptr},
     {"cancel", cancel, METH_VARARGS, nullptr},
     {"notify", notify, METH_VARARGS, nullptr},

@@ -1,5 +1,7 @@
 #include "python/worker.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -79,10 +81,12 @@ bool pause_before(int tries) {
 // The gate of a worker that waits for a task: when it has waited for a while, it looks idle.
 class IdleGate final : public process::Gate {
  public:
-  explicit IdleGate(const ReceivedFunction*& shown) : shown_(shown) {}
+  IdleGate(const ReceivedFunction*& shown, Leftovers& leftovers)
+      : shown_(shown), leftovers_(leftovers) {}
   void release() override {
     shown_ = nullptr;
     process_title().show("IDLE");
+    leftovers_.on_idle();
     gate_.release();
   }
   void acquire() override { gate_.acquire(); }
@@ -90,8 +94,20 @@ class IdleGate final : public process::Gate {
 
  private:
   const ReceivedFunction*& shown_;
+  Leftovers& leftovers_;
   PythonGate gate_;
 };
+
+// User code has returned, or raised what is set. In a child that it has forked this does not return: the
+// child has no part in the worker's tasks.
+void end_forked_child() {
+  if (!forked_child) [[likely]] {
+    return;
+  }
+  const Owned error = PyErr_Occurred() != nullptr ? take_exception() : Owned(Py_NewRef(Py_None));
+  const Owned never(call_hook("end_child", Owned(PyTuple_Pack(1, error.get()))));
+  ::_exit(1);
+}
 
 // The tuple of keyword names that a kKeywordNames payload stands for.
 PyObject* keyword_tuple(DecodedFunction& function, std::string_view bytes, uint32_t count) {
@@ -125,7 +141,7 @@ PyObject* keyword_tuple(DecodedFunction& function, std::string_view bytes, uint3
 bool Worker::run() {
   process::Runtime& runtime = *session_.runtime;
   ClaimedTask task;
-  IdleGate gate(shown_);
+  IdleGate gate(shown_, leftovers_);
   process_title().show("IDLE");
   while (true) {
     switch (runtime.next_task(task, gate)) {
@@ -169,6 +185,7 @@ bool Worker::run_calls(uint32_t group) {
 bool Worker::become_actor(bool& stays) {
   const process::LeaseInfo lease = session_.runtime->actor_lease();
   if (!start_lease(lease)) return false;
+  leftovers_.become_actor();
   const Owned answer(call_hook("become_actor", Owned(PyTuple_New(0))));
   if (!answer) return false;
   stays = answer.get() == Py_True;
@@ -178,6 +195,7 @@ bool Worker::become_actor(bool& stays) {
 PyObject* Worker::begin(ClaimedTask& task) {
   running = &task;
   Owned result(call(task));
+  end_forked_child();
   running = nullptr;
   if (result &&
       (PyCoro_CheckExact(result.get()) || PyAsyncGen_CheckExact(result.get()) ||
@@ -195,6 +213,7 @@ PyObject* Worker::begin(ClaimedTask& task) {
 }
 
 bool Worker::end(ClaimedTask& task, Owned result) {
+  end_forked_child();
   Encoder encoder(session_);
   running = &task;
   bool failed = !result;
@@ -207,6 +226,7 @@ bool Worker::end(ClaimedTask& task, Owned result) {
   const bool goes_on = !failed || fail_task(task, error);
   running = nullptr;
   if (!goes_on) return false;
+  leftovers_.after_task();
   if (failed) {
     session_.runtime->finish_task(task, error.take(), true, {});
   } else {
@@ -225,6 +245,7 @@ bool Worker::end_items(ClaimedTask& task, bool failed) {
 bool Worker::execute(ClaimedTask& task) {
   if (task.lease_changed && !start_lease(*task.lease)) return false;
   Encoder encoder(session_);
+  leftovers_.before_task(task.function->name, task.started);
   running = &task;
   if (task.function != shown_) {
     shown_ = task.function;
@@ -232,6 +253,7 @@ bool Worker::execute(ClaimedTask& task) {
   }
   interruptible = true;
   Owned result(call(task));
+  end_forked_child();
   bool failed = !result;
   bool told = false;  // The error is the last item.
   if (task.streaming) {
@@ -246,10 +268,12 @@ bool Worker::execute(ClaimedTask& task) {
   if (failed) {
     Encoder error(session_);
     const bool goes_on = fail_task(task, error);
+    if (goes_on) leftovers_.after_task();
     running = nullptr;
     if (goes_on) session_.runtime->finish_task(task, error.take(), true, {});
     return goes_on;
   }
+  leftovers_.after_task();
   running = nullptr;
   session_.runtime->finish_task(task, encoder.take(), false, encoder.take_stored());
   return true;
@@ -271,6 +295,7 @@ DecodedFunction* Worker::decode_function(ReceivedFunction& function) {
   if (function.decoded != nullptr) [[likely]] {
     return static_cast<DecodedFunction*>(function.decoded);
   }
+  leftovers_.note_new_function();
   if (function.group != 0) return decode_method(function);
   std::string key(as_text(function.value.bytes()));
   key += function.name;
@@ -386,6 +411,7 @@ bool Worker::send_error_item(ClaimedTask& task) {
 }
 
 bool Worker::send_item(ClaimedTask& task, Owned item, process::Waited& sent) {
+  end_forked_child();
   Encoder encoder(session_);
   if (!encoder.add_result(item.get())) {
     const Owned position(PyLong_FromUnsignedLongLong(task.yielded));
@@ -406,6 +432,7 @@ bool Worker::send_items(ClaimedTask& task, Owned generator) {
   generator.reset();
   while (true) {
     Owned item(PyIter_Next(iterator.get()));
+    end_forked_child();
     if (!item) return PyErr_Occurred() == nullptr;
     process::Waited sent = process::Waited::kEnough;
     if (!send_item(task, std::move(item), sent)) return false;
@@ -418,6 +445,7 @@ bool Worker::encode_items(ClaimedTask& task, PyObject* generator, Encoder& encod
   uint32_t done = 0;
   while (done < task.num_returns) {
     const Owned item(PyIter_Next(generator));
+    end_forked_child();
     if (!item) break;
     if (!encoder.add_result(item.get())) {
       const Owned position(PyLong_FromUnsignedLong(done));
@@ -515,14 +543,22 @@ bool Worker::fail_task(ClaimedTask& task, Encoder& encoder) {
 
 Worker* the_worker = nullptr;
 
-PyObject* run_worker(PyObject*, PyObject* on_lease) {
+// (on lease, put right)
+PyObject* run_worker(PyObject*, PyObject* arguments) {
+  PyObject* on_lease;
+  PyObject* put_right;
+  if (!PyArg_ParseTuple(arguments, "OO", &on_lease, &put_right)) return nullptr;
   Session* open = require_session();
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
-  Worker worker(*open, on_lease);
+  Leftovers leftovers(*open->runtime, put_right);
+  if (!leftovers.begin()) return nullptr;
+  Worker worker(*open, on_lease, leftovers);
+  the_leftovers = &leftovers;
   the_worker = &worker;
   const bool ended = worker.run();
   the_worker = nullptr;
+  the_leftovers = nullptr;
   if (!ended) return nullptr;
   Py_RETURN_NONE;
 }

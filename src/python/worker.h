@@ -10,8 +10,8 @@
 
 namespace mobula::python {
 
-// _core.run_worker and _core.current_task, METH_O and METH_NOARGS.
-PyObject* run_worker(PyObject* module, PyObject* on_lease);
+// _core.run_worker and _core.current_task, METH_VARARGS and METH_NOARGS.
+PyObject* run_worker(PyObject* module, PyObject* arguments);
 // METH_NOARGS, in the handler of the signal of Runtime::interrupt_with(): "cancel" or "timeout", once,
 // if the task that runs here is to be interrupted; else None.
 PyObject* take_interrupt(PyObject* module, PyObject* none);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "python/encode.h"
+#include "python/leftovers.h"
 #include "python/owned.h"
 #include "python/session.h"
 
@@ -51,7 +52,8 @@ class Arguments {
 // One worker's loop and what it remembers.
 class Worker {
  public:
-  Worker(Session& session, PyObject* on_lease) : session_(session), on_lease_(on_lease) {}
+  Worker(Session& session, PyObject* on_lease, Leftovers& leftovers)
+      : session_(session), on_lease_(on_lease), leftovers_(leftovers) {}
 
   // True: the daemon ended this worker. False: an exception is set that ends it.
   bool run();
@@ -89,6 +91,7 @@ class Worker {
 
   Session& session_;
   PyObject* on_lease_;
+  Leftovers& leftovers_;
   const process::ReceivedFunction* shown_ =
       nullptr;  // In the process's title; null: that it is idle.
   // By the bytes of a function without refs: callers that have it from one another send the same.

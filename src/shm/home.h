@@ -6,12 +6,15 @@
 // Made by the daemon at Welcome. After the process's death the daemon reads the uplink to its end,
 // drops the pins, and keeps trace and metrics for those who ask. Others may be given it to read.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <string_view>
 
 #include "shm/channel.h"
 
@@ -70,6 +73,40 @@ struct LiveTasks {
   std::atomic<uint64_t> calls;       // Of actors, in any state; in no other figure but the first.
 };
 
+// Whose output it is that is written from now on on a worker's streams (process/output_label.h). One
+// writer; readers see one name or another, or nothing.
+class OutputLabelCell {
+ public:
+  static constexpr size_t kBytesMax = 1024;
+
+  // At most kBytesMax bytes.
+  void store(std::string_view name) {
+    const uint64_t version = version_.load(std::memory_order_relaxed);
+    version_.store(version + 1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_release);
+    size_.store(static_cast<uint32_t>(name.size()), std::memory_order_relaxed);
+    for (size_t i = 0; i < name.size(); ++i) text_[i].store(name[i], std::memory_order_relaxed);
+    version_.store(version + 2, std::memory_order_release);
+  }
+  // nullopt: there never was one, or it was written all the while.
+  std::optional<std::string> load() const {
+    for (int tries = 0; tries < 100; ++tries) {
+      const uint64_t before = version_.load(std::memory_order_acquire);
+      if (before == 0) return std::nullopt;
+      std::string name(std::min<size_t>(size_.load(std::memory_order_relaxed), kBytesMax), '\0');
+      for (size_t i = 0; i < name.size(); ++i) name[i] = text_[i].load(std::memory_order_relaxed);
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (before % 2 == 0 && version_.load(std::memory_order_relaxed) == before) return name;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  std::atomic<uint64_t> version_{0};
+  std::atomic<uint32_t> size_{0};
+  std::array<std::atomic<char>, kBytesMax> text_{};
+};
+
 // What the main thread of a worker waits in, so long that its CPUs were given back.
 enum class WaitsIn : uint32_t { kNothing, kGet, kWait };
 
@@ -79,6 +116,9 @@ struct HomeHeader {
   std::atomic<WaitsIn> waits_in;
   alignas(64) RunningCell running;
   alignas(64) LiveTasks live;
+  // By the daemon: how often it began and ended to read the worker's streams. Odd: it reads now.
+  alignas(64) std::atomic<uint64_t> stream_reads;
+  OutputLabelCell output;
 };
 
 constexpr size_t kPinSlots = size_t{1} << 20;  // Pages that were never used take no memory.
