@@ -19,7 +19,7 @@ import re
 import warnings
 from typing import Any
 
-from mobula import _core
+from mobula import _core, _limits
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
 _TEXT_MAX = 1000
@@ -68,9 +68,9 @@ class Metric:
         self._discarded = _NAME.match(name) is None
         if self._discarded:
             warnings.warn(
-                f"Invalid metric name: {name}. Metric will be discarded and data will not be "
-                "collected or published. Metric names can only contain letters, numbers, _, and :. "
-                "Metric names cannot start with numbers.",
+                f"Invalid metric name: {_limits.shown(name)}. Metric will be discarded and data will "
+                "not be collected or published. Metric names can only contain letters, numbers, _, "
+                "and :. Metric names cannot start with numbers.",
                 stacklevel=3,
             )
         self._series: dict[tuple[tuple[str, str], ...], _Series] = {}
@@ -143,7 +143,10 @@ class Metric:
                 boundaries,
             )
         except MemoryError as error:
-            warnings.warn(f"{self._name}{dict(tags)} is not recorded: {error}", stacklevel=6)
+            warnings.warn(
+                f"{_limits.shown(self._name)}{_limits.short_text(dict(tags))} is not recorded: {error}",
+                stacklevel=6,
+            )
             return None
 
     def _apply(self, series: _Series, value: float) -> None:
