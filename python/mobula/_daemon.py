@@ -9,8 +9,10 @@ standing one (`mobula start`) ends when it is told to.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -96,7 +98,9 @@ class PrivateDaemon(_Connection):
         """Waits a moment for a daemon that is ending: it says why after its socket is closed."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_LAST_WORDS_SECONDS)
-        return super().last_words()
+        words = super().last_words()
+        end = _how_it_ended(self._process.returncode, says_why=bool(words))
+        return "\n".join(filter(None, (end, words)))
 
     def stop(self, ends: bool = True) -> None:
         """Waits for the end of the daemon, and leaves nothing of it behind. Not if it goes on for
@@ -251,6 +255,14 @@ class _Place:
     """A directory for a new session, locked as long as its daemon lives."""
 
     def __init__(self, prefix: str, temp_dir: str | os.PathLike[str] | None) -> None:
+        try:
+            self._make(prefix, temp_dir)
+        except OSError as error:
+            raise ConnectionError(
+                f"cannot make a directory for the session: {error}{_file_size_hint()}"
+            ) from error
+
+    def _make(self, prefix: str, temp_dir: str | os.PathLike[str] | None) -> None:
         root = _sessions_here.root()
         folder = root if temp_dir is None else Path(os.path.abspath(temp_dir))
         folder.mkdir(parents=True, exist_ok=True)
@@ -298,7 +310,10 @@ class _Place:
                 )
         except OSError as error:
             self._remove()
-            raise ConnectionError(f"cannot start the node daemon {EXECUTABLE}: {error}") from error
+            hint = " (is `ulimit -n` low?)" if error.errno == errno.EMFILE else ""
+            raise ConnectionError(
+                f"cannot start the node daemon {EXECUTABLE}: {error}{hint}"
+            ) from error
         except BaseException:
             self._remove()
             raise
@@ -335,6 +350,29 @@ def _end(process: subprocess.Popen[bytes], directory: Path, link: Path | None) -
         process.send_signal(signal.SIGKILL)  # Its children die with it.
         process.wait()
     _sessions_here.remove(directory, link)
+
+
+def _how_it_ended(code: int | None, says_why: bool) -> str:
+    """What is to be said of a daemon's exit status. `says_why`: its log does, if it ended by itself."""
+    if not code or (code > 0 and says_why):
+        return ""
+    if code > 0:
+        return f"It ended with exit code {code}."
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"It was killed by {name}.{_file_size_hint() if -code == signal.SIGXFSZ else ''}"
+
+
+def _file_size_hint() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return ""
+    return (
+        f" (Files are limited to {limit} bytes, by RLIMIT_FSIZE or `ulimit -f`, and shared memory"
+        " counts as files.)"
+    )
 
 
 def _log_tail(directory: Path) -> str:

@@ -279,6 +279,8 @@ def _start(
     to_prepare = None
     if not _environments.is_plain(runtime_env):
         to_prepare = _environments.spec_of(runtime_env)
+    path = _worker_path.of_driver(job.code_search_path)
+    interpreter = _worker_path.interpreter()
     daemon, labels, token = open_daemon()
     environment.update(_for_workers(labels, runtime_env, logging_config))
     path_file = _worker_path.new_file(daemon.session_directory)
@@ -291,7 +293,7 @@ def _start(
             {
                 "is_driver": True,
                 "token": token,
-                "python": sys.executable,
+                "python": interpreter,
                 "working_directory": _worker_path.working_directory(),
                 "sys_path": [entry for entry in path if "\0" not in entry],
                 "environment": environment,

@@ -1,11 +1,11 @@
-"""sys.path of workers: their driver's, also when it changes after `init`.
+"""What Python workers run, and where: their interpreter, directory and sys.path.
 
-The daemon is told the path when a driver comes. A later change is written into a file of the session,
-at the last moment at which it can matter: before the driver imports a module (`_Teller` is the first
-finder of sys.meta_path and compares), and before a function or a class of actors goes out for the
-first time. A worker looks at the file before it imports a module that it does not have (`_Follower`).
-So no task pays for it, and all workers of the job follow: those that run, those that come, detached
-actors.
+sys.path is their driver's, also when it changes after `init`. The daemon is told the path when a driver
+comes. A later change is written into a file of the session, at the last moment at which it can matter:
+before the driver imports a module (`_Teller` is the first finder of sys.meta_path and compares), and
+before a function or a class of actors goes out for the first time. A worker looks at the file before
+it imports a module that it does not have (`_Follower`). So no task pays for it, and all workers of the
+job follow: those that run, those that come, detached actors.
 
 What the driver removes stays in workers, at the end: what it imported from there can still be found.
 Entries are absolute, as a worker may have another working directory.
@@ -16,6 +16,7 @@ Threads: any, in both.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import uuid
@@ -38,6 +39,21 @@ def of_driver(code_search_path: Sequence[str] = ()) -> list[str]:
     at = 0 if _starts_without_script() else 1
     first = [entry for entry in own[:at] if entry not in more]
     return [*first, *more, *(entry for entry in own[at:] if entry not in more)]
+
+
+def interpreter() -> str:
+    """That of the driver. ConnectionError: workers cannot be started with it."""
+    given: Any = sys.executable
+    if not isinstance(given, str) or not given:
+        why = "it names no program"
+    elif shutil.which(given) is not None:
+        return given
+    else:
+        why = "it cannot be executed" if os.path.exists(given) else "there is no such program"
+    raise ConnectionError(
+        f"Workers run the driver's interpreter, but sys.executable is {given!r}: {why}. Set it to"
+        " that of a Python before init."
+    )
 
 
 def working_directory() -> str:

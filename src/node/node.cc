@@ -357,11 +357,16 @@ Result<void> Node::welcome_driver(Session& session, const wire::fb::Hello& hello
   job.setup.log_to_driver = hello.log_to_driver();
   job.setup.job_namespace = text_of(hello.job_namespace());
   job.setup.descriptors_max = io::descriptor_limit_of(session.pid);
+  // First: who cannot have workers is refused, and told why.
+  const bool is_prepared = hello.runtime_environment() == nullptr;
+  if (auto added = workers_.add_job(session.job, job.setup, is_prepared); !added) {
+    workers_.forget_job(session.job);
+    return fail(added.error().code, "workers of this program: " + added.error().message);
+  }
   MOBULA_TRY(welcome(session));
   MOBULA_TRY(leases_.add_driver(session, hello.runtime_environment()));
   job.welcomed = true;
   records_.begin(session.job, session.id, session.pid, job.setup.job_namespace);
-  workers_.add_job(session.job, job.setup, hello.runtime_environment() == nullptr);
   log_info(fmt::format("job={} event=started driver_pid={} python={}", number(session.job),
                        session.pid, job.setup.python));
   return {};
@@ -369,6 +374,7 @@ Result<void> Node::welcome_driver(Session& session, const wire::fb::Hello& hello
 
 Result<void> Node::welcome_worker(Session& session) {
   MOBULA_TRY(welcome(session));
+  if (const auto job = jobs_.find(session.job); job != jobs_.end()) job->second.had_workers = true;
   if (const auto ready = leases_.scheduler().worker_ready(session.id, monotonic_now()); !ready) {
     log_debug(fmt::format("process={} event=not_needed why=\"{}\"", number(session.id),
                           ready.error().message));
@@ -541,44 +547,6 @@ void Node::tell_infeasible(const scheduler::WarnInfeasible& warning) {
   if (found != jobs_.end()) logs_.tell(found->second.driver, warning.text);
 }
 
-void Node::on_start_failed(const scheduler::StartFailed& failed) {
-  const std::string text =
-      with_output_of(failed.worker, {failed.job, failed.environment}, failed.text);
-  log_error(fmt::format("job={} event=workers_do_not_start failures={} why=\"{}\"",
-                        number(failed.job), failed.failures, text));
-  const auto job = jobs_.find(failed.job);
-  if (job != jobs_.end()) logs_.tell(job->second.driver, text);
-}
-
-std::string Node::with_output_of(ProcessId worker, workers::EnvironmentKey environment,
-                                 std::string text) {
-  if (const auto found = failed_starts_.extract(worker)) text += "\n" + found.mapped();
-  const std::string log = workers_.zygote_log_tail(environment);
-  if (log.empty()) return text;
-  return text + "\nThe last lines of the process that starts workers:\n" + log;
-}
-
-// Who waits for it is told; if there is nobody, the driver.
-void Node::on_environment_failed(const scheduler::EnvironmentFailed& failed) {
-  std::string text = with_output_of(failed.worker, failed.environment, failed.text);
-  if (text.size() > wire::kReasonBytesMax) {
-    text = failed.text.substr(0, wire::kReasonBytesMax / 4) + "\n...\n" +
-           text.substr(text.size() - wire::kReasonBytesMax / 2);
-  }
-  log_error(fmt::format("job={} environment={} event=environment_failed why=\"{}\"",
-                        number(failed.environment.job), number(failed.environment.id), text));
-  for (const scheduler::DemandId& demand : failed.demands) {
-    if (actors_.on_environment_failed(demand.owner, text)) continue;
-    sessions_.send(demand.owner, [&](wire::Builder& builder) {
-      return wire::fb::CreateEnvironmentFailedDirect(builder, number(demand.shape), text.c_str());
-    });
-  }
-  const auto job = jobs_.find(failed.environment.job);
-  if (failed.demands.empty() && job != jobs_.end()) {
-    logs_.tell(job->second.driver, "The runtime environment could not be set up: " + text);
-  }
-}
-
 void Node::on_worker_started(ProcessId worker, pid_t pid) {
   logs_.set_pid(worker, pid);
   Session* session = sessions_.find(worker);
@@ -747,7 +715,12 @@ JobId Node::make_detached_job(workers::EnvironmentKey like) {
   job.welcomed = true;
   job.is_detached = true;
   leases_.add_job(id, like);
-  workers_.add_job(id, job.setup, leases_.environment_spec({id, kJobEnvironment}).empty());
+  const auto added =
+      workers_.add_job(id, job.setup, leases_.environment_spec({id, kJobEnvironment}).empty());
+  if (!added) {  // Tried again for its first worker.
+    log_error(
+        fmt::format("job={} event=zygote_failed why=\"{}\"", number(id), added.error().message));
+  }
   log_info(fmt::format("job={} event=started detached_from={}", number(id), number(like.job)));
   return id;
 }

@@ -57,6 +57,7 @@ class Node final : private io::Poller {
     std::unique_ptr<io::Watch> pidfd_watch;
     bool welcomed = false;
     bool is_detached = false;  // Of a detached actor; it has no driver.
+    bool had_workers = false;
     bool ending = false;
     bool empty = false;           // Nothing of it runs any more.
     bool knows_of_files = false;  // Its driver was told that values go to files.
@@ -107,6 +108,7 @@ class Node final : private io::Poller {
   void tell_infeasible(const scheduler::WarnInfeasible& warning);
   void on_group_gone(scheduler::DemandId demand);
   void on_start_failed(const scheduler::StartFailed& failed);
+  void give_up_job(JobId id, const std::string& why);
   void on_environment_failed(const scheduler::EnvironmentFailed& failed);
   std::string with_output_of(ProcessId worker, workers::EnvironmentKey environment,
                              std::string text);

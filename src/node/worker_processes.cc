@@ -62,14 +62,10 @@ std::string WorkerProcesses::zygote_log(workers::EnvironmentKey key) const {
   return fmt::format("{}/zygote-{}-{}.log", directory_, number(key.job), number(key.id));
 }
 
-void WorkerProcesses::add_job(JobId id, JobSetup setup, bool is_prepared) {
+Result<void> WorkerProcesses::add_job(JobId id, JobSetup setup, bool is_prepared) {
   Job& job = jobs_[id];
   job.setup = std::move(setup);
-  if (!is_prepared) return;
-  if (const auto started = start_zygote({id, kJobEnvironment}, job); !started) {
-    log_error(
-        fmt::format("job={} event=zygote_failed why=\"{}\"", number(id), started.error().message));
-  }
+  return is_prepared ? start_zygote({id, kJobEnvironment}, job) : Result<void>{};
 }
 
 void WorkerProcesses::prepare(workers::EnvironmentKey key, const std::string& spec) {
@@ -78,7 +74,7 @@ void WorkerProcesses::prepare(workers::EnvironmentKey key, const std::string& sp
   Environment& environment = found->second.environments[key.id];
   environment.spec = spec;
   environment.preparing = true;
-  ::unlink(zygote_log(key).c_str());  // What is said of a failure is about this time.
+  environment.was_ready = false;
   if (const auto started = start_zygote(key, found->second); !started) {
     loop_.post([this, key, why = started.error().message] { on_zygote_unfit(key, why); });
   }
@@ -103,6 +99,12 @@ Result<void> WorkerProcesses::start_zygote(workers::EnvironmentKey key, Job& job
   JobSetup setup = job.setup;
   setup.session_directory = directory_;
   setup.environment_spec = environment.spec;
+  // Removed since the driver came.
+  if (::access(setup.working_directory.c_str(), F_OK) != 0 && errno == ENOENT) {
+    setup.working_directory = "/";
+  }
+  // What is said of a failure is about the last try.
+  if (!environment.was_ready) ::unlink(zygote_log(key).c_str());
   auto zygote = Zygote::start(
       loop_, setup, zygote_log(key),
       {.on_started = [this](ProcessId worker, pid_t pid) { on_zygote_started(worker, pid); },
@@ -121,7 +123,9 @@ Result<void> WorkerProcesses::start_zygote(workers::EnvironmentKey key, Job& job
 
 void WorkerProcesses::on_zygote_ready(workers::EnvironmentKey key) {
   Environment* environment = find(key);
-  if (environment == nullptr || !std::exchange(environment->preparing, false)) return;
+  if (environment == nullptr) return;
+  environment->was_ready = true;
+  if (!std::exchange(environment->preparing, false)) return;
   log_info(fmt::format("job={} environment={} event=ready", number(key.job), number(key.id)));
   callbacks_.on_environment_ready(key);
 }
@@ -224,6 +228,8 @@ void WorkerProcesses::on_child_ended(pid_t pid) {
   const io::ExitStatus status = io::collect_child(pid);
   for (auto& [id, job] : jobs_) {
     if (job.zygotes.erase(pid) == 0) continue;
+    job.zygote_end = status.signal != 0 ? "killed by " + signal_name(status.signal)
+                                        : fmt::format("it exited with code {}", status.exit_code);
     check_job(id);
     return;
   }
@@ -307,6 +313,11 @@ void WorkerProcesses::check_job(JobId id) {
   for (auto& [number, environment] : found->second.environments) let_go(environment);
   jobs_.erase(found);
   callbacks_.on_job_empty(id);
+}
+
+std::string WorkerProcesses::zygote_end(JobId job) const {
+  const auto found = jobs_.find(job);
+  return found != jobs_.end() ? found->second.zygote_end : "";
 }
 
 std::string WorkerProcesses::zygote_log_tail(workers::EnvironmentKey environment) const {

@@ -53,8 +53,11 @@ class WorkerProcesses {
 
   WorkerProcesses(io::Loop& loop, std::string directory, Callbacks callbacks);
 
-  // Warms a zygote for the job, unless its environment has to be prepared first.
-  void add_job(JobId job, JobSetup setup, bool is_prepared);
+  // Warms a zygote for the job, unless its environment has to be prepared first. kUnavailable: that
+  // cannot be started.
+  Result<void> add_job(JobId job, JobSetup setup, bool is_prepared);
+  // One for which there is no process.
+  void forget_job(JobId job) { jobs_.erase(job); }
   // Prepares an environment, by warming a zygote in it. Its callbacks come from the loop.
   void prepare(workers::EnvironmentKey environment, const std::string& spec);
   // Ends the zygote of an environment, and what it is doing. Nothing is said of it any more.
@@ -78,6 +81,8 @@ class WorkerProcesses {
   std::string zygote_log(workers::EnvironmentKey key) const;
   // The last lines that it wrote, or what prepared the environment.
   std::string zygote_log_tail(workers::EnvironmentKey environment) const;
+  // How the last zygote of the job ended that ended early; empty: none did.
+  std::string zygote_end(JobId job) const;
 
  private:
   struct Process {
@@ -91,11 +96,13 @@ class WorkerProcesses {
     std::string spec;
     std::unique_ptr<Zygote> zygote;
     bool preparing = false;
+    bool was_ready = false;  // Its zygote, once.
   };
   struct Job {
     JobSetup setup;
     std::map<EnvironmentId, Environment> environments;
     std::set<pid_t> zygotes;  // Also those whose sockets are closed, until they were collected.
+    std::string zygote_end;
     bool ending = false;
     std::unique_ptr<io::Timer> patience;  // With a zygote that does not answer, at the end.
   };

@@ -13,7 +13,9 @@
 #include <nanobind/stl/vector.h>
 #include <sys/prctl.h>
 
+#include <algorithm>
 #include <csignal>
+#include <system_error>
 
 #include "python/actor.h"
 #include "python/adoption.h"
@@ -107,7 +109,20 @@ PyMethodDef methods[] = {
     {"_new_ref_for_test", new_ref_for_test, METH_O, nullptr},
     kNoMethod};
 
+// What the system knows a text as: names of files and variables need not be UTF-8.
+std::string system_bytes(const nb::handle& text) {
+  const Owned bytes(PyUnicode_EncodeFSDefault(text.ptr()));  // TypeError: it is no text.
+  if (!bytes) throw nb::python_error();
+  return {PyBytes_AS_STRING(bytes.get()), static_cast<size_t>(PyBytes_GET_SIZE(bytes.get()))};
+}
+
+nb::object system_text(const std::string& bytes) {
+  return nb::steal<nb::object>(
+      PyUnicode_DecodeFSDefaultAndSize(bytes.data(), static_cast<Py_ssize_t>(bytes.size())));
+}
+
 void connect_with(int fd, const nb::dict& options) {
+  shm::Fd socket(fd);  // Closed if anything here is wrong: the daemon waits for it.
   process::RuntimeOptions plain;
   const auto read = [&](const char* name, auto& into) {
     using Value = std::remove_reference_t<decltype(into)>;
@@ -116,22 +131,39 @@ void connect_with(int fd, const nb::dict& options) {
   read("is_driver", plain.is_driver);
   read("is_observer", plain.is_observer);
   read("token", plain.token);
-  read("python", plain.python);
-  read("working_directory", plain.working_directory);
-  read("sys_path", plain.sys_path);
+  if (options.contains("python")) plain.python = system_bytes(options["python"]);
+  if (options.contains("working_directory")) {
+    plain.working_directory = system_bytes(options["working_directory"]);
+  }
+  if (options.contains("sys_path")) {
+    for (const nb::handle entry : nb::list(options["sys_path"])) {
+      plain.sys_path.push_back(system_bytes(entry));
+    }
+  }
   read("log_to_driver", plain.log_to_driver);
   read("job_namespace", plain.job_namespace);
   read("infeasible_is_error", plain.infeasible_is_error);
   read("lineage_bytes_max", plain.lineage_bytes_max);
   read("records_call_sites", plain.records_call_sites);
-  std::map<std::string, std::string> environment;
-  read("environment", environment);
-  plain.environment.assign(environment.begin(), environment.end());
+  if (options.contains("environment")) {
+    for (const auto& [name, value] : nb::dict(options["environment"])) {
+      plain.environment.emplace_back(system_bytes(name), system_bytes(value));
+    }
+    std::ranges::sort(plain.environment);
+  }
   if (options.contains("runtime_environment")) {
     const nb::object given = options["runtime_environment"];
     if (!read_environment(given.ptr(), plain.runtime_environment)) throw nb::python_error();
   }
-  if (!connect(fd, std::move(plain))) throw nb::python_error();
+  try {
+    if (!connect(socket.release(), std::move(plain))) throw nb::python_error();
+  } catch (const std::system_error& error) {  // The standard library cannot start a thread.
+    PyErr_Format(PyExc_ConnectionError,
+                 "cannot start a thread: %s (is memory, `ulimit -v`, or the number of processes, "
+                 "`ulimit -u`, limited?)",
+                 error.what());
+    throw nb::python_error();
+  }
 }
 
 std::string hex_number(uint32_t value) {
@@ -147,7 +179,7 @@ nb::dict session_info() {
   info["process_id"] = number(runtime.process());
   info["job_id"] = number(runtime.job());
   info["job_namespace"] = runtime.job_namespace();
-  info["session_directory"] = runtime.session_directory();
+  info["session_directory"] = system_text(runtime.session_directory());
   return info;
 }
 
@@ -180,7 +212,7 @@ nb::list nodes() {
     record["hostname"] = node.hostname;
     record["address"] = node.address;
     record["pid"] = node.pid;
-    record["session_directory"] = node.session_directory;
+    record["session_directory"] = system_text(node.session_directory);
     record["resources"] = to_dict(node.resources);
     record["metrics_port"] = node.metrics_port;
     list.append(record);
