@@ -169,7 +169,7 @@ def _digest_of(root: Path, paths: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         mode = path.lstat().st_mode
-        digest.update(f"{path.relative_to(root)}\0{mode & 0o111:o}\0".encode())
+        digest.update(os.fsencode(path.relative_to(root)) + f"\0{mode & 0o111:o}\0".encode())
         if stat.S_ISLNK(mode):
             digest.update(os.readlink(path).encode(errors="surrogateescape"))
         elif stat.S_ISREG(mode):

@@ -12,13 +12,14 @@ NODE_LABELS = "MOBULA_NODE_LABELS"
 RUNTIME_ENV = "MOBULA_RUNTIME_ENV"
 LOGGING_CONFIG = "MOBULA_LOGGING_CONFIG"
 SETUP_HOOK = "MOBULA_SETUP_HOOK"
+SYS_PATH_FILE = "MOBULA_SYS_PATH_FILE"
 
 _texts: dict[str, str] = {}
 
 
 def take() -> None:
     """In a zygote, and in a worker that no zygote made."""
-    for name in (NODE_LABELS, RUNTIME_ENV, LOGGING_CONFIG, SETUP_HOOK):
+    for name in (NODE_LABELS, RUNTIME_ENV, LOGGING_CONFIG, SETUP_HOOK, SYS_PATH_FILE):
         _texts[name] = os.environ.pop(name, "")
 
 

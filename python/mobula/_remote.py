@@ -162,8 +162,8 @@ class RemoteFunction(Generic[P, R]):
         return GeneratorSubmitter(submit) if streaming else submit
 
     def _source(self, options: _options.TaskOptions) -> _core.FunctionSource:
-        own_name = str(getattr(self._function, "__name__", self._function))
-        name = options.name or own_name
+        own_name = _in_utf8(str(getattr(self._function, "__name__", self._function)))
+        name = _in_utf8(options.name) if options.name else own_name
         retried = (options.retry_exceptions, options.max_retries)
         retry = retried if options.retry_exceptions else None
         key = (name, retry, options.dynamic, options.max_calls)
@@ -222,6 +222,11 @@ class RemoteFunctionWithOptions(Generic[P, R]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _load_with_options, (self._base, self._options)
+
+
+def _in_utf8(name: str) -> str:
+    """As people are shown it."""
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
 
 
 def _load_with_options(

@@ -279,12 +279,11 @@ def _start(
     to_prepare = None
     if not _environments.is_plain(runtime_env):
         to_prepare = _environments.spec_of(runtime_env)
-    path = _worker_path.of_driver(job.code_search_path)
     interpreter = _worker_path.interpreter()
     daemon, labels, token = open_daemon()
     environment.update(_for_workers(labels, runtime_env, logging_config))
     path_file = _worker_path.new_file(daemon.session_directory)
-    environment[_worker_path.FILE_VARIABLE] = path_file
+    environment[_from_driver.SYS_PATH_FILE] = path_file
     if to_prepare is None:
         _environments.expand(runtime_env.get("env_vars") or {}, environment)
     try:
@@ -295,7 +294,7 @@ def _start(
                 "token": token,
                 "python": interpreter,
                 "working_directory": _worker_path.working_directory(),
-                "sys_path": [entry for entry in path if "\0" not in entry],
+                "sys_path": path,
                 "environment": environment,
                 "runtime_environment": to_prepare,
                 "log_to_driver": log_to_driver,

@@ -23,11 +23,12 @@ import uuid
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mobula import _from_driver
+
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
-FILE_VARIABLE = "MOBULA_SYS_PATH_FILE"
 _REMOVED_MAX = 200
 
 
@@ -93,7 +94,7 @@ def tell_changes() -> None:
 
 def follow() -> None:
     """This worker's sys.path is that of its driver from now on."""
-    file = os.environ.get(FILE_VARIABLE)
+    file = _from_driver.text(_from_driver.SYS_PATH_FILE)
     if file:
         sys.meta_path.insert(0, _Follower(file))
 
@@ -108,7 +109,7 @@ def _is_absolute(entry: object) -> bool:
 
 def _absolute(entries: Iterable[object]) -> list[str]:
     """Without those that Python passes over. A working directory that was removed has no modules."""
-    texts = [entry for entry in entries if isinstance(entry, str)]
+    texts = [entry for entry in entries if isinstance(entry, str) and "\0" not in entry]
     try:
         return list(dict.fromkeys(os.path.abspath(entry) for entry in texts))
     except FileNotFoundError:
