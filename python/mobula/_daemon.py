@@ -310,7 +310,9 @@ class _Place:
                 )
         except OSError as error:
             self._remove()
-            hint = " (is `ulimit -n` low?)" if error.errno == errno.EMFILE else ""
+            hint = _file_size_hint() if error.errno == errno.EFBIG else ""
+            if error.errno == errno.EMFILE:
+                hint = " (is `ulimit -n` low?)"
             raise ConnectionError(
                 f"cannot start the node daemon {EXECUTABLE}: {error}{hint}"
             ) from error
