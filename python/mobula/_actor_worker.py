@@ -165,20 +165,20 @@ def _construct(
 
 def _fail(error: BaseException) -> None:
     """The actor cannot be made. The daemon ends this process."""
-    from mobula import _serialization
+    from mobula import _exceptions_pickled, _serialization
 
     assert _actor is not None
     # What stands above the class's own code is of no use to anybody.
     step = error.__traceback__
     while step is not None and step.tb_frame.f_globals.get("__name__") == __name__:
         step = step.tb_next
-    error.__traceback__ = step
+    error = error.with_traceback(step)  # Frozen classes refuse to have it set.
     described = _serialization.encode_failure(error, f"{_actor.class_name}.__init__", False)
     text = _serialization.decode_failure(described).traceback_text
     said = f"The actor died because of an error raised in its creation task, {text}"
     # For those who never look at a call of it.
     print(f"Exception raised in creation task: {said}", file=sys.stderr, flush=True)
-    _core.actor_failed(said)
+    _core.actor_failed(said, _exceptions_pickled.in_letters(error))
 
 
 # ---- its end -------------------------------------------------------------------------------------

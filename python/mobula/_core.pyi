@@ -592,8 +592,9 @@ def actor_ref(spec: bool, /) -> ObjectRef[Any]:
 def actor_made(groups: int, repr: str, /) -> None:
     """This actor was made; it has so many concurrency groups."""
 
-def actor_failed(text: str, /) -> None:
-    """It could not be made."""
+def actor_failed(text: str, error: bytes, /) -> None:
+    """It could not be made. `error`: what its constructor raised, in ASCII letters, or b""; callers'
+    `system_error` hook gets it."""
 
 def actor_exiting(reason: str, /) -> None:
     """It is about to end and not to come back."""

@@ -8,6 +8,7 @@ asks `reduce_exception` for every exception that it meets, at any depth.
 
 from __future__ import annotations
 
+import base64
 import builtins
 import copyreg
 import io
@@ -43,6 +44,8 @@ _PLAIN = (str, int, float, bytes, bool, type(None))
 # An exception with more causes and contexts behind it goes without them.
 _LINKED_MAX = 64
 _KINDS_MAX = 1000
+# Each pending call of an actor that could not be made has its own copy. Bytes.
+_IN_LETTERS_MAX = 16 << 10
 _REPR_MAX = 200
 
 
@@ -375,3 +378,20 @@ class Portable:
 
 def _portable(pickled: bytes) -> Portable:
     return Portable(_exceptions_salvaged.loads(pickled)[0])
+
+
+def in_letters(error: BaseException) -> bytes:
+    """For a message that is text. b"": it is too large, or cannot be pickled."""
+    try:
+        pickled = dumps_what_can_be(error)[0]
+    except Exception:  # The text tells of it.
+        return b""
+    return base64.b64encode(pickled) if len(pickled) <= _IN_LETTERS_MAX else b""
+
+
+def from_letters(letters: str) -> BaseException | None:
+    try:
+        error = _exceptions_salvaged.loads(base64.b64decode(letters))[0]
+    except Exception:  # The text tells of it.
+        return None
+    return error if isinstance(error, BaseException) else None

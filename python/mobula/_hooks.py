@@ -208,8 +208,14 @@ def _of_actor(exceptions: types.ModuleType, kind: type) -> Callable[[str], BaseE
     def make(text: str) -> BaseException:
         actor_id, in_constructor, sentence = text.split("\0", 2)
         if kind is exceptions.ActorDiedError:
-            died = exceptions.ActorDiedError._of  # type: ignore[attr-defined]
-            return died(actor_id, sentence, in_constructor == "1")  # type: ignore[no-any-return]
+            died: BaseException = exceptions.ActorDiedError._of(  # type: ignore[attr-defined]
+                actor_id, sentence, in_constructor[:1] == "1"
+            )
+            if raised := in_constructor[1:]:
+                from mobula import _exceptions_pickled
+
+                died.__cause__ = _exceptions_pickled.from_letters(raised)
+            return died
         if kind is exceptions.ActorUnavailableError:
             return exceptions.ActorUnavailableError(sentence, actor_id)  # type: ignore[no-any-return]
         # An affinity that cannot be met was asked for as a resource, whose name says so.

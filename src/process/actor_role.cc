@@ -110,6 +110,18 @@ void RuntimeImpl::actor_failed(const std::string& text, std::span<const std::byt
     return wire::fb::CreateActorFailed(builder, words, bytes);
   });
   ring_daemon_later();
+  wait_until(lock, [this] { return !uplink_->waiting(); });
+}
+
+// Of a process that ends when this returns. Not longer than kFarewellWithin.
+void RuntimeImpl::wait_until(Locked& lock, const std::function<bool()>& is_out) {
+  const Instant deadline = monotonic_now() + kFarewellWithin;
+  while (disconnected_.empty() && !is_out() && monotonic_now() < deadline) {
+    pump();
+    lock.unlock();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    lock.lock();
+  }
 }
 
 void RuntimeImpl::actor_exiting(const std::string& reason) {
@@ -124,13 +136,7 @@ void RuntimeImpl::actor_exiting(const std::string& reason) {
       return entry.second->results.waiting();
     });
   };
-  const Instant deadline = monotonic_now() + kFarewellWithin;
-  while (disconnected_.empty() && !is_out() && monotonic_now() < deadline) {
-    pump();
-    lock.unlock();
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    lock.lock();
-  }
+  wait_until(lock, is_out);
 }
 
 // ---- calls by group

@@ -19,11 +19,13 @@ using actors::Reach;
 
 namespace {
 
+// `cause`: what the constructor raised, as Python has told it in letters; or empty.
 std::vector<std::byte> actor_error(wire::SystemErrorCode code, ObjectId actor, bool in_constructor,
-                                   std::string_view text) {
+                                   std::string_view text, std::string_view cause = {}) {
   std::string payload = actors::actor_hex(actor);
   payload += '\0';
   payload += in_constructor ? '1' : '0';
+  payload += cause;
   payload += '\0';
   payload += text;
   return system_error(code, payload);
@@ -442,8 +444,11 @@ void RuntimeImpl::on_actor_dead(const wire::fb::ActorDead& message) {
   }
   const auto code = message.unschedulable() ? wire::SystemErrorCode::kActorUnschedulable
                                             : wire::SystemErrorCode::kActorDied;
+  std::string cause;
+  if (const auto* error = message.error()) cause.assign(error->begin(), error->end());
+  std::erase(cause, '\0');  // It ends there.
   calls->death =
-      actor_error(code, calls->actor->id, message.in_constructor(), message.text()->str());
+      actor_error(code, calls->actor->id, message.in_constructor(), message.text()->str(), cause);
   fail_waiting_calls(*calls, calls->death);
   settle();
 }

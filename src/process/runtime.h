@@ -108,7 +108,7 @@ class Runtime {
   // It was made, has so many concurrency groups, and calls itself `repr`, if that is not empty. Calls
   // come now.
   virtual void actor_made(uint32_t groups, const std::string& repr) = 0;
-  // Its constructor raised; `error` is one value or empty. The daemon ends this process.
+  // Its constructor raised `error`: letters for Python, or empty. The daemon ends this process.
   virtual void actor_failed(const std::string& text, std::span<const std::byte> error) = 0;
   // It is about to end of its own will.
   virtual void actor_exiting(const std::string& reason) = 0;

@@ -116,7 +116,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
     RuntimeImpl& runtime_;
     bool held_ = false;
   };
-
+  void wait_until(Locked& lock, const std::function<bool()>& is_out);
   // lifecycle.cc
   Result<void> say_hello();
   Result<void> accept_welcome(const wire::fb::Welcome& welcome, std::vector<shm::Fd> fds);

@@ -187,10 +187,19 @@ PyObject* text_call(PyObject* text, void (*call)(process::Runtime&, const std::s
   Py_RETURN_NONE;
 }
 
-PyObject* actor_failed(PyObject*, PyObject* text) {
-  return text_call(text, [](process::Runtime& runtime, const std::string& words) {
-    runtime.actor_failed(words, {});
-  });
+// (what people are told, what its constructor raised in letters or b"")
+PyObject* actor_failed(PyObject*, PyObject* arguments) {
+  const char* text = nullptr;
+  Py_ssize_t text_size = 0;
+  PyObject* error = nullptr;
+  if (!PyArg_ParseTuple(arguments, "s#S", &text, &text_size, &error)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr) return nullptr;
+  const SessionUse use(open);
+  const std::span bytes(PyBytes_AS_STRING(error), static_cast<size_t>(PyBytes_GET_SIZE(error)));
+  use.runtime().actor_failed(std::string(text, static_cast<size_t>(text_size)),
+                             std::as_bytes(bytes));
+  Py_RETURN_NONE;
 }
 
 PyObject* actor_exiting(PyObject*, PyObject* text) {
@@ -376,7 +385,7 @@ PyMethodDef actor_methods[] = {{"create_actor", create_actor, METH_VARARGS, null
                                {"actor_identity", actor_identity, METH_NOARGS, nullptr},
                                {"actor_ref", actor_ref, METH_O, nullptr},
                                {"actor_made", actor_made, METH_VARARGS, nullptr},
-                               {"actor_failed", actor_failed, METH_O, nullptr},
+                               {"actor_failed", actor_failed, METH_VARARGS, nullptr},
                                {"actor_exiting", actor_exiting, METH_O, nullptr},
                                {"run_calls", run_calls, METH_O, nullptr},
                                {"take_call", take_call, METH_O, nullptr},

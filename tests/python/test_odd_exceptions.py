@@ -268,6 +268,32 @@ def test_it_arrives_by(way: str) -> None:
     expect(caught.value, odd_exceptions.keyword_only)
 
 
+@ray.remote(num_cpus=0)
+class CannotBeMade:
+    def __init__(self, make: Any) -> None:
+        raise made(make) from KeyError("k")
+
+    def method(self) -> None: ...
+
+
+@pytest.mark.parametrize("make", KINDS, ids=name_of)
+def test_what_a_constructor_raised_is_the_cause_of_the_death(make: Any) -> None:
+    actor = CannotBeMade.remote(make)
+    for _ in range(2):  # A call that waited for the actor, and one after its death.
+        with pytest.raises(exceptions.ActorDiedError) as caught:
+            get(actor.method.remote())
+        expect(caught.value.__cause__, make)
+        assert caught.value.__cause__.__cause__.args == ("k",)  # type: ignore[union-attr]
+        assert caught.value.actor_init_failed
+
+
+def test_a_large_exception_of_a_constructor_is_only_told() -> None:
+    actor = CannotBeMade.remote(lambda: ValueError("x" * 50_000))
+    with pytest.raises(exceptions.ActorDiedError, match="ValueError: xxx") as caught:
+        get(actor.method.remote())
+    assert caught.value.__cause__ is None
+
+
 def test_it_arrives_by_a_queue() -> None:
     queue = Queue()
     queue.put(made(odd_exceptions.frozen))

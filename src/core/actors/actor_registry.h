@@ -57,7 +57,7 @@ enum class Phase : uint8_t { kPlacing, kCreating, kAlive, kDead };
 enum class DeathReason : uint8_t { kOther, kWorkerDied, kKilled, kOutOfScope, kJobEnded };
 
 struct Death {
-  bool in_constructor = false;  // `error` is a wire value, or empty.
+  bool in_constructor = false;  // It raised `error`, in letters for Python; or empty.
   bool unschedulable = false;
   bool environment_failed = false;
   bool group_removed = false;
