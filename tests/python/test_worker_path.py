@@ -248,7 +248,7 @@ def use():
 print(ray.get(use.remote()))
 print(ray.get(use.remote()))  # In a new worker.
 ray.shutdown()
-assert not [finder for finder in sys.meta_path if "mobula" in type(finder).__module__]
+assert not [finder for finder in sys.meta_path if "_worker_path" in type(finder).__module__]
 sys.path[:] = [entry for entry in sys.path if entry not in ("plugins", "")]
 sys.path.append(os.path.abspath(os.path.join(os.pardir, "plugins")))
 sys.path.append(os.getcwd())
