@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mobula import _core, exceptions
+from mobula._exceptions_unpickled import CAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -229,7 +230,9 @@ class Executor(concurrent.futures.Executor):
 
 def _as_raised(error: BaseException) -> BaseException:
     if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, BaseException):
-        error.cause.__cause__ = error  # With the traceback of the worker.
+        CAUSE.__set__(
+            error.cause, error
+        )  # With the traceback of the worker. Classes may be frozen.
         return error.cause
     if isinstance(error, exceptions.WorkerCrashedError):
         died = _worker_died()(*error.args)
