@@ -410,6 +410,7 @@ class Submitter:
         time_limit_ms: int = 0,
         environment: tuple[str, int, bool] | None = None,
         bundle: tuple[int, int, bool] | None = None,
+        limit: tuple[int, int] = (0, 0),
     ) -> None:
         """`streaming`: the function yields, calling gives a Stream, num_returns is 1, and the task
         is at most `ahead_max` items ahead of who takes them (0: any number). `resources` has
@@ -418,7 +419,8 @@ class Submitter:
         object, and `resources` is empty. priority: None is that of the task that submits, 0 in a
         driver. time_limit_ms: 0 is none. `environment`: (spec, ms that setting it up may take or 0,
         False); None: that of this process. `bundle`: (placement group or 0, index or -1, whether
-        children go there, too); None: as the task that submits it says."""
+        children go there, too); None: as the task that submits it says. `limit`: (a group, how many
+        of its tasks may be under way at a time); group 0: as many as fit the resources."""
     origin: tuple[Callable[..., Any], tuple[Any, ...]]
     """What it is pickled as, (callable, arguments). Set once, by who made it."""
 
@@ -452,11 +454,27 @@ def cancel(
 def is_ready(ref: ObjectRef[Any]) -> bool:
     """Would `get` of it return, or raise, at once?"""
 
-def notify(ref: ObjectRef[Any], token: int) -> None:
-    """`token` (not 0) is told by `next_notified` once, when `ref` is ready."""
+def can_cancel(ref: ObjectRef[Any], /) -> bool:
+    """Could the task of this process that makes it be taken back: has no worker started it?"""
 
-def next_notified(session_number: int) -> list[int] | None:
-    """Waits for tokens; None when the session has ended and all were told. For one thread."""
+def look_briefly(ref: ObjectRef[Any], /) -> bool:
+    """Is it ready? Waits for at most 50 us if that has paid off lately."""
+
+def notify(ref: ObjectRef[Any], token: int, queue: int = 0, /) -> None:
+    """`token` (not 0) is told once, when `ref` is ready: by `next_notified`, or in a loop's queue."""
+
+def next_notified(session_number: int, timeout_s: float | None, /) -> list[int] | None:
+    """Waits for tokens, for `timeout_s` seconds at most; None when the session has ended and all were
+    told. For one thread."""
+
+def poke_notified(session_number: int, /) -> None:
+    """Token 0 is told."""
+
+def open_loop_queue(event: int) -> int:
+    """A queue of tokens for an event loop. `event`, an eventfd, is written to when there are some."""
+
+def close_loop_queue(session_number: int, queue: int) -> None: ...
+def take_loop_tokens(session_number: int, queue: int) -> list[int]: ...
 
 # ---- workers ---------------------------------------------------------------------------------
 

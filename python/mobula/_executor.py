@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
+import heapq
 import itertools
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from concurrent.futures._base import PENDING
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mobula import _core, exceptions
+from mobula import _core, _futures, _steady, exceptions
 from mobula._exceptions_unpickled import CAUSE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _SHUT_DOWN = "cannot schedule new futures after shutdown"
+# Functions that are known to be steady are remembered, up to so many.
+_STEADY_MAX = 256
 
 
 class _Exit:
@@ -40,6 +44,81 @@ def _call_each(function: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> An
         return _Exit(error)
 
 
+class _Calling:
+    """A function that was sent once for all its calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.__name__ = getattr(function, "__name__", "call")
+        self.__qualname__ = getattr(function, "__qualname__", self.__name__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._function(*args, **kwargs)
+        except SystemExit as error:
+            return _Exit(error)
+
+
+class _LeaseLimit:
+    """So many tasks of one executor at a time."""
+
+    _free: ClassVar[list[int]] = []  # Numbers of those that have gone, for the next.
+    _numbers = itertools.count(1)
+    _lock = threading.RLock()  # A collection may run __del__ anywhere.
+
+    def __init__(self, tasks_max: int) -> None:
+        self.tasks_max = tasks_max
+        with self._lock:
+            self.number = heapq.heappop(self._free) if self._free else next(self._numbers)
+
+    def __del__(self) -> None:
+        with self._lock:
+            heapq.heappush(self._free, self.number)
+
+
+class _Functions:
+    """The remote functions of one executor."""
+
+    def __init__(self, options: dict[str, Any], limit: _LeaseLimit | None) -> None:
+        from mobula import _remote
+
+        self._limit = limit  # Its number is in use for as long as its functions.
+        pair = (0, 0) if limit is None else (limit.number, limit.tasks_max)
+        make = functools.partial(_remote.RemoteFunction, options=options, limit=pair)
+        self._make = make
+        self.call = make(_call).remote
+        self.call_each = make(_call_each).remote
+        # Steady functions that were called, by id, and from the second time on what submits a call.
+        self._known: dict[int, tuple[Any, _steady.Snapshot, Any]] = {}
+
+    def submit(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The ref of `function(*args, **kwargs)`. Refs among the arguments stay refs."""
+        known = self._known.get(id(function))
+        if known is None or known[0] is not function or not _steady.holds(known[1]):
+            parts = _steady.snapshot(function)
+            if parts is not None:
+                self._remember(function, parts, None)
+        elif not _has_ref(args, kwargs):
+            submit = known[2]
+            if submit is None:  # Many functions are called once only.
+                submit = self._make(_Calling(function)).remote
+                self._remember(function, known[1], submit)
+            return submit(*args, **kwargs)
+        return self.call(function, args, kwargs)
+
+    def _remember(self, function: Any, parts: _steady.Snapshot, submit: Any) -> None:
+        if len(self._known) >= _STEADY_MAX:
+            self._known.clear()
+        self._known[id(function)] = (function, parts, submit)
+
+
+def _has_ref(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    for value in args:
+        if type(value) is _core.ObjectRef:
+            return True
+    return bool(kwargs) and any(type(value) is _core.ObjectRef for value in kwargs.values())
+
+
 @functools.cache
 def _worker_died() -> type[exceptions.WorkerCrashedError]:
     from concurrent.futures.process import BrokenProcessPool  # It drags in multiprocessing.
@@ -54,37 +133,49 @@ def _worker_died() -> type[exceptions.WorkerCrashedError]:
     return WorkerCrashedError
 
 
-class _Future(concurrent.futures.Future[Any]):
-    """Of a call that may be a task by now. It can be cancelled until that runs."""
+class _Future(_futures.RefFuture):
+    """Of a call that is a task. It can be cancelled until a worker executes that."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.ref: Any = None  # Of the task.
-        self._cancelling = threading.RLock()  # Callbacks may call cancel(), too.
+    def __init__(self, ref: Any, executor: Executor | None) -> None:
+        super().__init__(ref)
+        self._executor = executor  # Until it is settled.
 
     def cancel(self) -> bool:
-        with self._cancelling:
-            if self.done():
-                return self.cancelled()
-            if self.ref is not None and not _core.cancel(self.ref, False, False, True):
-                return False
-            return self._drop()
+        ref = self._ref
+        if ref is None or self.done():
+            return self.cancelled()
+        if not _core.cancel(ref, False, False, True):
+            # Cancelled by another thread, perhaps; or the worker was faster.
+            return self.cancelled()
+        cancelled = super().cancel()
+        self._leave()
+        return cancelled
 
-    def _drop(self) -> bool:
-        if not super().cancel():
-            return False
-        self.set_running_or_notify_cancel()
-        return True
+    def wait(self) -> None:
+        """Until it is settled."""
+        if self._state == PENDING:
+            self._wait(None)
 
     def running(self) -> bool:
-        return self.ref is not None and not self.done()
+        ref = self._ref
+        return (
+            ref is not None
+            and self._state == PENDING
+            and not (_core.is_ready(ref) or _core.can_cancel(ref))
+        )
 
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            error = _as_raised(error)
+        elif isinstance(value, _Exit):
+            value, error = None, SystemExit(value.code)
+        super()._settle(value, error)
+        self._leave()
 
-class _Work:
-    def __init__(self, task: Any, arguments: tuple[Any, ...]) -> None:
-        self.task = task
-        self.arguments = arguments
-        self.future = _Future()
+    def _leave(self) -> None:
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor._forget(self)
 
 
 class Executor(concurrent.futures.Executor):
@@ -96,7 +187,7 @@ class Executor(concurrent.futures.Executor):
     max_workers: at most so many calls are under way at a time; without it, what fits the resources.
     options: of the tasks, such as num_cpus=2.
 
-    `cancel` of a future works until its call is executed; `running` is true from when it is a task. The
+    `cancel` of a future works until its call is executed, which `running` tells. The
     exceptions of futures are those that the calls raised; if a worker died, `WorkerCrashedError`, which
     is a `BrokenProcessPool` here, and the executor goes on. Starts a session if there is none. Any
     thread may use it.
@@ -109,15 +200,10 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("max_workers must be greater than 0")
         if not mobula.is_initialized():
             mobula.init()
-        self._max = max_workers
-        self._tasks = tuple(
-            mobula.remote(**options)(function) if options else mobula.remote(function)
-            for function in (_call, _call_each)
+        self._functions = _Functions(
+            options, None if max_workers is None else _LeaseLimit(max_workers)
         )
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._waiting: deque[_Work] = deque()
-        self._running = 0
+        self._lock = threading.RLock()  # Pickling arguments runs code of theirs.
         self._unfinished: set[_Future] = set()
         self._is_shut_down = False
 
@@ -125,7 +211,7 @@ class Executor(concurrent.futures.Executor):
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
         """`fn(*args, **kwargs)` in a worker. RuntimeError: after shutdown()."""
-        return self._submit(_Work(self._tasks[0], (fn, args, kwargs)))
+        return self._future_of(self._functions.submit, fn, args, kwargs)
 
     def map(
         self,
@@ -145,87 +231,42 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         end = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables)  # noqa: B905  # The shortest ends it, as with map().
+        if chunksize == 1:
+            submit = self._functions.submit
+            return _in_order(deque(self._future_of(submit, fn, args, {}) for args in calls), end)
+        each = self._functions.call_each
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-        futures = deque(self._submit(_Work(self._tasks[1], (fn, chunk))) for chunk in chunks)
-        return _in_order(futures, end)
+        futures = deque(self._future_of(each, fn, chunk) for chunk in chunks)
+        return itertools.chain.from_iterable(_in_order(futures, end))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls. wait: until all have ended. cancel_futures: those that no worker
         executes yet are cancelled."""
         with self._lock:
             self._is_shut_down = True
-            # The last first: else each would make room for another to become a task.
-            dropped = [work.future for work in reversed(self._waiting)] if cancel_futures else []
-            if cancel_futures:
-                self._waiting.clear()
-                dropped += self._unfinished.difference(dropped)
-        for future in dropped:
-            if future.cancel():
-                self._forget(future)
-        if wait:
-            with self._lock:
-                self._idle.wait_for(lambda: not self._unfinished)
+            unfinished = list(self._unfinished)
+        if cancel_futures:
+            for future in unfinished:
+                future.cancel()
+        for future in unfinished if wait else ():
+            future.wait()
 
-    def _submit(self, work: _Work) -> concurrent.futures.Future[Any]:
+    def _future_of(self, submit: Callable[..., Any], *call: Any) -> concurrent.futures.Future[Any]:
         with self._lock:
             if self._is_shut_down:
                 raise RuntimeError(_SHUT_DOWN)
-            self._waiting.append(work)
-            self._unfinished.add(work.future)
-        self._start_some()
-        return work.future
-
-    def _start_some(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting or (self._max is not None and self._running >= self._max):
-                    return
-                work = self._waiting.popleft()
-                self._running += 1
-            self._start(work)
-
-    def _start(self, work: _Work) -> None:
-        future = work.future
-        with future._cancelling:
-            if not future.done():
-                try:
-                    future.ref = work.task.remote(*work.arguments)
-                except Exception as error:  # Arguments that cannot be pickled fail their own call.
-                    future.set_exception(error)
-        if future.ref is not None:
-            future.ref.future().add_done_callback(lambda done: self._finish(future, done))
-        else:
-            self._ended()
-            self._forget(future)
-
-    def _finish(self, future: _Future, done: concurrent.futures.Future[Any]) -> None:
-        error = done.exception()
-        # The slot is free before anybody sees the result and submits again.
-        self._ended()
-        with future._cancelling:
-            if future.done():
-                pass
-            elif error is None:
-                result = done.result()
-                if isinstance(result, _Exit):
-                    future.set_exception(SystemExit(result.code))
-                else:
-                    future.set_result(result)
-            else:
-                future.set_exception(_as_raised(error))
-        future.ref = None
-        self._forget(future)
-        self._start_some()
-
-    def _ended(self) -> None:
-        with self._lock:
-            self._running -= 1
+            try:
+                ref = submit(*call)
+            except Exception as error:  # Arguments that cannot be pickled fail their own call.
+                failed: concurrent.futures.Future[Any] = concurrent.futures.Future()
+                failed.set_exception(error)
+                return failed
+            future = _Future(ref, self)
+            self._unfinished.add(future)
+        return future
 
     def _forget(self, future: _Future) -> None:
-        with self._lock:
-            self._unfinished.discard(future)
-            if not self._unfinished:
-                self._idle.notify_all()
+        self._unfinished.discard(future)  # At once, as other threads see it.
 
 
 def _as_raised(error: BaseException) -> BaseException:
@@ -245,7 +286,7 @@ def _in_order(futures: deque[concurrent.futures.Future[Any]], end: float | None)
     try:
         while futures:
             left = None if end is None else max(0.0, end - time.monotonic())
-            yield from futures.popleft().result(left)
+            yield futures.popleft().result(left)
     finally:
         for future in futures:
             future.cancel()

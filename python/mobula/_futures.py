@@ -1,9 +1,12 @@
-"""Futures of refs: `await ref`, `ref.future()`.
+"""Futures of refs: `await ref`, `ref.future()`, and those of `Executor`.
 
-A thread of its own, started by the first future of a session, waits for the runtime to tell which
-refs have become ready. It gets their values and settles their futures; those of event loops through
-`call_soon_threadsafe`, many at a time, so that no loop ever waits or reads. The thread ends with the
-session.
+Who waits gets the value by itself, and settles the future with it: `result()` waits in the runtime;
+`await` looks for the value for a moment, then the loop is woken through a descriptor, once for all
+values that have come, and settles its futures in its own thread.
+
+For the rest there is a thread, started by the first future of a session, which ends with it. Futures
+with callbacks, and those that `concurrent.futures.wait` looks at, it settles at once; the others at
+leisure, for those that nobody asks.
 """
 
 from __future__ import annotations
@@ -15,34 +18,229 @@ import functools
 import itertools
 import os
 import threading
+import time
+import weakref
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from typing import TYPE_CHECKING, Any
 
-from mobula import _core
+from mobula import _core, exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator
 
+    # Called with the value, or None and the error.
     Settle = Callable[[Any, BaseException | None], None]
+
+# How often who waits in RefFuture.result() looks whether it was cancelled meanwhile.
+_LOOK_S = 0.1
+# How often, at most and at least, futures are looked at that nobody asks; and how many at a time.
+_SWEEP_S = 0.02
+_SWEEP_MAX_S = 0.5
+_SWEPT_AT_ONCE = 256
+_CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+# Guards the fields of all futures at which nobody but their owners has looked so far.
+_unseen = threading.Lock()
+# Futures of this session that are not settled, by id. To add to it and to take from it is atomic.
+_pending: dict[int, RefFuture] = {}
+
+
+def value_of(ref: _core.ObjectRef[Any]) -> tuple[Any, BaseException | None]:
+    """Of a ref that is ready."""
+    try:
+        return _core.get(ref), None
+    except BaseException as error:  # Whatever it is belongs to who waits for the ref,
+        if isinstance(error, KeyboardInterrupt) and not isinstance(error, exceptions.RayError):
+            raise  # but for that of this program.
+        return None, error
+
+
+# What is said of a ref whose session has ended: there is another one, or none.
+_OF_ANOTHER_SESSION = (ValueError, exceptions.RaySystemError)
+
+
+class _SessionEnded(Exception):
+    """It is not that of the ref any more."""
+
+
+def _is_ready(ref: _core.ObjectRef[Any], timeout: float) -> bool:
+    try:
+        return bool(_core.wait([ref], timeout=timeout)[0])
+    except _OF_ANOTHER_SESSION:
+        raise _SessionEnded from None
+
+
+def _is_ready_now(ref: _core.ObjectRef[Any]) -> bool:
+    try:
+        return _core.is_ready(ref)
+    except _OF_ANOTHER_SESSION:  # The future is settled by now, or about to be.
+        return False
+
+
+class RefFuture(concurrent.futures.Future[Any]):
+    """A future of the value of a ref.
+
+    What `concurrent.futures` makes for each future, a lock with a condition and two lists, is made
+    only when somebody looks at it: a callback is added, or `wait` and `as_completed` are called. From
+    then on the thread of the futures settles it at once. `cancel` gives up waiting; the task goes on.
+    """
+
+    # What a new one has, without a store for each.
+    _state = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+
+    def __init__(self, ref: _core.ObjectRef[Any]) -> None:
+        self._ref: _core.ObjectRef[Any] | None = ref
+        _pending[id(self)] = self
+        notifier = _notifier
+        if notifier is None or notifier.is_resting:
+            notifier_of_session().sweep_on()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("_condition", "_waiters", "_done_callbacks"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        with _unseen:
+            fields = self.__dict__
+            made = "_condition" not in fields
+            if made:
+                fields["_waiters"] = []
+                fields["_done_callbacks"] = []
+                fields["_condition"] = threading.Condition()
+            ref = self._ref if made and self._state == PENDING else None
+        if ref is not None:
+            notifier_of_session().settle_at_once(ref, self)
+        return fields[name]
+
+    def done(self) -> bool:
+        if self._state == PENDING:
+            ref = self._ref
+            if ref is not None and _is_ready_now(ref):
+                self._settle(*value_of(ref))
+        return self._state != PENDING
+
+    def running(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return self._state in _CANCELLED
+
+    def cancel(self) -> bool:
+        with _unseen:
+            if self._state != PENDING:
+                return self._state in _CANCELLED
+            if "_condition" not in self.__dict__:
+                self._state = CANCELLED_AND_NOTIFIED
+                self._ref = None
+                _pending.pop(id(self), None)
+                return True
+        with self._condition:
+            if self._state != PENDING:
+                return self._state in _CANCELLED
+            self._state = CANCELLED_AND_NOTIFIED
+            self._ref = None
+            _pending.pop(id(self), None)
+            for waiter in self._waiters:
+                waiter.add_cancelled(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        try:
+            if self._state == PENDING:
+                self._wait(timeout)
+            if self._exception is not None:
+                raise self._exception
+            if self._state != FINISHED:
+                raise concurrent.futures.CancelledError
+            return self._result
+        finally:
+            del self  # Else the traceback of the exception would hold it, and it the exception.
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        if self._state == PENDING:
+            self._wait(timeout)
+        if self._state in _CANCELLED:
+            raise concurrent.futures.CancelledError
+        return self._exception
+
+    def _wait(self, timeout: float | None) -> None:
+        """Until it is settled. TimeoutError: it was not in time."""
+        ref = self._ref
+        if ref is None:  # Settled since.
+            return
+        if _is_ready_now(ref):
+            self._settle(*value_of(ref))
+            return
+        end = None if timeout is None else time.monotonic() + timeout
+        # The session may end meanwhile; what is pending is settled then.
+        with contextlib.suppress(_SessionEnded):
+            look = _LOOK_S if timeout is None else min(timeout, _LOOK_S)
+            while not _is_ready(ref, look):
+                if self._state != PENDING:
+                    return
+                if end is not None:
+                    look = min(end - time.monotonic(), _LOOK_S)
+                    if look <= 0:
+                        raise concurrent.futures.TimeoutError
+            self._settle(*value_of(ref))
+            return
+        while self._state == PENDING:
+            time.sleep(0.001)
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        """Several may call it; the first counts."""
+        with _unseen:
+            if self._state != PENDING:
+                return
+            if "_condition" not in self.__dict__:
+                self._result = value
+                self._exception = error
+                self._ref = None
+                self._state = FINISHED
+                _pending.pop(id(self), None)
+                return
+        with self._condition:
+            if self._state != PENDING:
+                return
+            self._result = value
+            self._exception = error
+            self._ref = None
+            self._state = FINISHED
+            _pending.pop(id(self), None)
+            for waiter in self._waiters:
+                (waiter.add_result if error is None else waiter.add_exception)(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
 
 
 class _Notifier:
-    """The futures of one session."""
+    """The thread of the futures of one session."""
 
     def __init__(self, session_number: int) -> None:
         self.session_number = session_number
         self.pid = os.getpid()
-        self._lock = threading.Lock()
         self._tokens = itertools.count(1)
-        # The ref of each token, and what is to be done with its value.
-        self._waiting: dict[int, tuple[_core.ObjectRef[Any], _Waiter]] = {}
+        # What is to be done with the value of each token, and its ref. Taking from and adding to a
+        # dict are atomic.
+        self._waiting: dict[int, tuple[_core.ObjectRef[Any], RefFuture | Settle]] = {}
+        self.is_resting = False
         self._thread = threading.Thread(target=self._run, name="mobula-futures", daemon=True)
         self._thread.start()
 
-    def add(self, ref: _core.ObjectRef[Any], waiter: _Waiter) -> None:
-        with self._lock:
-            token = next(self._tokens)
-            self._waiting[token] = (ref, waiter)
+    def settle_at_once(self, ref: _core.ObjectRef[Any], settle: RefFuture | Settle) -> None:
+        token = next(self._tokens)
+        self._waiting[token] = (ref, settle)
         _core.notify(ref, token)
+
+    def sweep_on(self) -> None:
+        """There are futures again that are to be settled at leisure."""
+        self.is_resting = False
+        _core.poke_notified(self.session_number)
+
+    def is_current(self) -> bool:
+        return self.session_number == _core.session_number() and self.pid == os.getpid()
 
     def join(self) -> None:
         if self._thread is not threading.current_thread():
@@ -52,72 +250,159 @@ class _Notifier:
         from mobula import _session
 
         _session.serve_session()
-        while (tokens := _core.next_notified(self.session_number)) is not None:
-            with self._lock:
-                ready = [self._waiting.pop(token) for token in tokens]
-            self._settle(ready)
-            # Nothing of them may live on while the thread waits.
-            ready.clear()
-            del ready
-        with self._lock:
-            left = list(self._waiting.values())
-            self._waiting.clear()
-        self._settle(left)
+        pause = _SWEEP_S
+        next_sweep = 0.0
+        while True:
+            self.is_resting = not _pending
+            # Some may have come since; who adds one now sees that we rest.
+            timeout = pause if _pending else None
+            if (tokens := _core.next_notified(self.session_number, timeout)) is None:
+                break
+            for token in tokens:
+                if token != 0:  # Else there are futures again to look at.
+                    self._settle(*self._waiting.pop(token))
+            if _pending and (now := time.monotonic()) >= next_sweep:
+                pause = _SWEEP_S if _sweep() else min(2 * pause, _SWEEP_MAX_S)
+                next_sweep = now + pause
+        for token in list(self._waiting):
+            self._settle(*self._waiting.pop(token))
+        for future in list(_pending.values()):
+            if (ref := future._ref) is not None:
+                self._settle(ref, future)
 
     @staticmethod
-    def _settle(ready: Iterable[tuple[_core.ObjectRef[Any], _Waiter]]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
-        for ref, waiter in ready:
-            value, error = _value_of(ref) if waiter.wants_value else (None, None)
-            if waiter.loop is None:
-                waiter.settle(value, error)
-            else:
-                by_loop.setdefault(waiter.loop, []).append(
-                    functools.partial(waiter.settle, value, error)
-                )
-        for loop, settlements in by_loop.items():
-            with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits there.
-                loop.call_soon_threadsafe(_call_all, settlements)
+    def _settle(ref: _core.ObjectRef[Any], settle: RefFuture | Settle) -> None:
+        # In a frame of its own: nothing of it may live on while the thread waits.
+        if not isinstance(settle, RefFuture):
+            settle(*value_of(ref))
+        elif settle._state == PENDING:
+            settle._settle(*value_of(ref))
 
 
-class _Waiter:
-    __slots__ = ("loop", "settle", "wants_value")
+def _sweep() -> bool:
+    """Settles what is ready; the oldest first, and all if all are. Were there some?"""
+    any_ready = False
+    while True:
+        some = list(itertools.islice(_pending.values(), _SWEPT_AT_ONCE))
+        ready = 0
+        for future in some:
+            ref = future._ref
+            if ref is not None and _is_ready_now(ref):
+                ready += 1
+                future.done()
+            elif _pending.pop(id(future), None) is not None:
+                _pending[id(future)] = future  # Behind the others.
+                if future._state != PENDING:
+                    _pending.pop(id(future), None)
+        any_ready = any_ready or ready > 0
+        if ready < _SWEPT_AT_ONCE:
+            return any_ready
 
-    def __init__(
-        self, settle: Settle, loop: asyncio.AbstractEventLoop | None, wants_value: bool = True
+
+class _Loop:
+    """The futures of refs that one event loop waits for, in one session. In the loop's thread only,
+    but for end()."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, session_number: int) -> None:
+        self.session_number = session_number
+        self._loop = weakref.ref(loop)
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._queue = _core.open_loop_queue(self._event)
+        self._tokens = itertools.count(1)
+        self._waiting: dict[int, tuple[_core.ObjectRef[Any], asyncio.Future[Any], bool]] = {}
+        weakref.finalize(loop, _close_loop, session_number, self._queue, self._event)
+        loop.add_reader(self._event, self._settle_some)
+
+    def add(
+        self, ref: _core.ObjectRef[Any], future: asyncio.Future[Any], wants_value: bool
     ) -> None:
-        self.settle = settle
-        self.loop = loop
-        self.wants_value = wants_value
+        token = next(self._tokens)
+        self._waiting[token] = (ref, future, wants_value)
+        _core.notify(ref, token, self._queue)
+
+    def end(self) -> None:
+        """The session has ended. Any thread may call it."""
+        loop = self._loop()
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # It is closed: nobody waits there.
+                loop.call_soon_threadsafe(self._settle_all)
+
+    def _settle_some(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._event)
+        for token in _core.take_loop_tokens(self.session_number, self._queue):
+            _settle_in_loop(*self._waiting.pop(token))
+
+    def _settle_all(self) -> None:
+        loop = self._loop()
+        if loop is not None:
+            loop.remove_reader(self._event)
+        for token in list(self._waiting):
+            _settle_in_loop(*self._waiting.pop(token))
 
 
-def _call_all(calls: list[Callable[[], None]]) -> None:
-    for call in calls:
-        call()
+def _close_loop(session_number: int, queue: int, event: int) -> None:
+    _core.close_loop_queue(session_number, queue)
+    os.close(event)
 
 
-def _value_of(ref: _core.ObjectRef[Any]) -> tuple[Any, BaseException | None]:
-    try:
-        return _core.get(ref), None
-    except BaseException as error:  # Whatever it is belongs to who waits for the ref.
-        return None, error
+def _settle_in_loop(
+    ref: _core.ObjectRef[Any], future: asyncio.Future[Any], wants_value: bool
+) -> None:
+    if not future.done():
+        _settle_asyncio(future, *(value_of(ref) if wants_value else (None, None)))
+
+
+def _settle_asyncio(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    elif isinstance(error, StopIteration):
+        # A future cannot raise that; what a coroutine makes of it, too.
+        wrapped = RuntimeError("the task raised StopIteration")
+        wrapped.__cause__ = error
+        future.set_exception(wrapped)
+    else:
+        future.set_exception(error)
 
 
 _lock = threading.Lock()
 _notifier: _Notifier | None = None
+# None: a loop that takes no readers.
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop | None] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def _add(ref: _core.ObjectRef[Any], waiter: _Waiter) -> None:
+def notifier_of_session() -> _Notifier:
+    global _notifier
+    notifier = _notifier
+    if notifier is not None and notifier.is_current():
+        return notifier
     from mobula import _session
 
-    global _notifier
     _session.require_session()
     with _lock:
-        number = _core.session_number()
-        if _notifier is None or _notifier.session_number != number or _notifier.pid != os.getpid():
-            _notifier = _Notifier(number)
-        notifier = _notifier
-    notifier.add(ref, waiter)
+        if _notifier is None or not _notifier.is_current():
+            _notifier = _Notifier(_core.session_number())
+        return _notifier
+
+
+def _loop_of(loop: asyncio.AbstractEventLoop) -> _Loop | None:
+    notifier = notifier_of_session()  # Its thread reads for the loops.
+    known = _loops.get(loop)
+    if known is not None and known.session_number == notifier.session_number:
+        return known
+    if known is None and loop in _loops:
+        return None
+    try:
+        made: _Loop | None = _Loop(loop, notifier.session_number)
+    except NotImplementedError:
+        made = None
+    with _lock:
+        _loops[loop] = made
+    return made
 
 
 def end_session() -> None:
@@ -125,29 +410,25 @@ def end_session() -> None:
     global _notifier
     with _lock:
         notifier, _notifier = _notifier, None
+        loops = list(_loops.values())
+        _loops.clear()
+    for loop in loops:
+        if loop is not None:
+            loop.end()
     if notifier is not None and notifier.pid == os.getpid():
         notifier.join()
 
 
 def future(ref: _core.ObjectRef[Any]) -> concurrent.futures.Future[Any]:
     """A future of the value of `ref`. Its `cancel` gives up waiting; the task goes on."""
-    result: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if not result.set_running_or_notify_cancel():
-            return
-        if error is None:
-            result.set_result(value)
-        else:
-            result.set_exception(error)
-
-    _add(ref, _Waiter(settle, None))
-    return result
+    return RefFuture(ref)
 
 
 def on_completed(ref: _core.ObjectRef[Any], callback: Callable[[Any], None]) -> None:
     """Calls `callback` with the value of `ref`, or its error, in a thread of its own kind."""
-    _add(ref, _Waiter(lambda value, error: callback(value if error is None else error), None))
+    notifier_of_session().settle_at_once(
+        ref, lambda value, error: callback(value if error is None else error)
+    )
 
 
 def as_future(ref: _core.ObjectRef[Any]) -> asyncio.Future[Any]:
@@ -166,28 +447,34 @@ def _future_in(
     loop: asyncio.AbstractEventLoop, ref: _core.ObjectRef[Any], wants_value: bool
 ) -> asyncio.Future[Any]:
     result: asyncio.Future[Any] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if result.done():
-            return
-        if error is None:
-            result.set_result(value)
-        elif isinstance(error, StopIteration):
-            # A future cannot raise that; what a coroutine makes of it, too.
-            wrapped = RuntimeError("the task raised StopIteration")
-            wrapped.__cause__ = error
-            result.set_exception(wrapped)
-        else:
-            result.set_exception(error)
-
-    _add(ref, _Waiter(settle, loop, wants_value))
+    watched = _loop_of(loop)
+    if watched is not None:
+        watched.add(ref, result, wants_value)
+    else:
+        notifier_of_session().settle_at_once(
+            ref, functools.partial(_call_in_loop, loop, result, wants_value)
+        )
     return result
+
+
+def _call_in_loop(
+    loop: asyncio.AbstractEventLoop,
+    result: asyncio.Future[Any],
+    wants_value: bool,
+    value: Any,
+    error: BaseException | None,
+) -> None:
+    with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits there.
+        loop.call_soon_threadsafe(
+            _settle_asyncio, result, *((value, error) if wants_value else (None, None))
+        )
 
 
 def await_ref(ref: _core.ObjectRef[Any]) -> Generator[Any, None, Any]:
     """What `await ref` does."""
-    if _core.is_ready(ref):
-        asyncio.get_running_loop()  # RuntimeError outside of one, as for a ref that is not ready.
+    loop = asyncio.get_running_loop()  # RuntimeError outside of one.
+    # With nothing else to do, the loop may as well look for the value for a moment.
+    if _core.is_ready(ref) or (not getattr(loop, "_ready", True) and _core.look_briefly(ref)):
         # As cheap as it can be; but another task of the loop gets its turn as with any await.
         return _ready_value(ref)
     return asyncio_future(ref).__await__()

@@ -54,7 +54,11 @@ class RemoteFunction(Generic[P, R]):
     for their values. Returns an ObjectRef, a list of `num_returns` of them, or None for 0."""
 
     def __init__(
-        self, function: Callable[P, R], options: dict[str, Any], identity: bytes | None = None
+        self,
+        function: Callable[P, R],
+        options: dict[str, Any],
+        identity: bytes | None = None,
+        limit: tuple[int, int] = (0, 0),
     ) -> None:
         _options.check_types(options, in_options=False)
         if _options.is_async(function):
@@ -68,6 +72,7 @@ class RemoteFunction(Generic[P, R]):
         self._options = options
         self._identity = identity or os.urandom(16)
         self._sources: dict[tuple[Any, ...], _core.FunctionSource] = {}
+        self._limit = limit
         self.remote = self._submitter(_options.task_options(options, function), {})
         _known[self._identity] = self
 
@@ -158,6 +163,7 @@ class RemoteFunction(Generic[P, R]):
             time_limit_ms=options.time_limit_ms,
             environment=environment,
             bundle=bundle,
+            limit=self._limit,
         )
         return GeneratorSubmitter(submit) if streaming else submit
 

@@ -50,7 +50,9 @@ bool RuntimeImpl::cancel(Object* object, const Cancel& how) {
   Locked lock(*this);
   pump();
   if (!disconnected_.empty()) return false;
-  if (Task* task = maker_of(*object, live_tasks_)) {
+  Task* task = maker_of(*object, live_tasks_);
+  if (how.only_ask) return task != nullptr && !has_started(*task);
+  if (task != nullptr) {
     const bool taken_back = cancel_task(*task, how);
     settle();
     return taken_back;
@@ -63,6 +65,13 @@ bool RuntimeImpl::cancel(Object* object, const Cancel& how) {
     ring_daemon_later();
   }
   return false;
+}
+
+bool RuntimeImpl::has_started(const Task& task) {
+  if (task.state != tasks::TaskState::kInFlight) return false;
+  if (task.slot == kNoSlot) return true;
+  const uint64_t word = task.channel->claim(task.slot).word.load(std::memory_order_acquire);
+  return word == shm::claim_word(task.tag, shm::ClaimState::kStarted);
 }
 
 // True: it had not started, and never will.

@@ -5,9 +5,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "shm/bell.h"
+#include "shm/memory.h"
 
 namespace mobula::process {
 
@@ -18,8 +20,9 @@ struct Deferred {
     bool wake;
   };
   std::vector<Bell> bells;
-  std::vector<std::atomic<uint32_t>*> words;  // Futexes to wake.
-  bool daemon = false;                        // Ring the daemon's bell.
+  std::vector<std::atomic<uint32_t>*> words;           // Futexes to wake.
+  std::vector<std::shared_ptr<const shm::Fd>> events;  // Of event loops, to write to.
+  bool daemon = false;                                 // Ring the daemon's bell.
 };
 
 }  // namespace mobula::process

@@ -124,7 +124,7 @@ uint32_t RuntimeImpl::adopted_shape(const wire::TaskSpecView& spec) {
   if (!resources) return 0;
   const BundleRef bundle{spec.header.group, std::max(spec.header.bundle_index, kAnyBundle),
                          spec.header.captures != 0};
-  const Request wanted{*resources, {}, bundle};
+  const Request wanted{*resources, {}, bundle, {}};
   const auto request = std::ranges::find(requests_, wanted);
   Submission submission;
   submission.shape = static_cast<uint32_t>(request - requests_.begin() + 1);

@@ -1,5 +1,7 @@
 // RuntimeImpl: results in, and what the dispatcher decides carried out.
 
+#include <sys/eventfd.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -41,6 +43,8 @@ void RuntimeImpl::Locked::unlock() {
   pending.bells.clear();
   for (std::atomic<uint32_t>* word : pending.words) shm::futex_wake(*word);
   pending.words.clear();
+  for (const auto& event : pending.events) ::eventfd_write(event->get(), 1);
+  pending.events.clear();
   if (pending.daemon) {
     pending.daemon = false;
     shm::ring_daemon(*runtime_.daemon_bell_, runtime_.daemon_event_.get());

@@ -22,6 +22,7 @@
 
 #include "base/result.h"
 #include "process/key_values.h"
+#include "process/loop_queues.h"
 #include "process/runtime_types.h"
 #include "process/state_types.h"
 #include "shm/memory.h"
@@ -61,7 +62,8 @@ class Runtime {
                                     uint16_t group = 0) = 0;
   // The number of a request for resources in an environment; equal ones get equal numbers.
   virtual uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment = {},
-                         const std::optional<BundleRef>& bundle = {}) = 0;
+                         const std::optional<BundleRef>& bundle = {},
+                         const LeaseLimit& limit = {}) = 0;
   // Returns at once. Fills `returns` (num_returns entries) with objects, each with one count for the
   // caller. Arguments of kind kReference are resolved before the task is sent.
   // kUnavailable: disconnected; nothing was submitted and `arguments` were dropped.
@@ -186,11 +188,14 @@ class Runtime {
   virtual Result<Pinned> open_location(const wire::StoreLocation& location, Deadline deadline,
                                        Gate& gate) = 0;
 
-  // Tells of objects as they become ready, through next_notified(). The object is kept until then.
-  virtual void notify(Object* object, uint64_t token) = 0;
-  // Waits for tokens of ready objects. False: the runtime has ended and nothing is left to tell.
-  // One thread at a time, without the interpreter's lock.
-  virtual bool next_notified(std::vector<uint64_t>& tokens) = 0;
+  // Tells when it is ready, through next_notified() or a loop's `queue`; without an object at once.
+  virtual void notify(Object* object, uint64_t token, uint32_t queue) = 0;
+  // Waits for tokens. False: the runtime has ended and nothing is left to tell. One thread at a time,
+  // without the interpreter's lock. It reads for the loops, too.
+  virtual bool next_notified(std::vector<uint64_t>& tokens, Deadline deadline) = 0;
+  virtual LoopQueues& loop_queues() = 0;
+  // Waits for at most 50 us, less if that has been in vain lately. Is the object ready?
+  virtual bool look_briefly(const Object& object, Gate& gate) = 0;
 
   // ---- a worker's side
   // Waits for a task and starts it. kExit: this worker is to end.

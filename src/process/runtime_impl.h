@@ -24,7 +24,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   std::string disconnected_reason() const override;
   Function* define_function(std::string_view name, PackedValues pickled, uint16_t group) override;
   uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment,
-                 const std::optional<BundleRef>& bundle) override;
+                 const std::optional<BundleRef>& bundle, const LeaseLimit& limit) override;
   Result<void> submit(const Submission& submission, PackedValues arguments,
                       std::span<Object*> returns) override;
   Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,
@@ -67,10 +67,11 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Object* put_stored(StoreWrite& write, std::vector<Object*> refs) override;
   void note_call_site(std::span<Object* const> objects, std::string_view site) override;
   void drop(Object* object) override;
-  Waited wait(std::span<Object* const> objects, size_t needed, std::optional<Instant> deadline,
-              Gate& gate) override;
-  void notify(Object* object, uint64_t token) override;
-  bool next_notified(std::vector<uint64_t>& tokens) override;
+  Waited wait(std::span<Object* const> objects, size_t needed, Deadline, Gate& gate) override;
+  void notify(Object* object, uint64_t token, uint32_t queue) override;
+  LoopQueues& loop_queues() override;
+  bool look_briefly(const Object& object, Gate& gate) override;
+  bool next_notified(std::vector<uint64_t>& tokens, Deadline deadline) override;
   Result<Pinned> open_stored(const Object& object, Deadline deadline, Gate& gate) override;
   void prefetch(std::span<Object* const> objects) override;
   void unpin(uint64_t pin) override;
@@ -147,6 +148,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void run_clock();
   void enforce_time_limits(bool of_own_tasks);
   bool cancel_task(Task& task, const Cancel& how);
+  static bool has_started(const Task& task);
   void cancel_children(uint64_t parent, bool recursive);
   void withhold(Task& task);
   void on_cancel_task(const wire::fb::CancelTask& message);
@@ -232,13 +234,11 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
 
   // wait.cc
   bool satisfied(const Waiter& waiter) const;
-  Waited wait_for(Waiter& waiter, std::optional<Instant> deadline, Gate& gate, Locked& lock,
-                  SpinCredit& credit);
+  Waited wait_for(Waiter& waiter, Deadline, Gate& gate, Locked& lock, SpinCredit& credit);
   bool look_for_news(SpinCredit& credit, Gate& gate, bool& released);
   void publish_wake_positions(const Waiter& waiter);
   void publish_wake_position(const Waiter& waiter, OutboundChannel& channel);
-  bool sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline, Locked& lock,
-                     SpinCredit& credit);
+  bool sleep_on_bell(const Waiter& waiter, Deadline, Locked& lock, SpinCredit& credit);
   Duration sleep_limit(std::optional<Instant> deadline, Instant now) const;
   void leave_reading(const Waiter& waiter);
   void enter_blocked(const Waiter& waiter);
@@ -266,6 +266,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Object* new_object();  // objects.cc
   void complete(Object& object, std::span<const std::byte> value, std::vector<Object*> inner);
   void tell_waiters(Object& object);
+  void tell(uint32_t queue, uint64_t token);
   void release(Object* object);
   void free_object(Object& object);
   void drain_dropped();
@@ -338,8 +339,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void run_again(Task& task);
   Object* take_rerun_item(Task& run, uint64_t number, bool is_error);
   void end_rerun(Task& run, std::span<const std::byte> error);
-  Result<void> wait_for_answer(uint64_t request, Question& question, Locked& lock, Gate& gate,
-                               ErrorCode refused);
+  Result<void> wait_for_answer(uint64_t request, Question&, Locked&, Gate&, ErrorCode refused);
 };
 
 }  // namespace mobula::process

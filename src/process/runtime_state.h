@@ -146,7 +146,8 @@ struct RuntimeState {
   std::atomic<bool> stop_{false};
   std::atomic<uint32_t> reader_word_{0};  // The reader thread sleeps on it for good.
   std::atomic<bool> reader_asleep_{false};
-  SpinCredit get_credit_;  // Of the thread that reads; races are harmless, values are bounded.
+  SpinCredit get_credit_;    // Of the thread that reads; races are harmless, values are bounded.
+  SpinCredit brief_credit_;  // Of look_briefly().
   SpinCredit task_credit_;
 
   std::thread link_thread_;

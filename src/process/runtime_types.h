@@ -98,6 +98,11 @@ struct GroupCreation {
   bool infeasible = false;
 };
 
+struct LeaseLimit {  // Tasks of a group, of which so many run at a time; group 0: as fit.
+  uint32_t group = 0, leases_max = 0;
+  bool operator==(const LeaseLimit&) const = default;
+};
+
 struct Submission {
   Function* function = nullptr;
   uint32_t shape = 0;  // From Runtime::shape().
@@ -174,6 +179,7 @@ struct Cancel {
   bool force = false;         // The worker that runs it is killed.
   bool recursive = true;      // With the tasks that it submitted.
   bool only_waiting = false;  // What has started goes on.
+  bool only_ask = false;      // Nothing is done: can it be taken back?
 };
 
 // Why the task that executes is to end.

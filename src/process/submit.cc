@@ -94,9 +94,9 @@ Function* RuntimeImpl::define_function(std::string_view name, PackedValues pickl
 }
 
 uint32_t RuntimeImpl::shape(const ResourceSet& resources, const RuntimeEnvironment& environment,
-                            const std::optional<BundleRef>& bundle) {
+                            const std::optional<BundleRef>& bundle, const LeaseLimit& limit) {
   Locked lock(*this);
-  const Request request{resources, environment, bundle};
+  const Request request{resources, environment, bundle, limit};
   for (size_t at = requests_.size(); at > 0; --at) {  // Most often a late one.
     if (requests_[at - 1] == request) return static_cast<uint32_t>(at);
   }
@@ -111,7 +111,7 @@ uint32_t RuntimeImpl::shape_for(const Submission& submission) {
   const std::tuple key(submission.shape, depth_, priority, children_.group);
   const auto found = shape_numbers_.find(key);
   if (found != shape_numbers_.end()) return found->second;
-  const auto& [resources, environment, bundle] = requests_.at(submission.shape - 1);
+  const auto& [resources, environment, bundle, limit] = requests_.at(submission.shape - 1);
   const BundleRef where = bundle.value_or(children_);
   if (where.in_group()) {
     if (shapes_in_groups_ >= kShapesInGroupsMax) return 0;
@@ -121,7 +121,9 @@ uint32_t RuntimeImpl::shape_for(const Submission& submission) {
   }
   shapes_.push_back({resources, depth_, priority, environment, where});
   shapes_told_.push_back(false);
-  return shape_numbers_[key] = static_cast<uint32_t>(shapes_.size());
+  const auto number = static_cast<uint32_t>(shapes_.size());
+  if (limit.group != 0) dispatcher_.limit_leases(number, limit.leases_max);
+  return shape_numbers_[key] = number;
 }
 
 Result<void> RuntimeImpl::submit(const Submission& submission, PackedValues arguments,

@@ -50,6 +50,7 @@ struct Request {
   ResourceSet resources;
   RuntimeEnvironment environment;
   std::optional<BundleRef> bundle;
+  LeaseLimit limit;
   bool operator==(const Request&) const = default;
 };
 

@@ -37,7 +37,9 @@ bool is_error_of(const Object& object) { return wire::is_error(object.value.kind
 }  // namespace
 
 bool RuntimeImpl::satisfied(const Waiter& waiter) const {
-  if (waiter.for_notified) return !notifications_.ready.empty() || !disconnected_.empty();
+  if (waiter.for_notified) {
+    return !notifications_.ready.empty() || notifications_.pending == 0 || !disconnected_.empty();
+  }
   if (waiter.for_room != nullptr) return may_yield(*waiter.for_room);
   if (waiter.for_task) {
     return has_call(waiter.group) || exit_asked_ || !disconnected_.empty() ||
@@ -190,7 +192,7 @@ bool RuntimeImpl::look_for_news(SpinCredit& credit, Gate& gate, bool& released) 
   int64_t& c = credit.microseconds;
   const auto gained = [&] { c = std::min<int64_t>(c + 15, c < 0 ? 0 : kCreditMax); };
   if (shm::has_news(*bell_)) return true;
-  const Instant begun = monotonic_now();
+  Instant begun = monotonic_now();
   Instant now = begun;
   while (now - begun < kPause) {
     for (int i = 0; i < 8; ++i) relax();
@@ -204,6 +206,14 @@ bool RuntimeImpl::look_for_news(SpinCredit& credit, Gate& gate, bool& released) 
     if (!released && now - begun > kKeepInterpreter) {
       released = true;
       gate.release();
+      if (shm::has_news(*bell_)) {
+        gained();
+        return true;
+      }
+      // What the gate did was no time away from this CPU.
+      const Instant after = monotonic_now();
+      begun += after - now;
+      now = after;
     }
     ::sched_yield();
     const Instant after = monotonic_now();

@@ -33,6 +33,7 @@ struct WaitNode {
   WaitNode* previous = nullptr;
   WaitNode* next = nullptr;
   uint64_t token = 0;  // Of notify(): the node is on the heap and goes when the object is ready.
+  uint32_t queue = 0;  // Where the token goes then.
 };
 
 // How a kind of wait has fared lately (docs/decisions: waiting).

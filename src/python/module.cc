@@ -6,6 +6,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/map.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
@@ -94,6 +95,8 @@ PyMethodDef methods[] = {
     {"fork_for_daemon", fork_for_daemon, METH_NOARGS, nullptr},
     {"cancel", cancel, METH_VARARGS, nullptr},
     {"notify", notify, METH_VARARGS, nullptr},
+    {"can_cancel", can_cancel, METH_O, nullptr},
+    {"look_briefly", look_briefly, METH_O, nullptr},
     {"is_ready", is_ready, METH_O, nullptr},
     {"take_interrupt", take_interrupt, METH_NOARGS, nullptr},
     {"_has_value", has_value, METH_VARARGS, nullptr},
@@ -247,17 +250,50 @@ nb::object next_log_lines() {
 }
 
 // One thread a session.
-nb::object next_notified(uint64_t session_number) {
+nb::object next_notified(uint64_t session_number, std::optional<double> timeout_s) {
   if (open_session == nullptr || open_session->number != session_number) return nb::none();
   const SessionUse use(open_session);
   std::vector<uint64_t> tokens;
   bool more;
   {
     const WithoutGil others_run;
-    more = use.runtime().next_notified(tokens);
+    std::optional<Instant> deadline;
+    if (timeout_s) {
+      const std::chrono::duration<double> timeout(*timeout_s);
+      deadline = monotonic_now() + std::chrono::duration_cast<Duration>(timeout);
+    }
+    more = use.runtime().next_notified(tokens, deadline);
   }
   if (!more) return nb::none();
   return nb::cast(tokens);
+}
+
+bool is_of(uint64_t session_number) {
+  return open_session != nullptr && open_session->number == session_number;
+}
+
+void poke_notified(uint64_t session_number) {
+  if (is_of(session_number)) SessionUse(open_session).runtime().notify(nullptr, 0, 0);
+}
+
+uint32_t open_loop_queue(int event) {
+  Session* open = require_session();
+  if (open == nullptr) throw nb::python_error();
+  const auto queue = SessionUse(open).runtime().loop_queues().open(event);
+  if (!queue.has_value()) {
+    raise_error(queue.error());
+    throw nb::python_error();
+  }
+  return *queue;
+}
+
+void close_loop_queue(uint64_t session_number, uint32_t queue) {
+  if (is_of(session_number)) SessionUse(open_session).runtime().loop_queues().close(queue);
+}
+
+std::vector<uint64_t> take_loop_tokens(uint64_t session_number, uint32_t queue) {
+  if (!is_of(session_number)) return {};
+  return SessionUse(open_session).runtime().loop_queues().take(queue);
 }
 
 void add_system_error_numbers(nb::module_& module) {
@@ -332,7 +368,11 @@ void make_module(nb::module_& module) {
   add_group_functions(module);
   add_key_value_functions(module);
   module.def("next_log_lines", next_log_lines);
-  module.def("next_notified", next_notified);
+  module.def("next_notified", next_notified, nb::arg(), nb::arg().none());
+  module.def("poke_notified", poke_notified);
+  module.def("open_loop_queue", open_loop_queue);
+  module.def("close_loop_queue", close_loop_queue);
+  module.def("take_loop_tokens", take_loop_tokens);
   module.def("retire", [] { session().runtime->retire(); });
   module.def("interrupt_with", [](int signal) { session().runtime->interrupt_with(signal); });
   module.def("debug_state",

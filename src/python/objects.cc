@@ -401,7 +401,8 @@ PyObject* cancel(PyObject*, PyObject* arguments) {
 PyObject* notify(PyObject*, PyObject* arguments) {
   PyObject* ref;
   unsigned long long token;
-  if (!PyArg_ParseTuple(arguments, "O!K", &ref_type, &ref, &token)) return nullptr;
+  unsigned queue = 0;
+  if (!PyArg_ParseTuple(arguments, "O!K|I", &ref_type, &ref, &token, &queue)) return nullptr;
   if (token == 0) {
     PyErr_SetString(PyExc_ValueError, "a token is not 0");
     return nullptr;
@@ -409,8 +410,25 @@ PyObject* notify(PyObject*, PyObject* arguments) {
   Session* open = require_session();
   if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
   const SessionUse use(open);
-  use.runtime().notify(as_ref(ref)->object, token);
+  use.runtime().notify(as_ref(ref)->object, token, queue);
   Py_RETURN_NONE;
+}
+
+PyObject* can_cancel(PyObject*, PyObject* ref) {
+  if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
+  Session* open = require_session();
+  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  const SessionUse use(open);
+  return PyBool_FromLong(use.runtime().cancel(as_ref(ref)->object, {.only_ask = true}));
+}
+
+PyObject* look_briefly(PyObject*, PyObject* ref) {
+  if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
+  if (as_ref(ref)->object->is_ready()) Py_RETURN_TRUE;
+  Session* open = require_session();
+  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  PythonGate gate;
+  return PyBool_FromLong(SessionUse(open).runtime().look_briefly(*as_ref(ref)->object, gate));
 }
 
 PyObject* has_value(PyObject*, PyObject* arguments) {

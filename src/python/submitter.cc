@@ -169,6 +169,7 @@ struct SubmitterObject {
   PyObject* origin;  // What it is pickled as: (callable, arguments). Or null.
   process::RuntimeEnvironment* environment;
   std::optional<BundleRef>* bundle;
+  process::LeaseLimit limit;
   process::Submission submission;
   uint64_t session;          // In which `submission` is filled in.
   PlacementGroupId fits_in;  // The placement group by which it may be captured.
@@ -244,7 +245,7 @@ bool prepare(SubmitterObject* self, Session& session) {
     self->submission.actor = as_ref(self->actor)->object;
   } else {
     self->submission.shape =
-        session.runtime->shape(*self->resources, *self->environment, *self->bundle);
+        session.runtime->shape(*self->resources, *self->environment, *self->bundle, self->limit);
   }
   self->session = session.number;
   return true;
@@ -314,7 +315,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   static const char* names[] = {"source",      "resources",   "num_returns", "max_retries",
                                 "streaming",   "ahead_max",   "actor",       "any_order",
                                 "concurrent",  "pending_max", "priority",    "time_limit_ms",
-                                "environment", "bundle",      nullptr};
+                                "environment", "bundle",      "limit",       nullptr};
   PyObject* source;
   PyObject* mapping;
   int num_returns = 1;
@@ -329,11 +330,16 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   unsigned time_limit_ms = 0;
   PyObject* environment = Py_None;
   PyObject* bundle = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O!O|iipiO!ppLOIOO",
-                                   const_cast<char**>(names), &function_source_type, &source,
-                                   &mapping, &num_returns, &max_retries, &streaming, &ahead_max,
-                                   &ref_type, &actor, &any_order, &concurrent, &pending_max,
-                                   &priority, &time_limit_ms, &environment, &bundle)) {
+  process::LeaseLimit limit;
+  if (!PyArg_ParseTupleAndKeywords(
+          arguments, keywords, "O!O|iipiO!ppLOIOO(II)", const_cast<char**>(names),
+          &function_source_type, &source, &mapping, &num_returns, &max_retries, &streaming,
+          &ahead_max, &ref_type, &actor, &any_order, &concurrent, &pending_max, &priority,
+          &time_limit_ms, &environment, &bundle, &limit.group, &limit.leases_max)) {
+    return nullptr;
+  }
+  if (limit.group != 0 && limit.leases_max == 0) {
+    PyErr_SetString(PyExc_ValueError, "a limit is at least 1");
     return nullptr;
   }
   std::optional<int32_t> own_priority;
@@ -362,6 +368,7 @@ PyObject* submitter_new(PyTypeObject* type, PyObject* arguments, PyObject* keywo
   self->actor = Py_XNewRef(actor);
   self->environment = runtime_environment.release();
   self->bundle = place.release();
+  self->limit = limit;
   self->submission = process::Submission{.num_returns = static_cast<uint32_t>(num_returns),
                                          .retries_max = max_retries,
                                          .streaming = streaming != 0,

@@ -10,6 +10,7 @@ import os
 import pickle
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import mobula
 import pytest
 from leftovers import wait_until
+from mobula import _futures
 
 pytestmark = [pytest.mark.mobula_only, pytest.mark.usefixtures("shared_session")]
 
@@ -189,3 +191,76 @@ def test_options_are_checked() -> None:
         mobula.Executor(max_workers=0)
     with pytest.raises(ValueError, match="no_such_option"):
         mobula.Executor(no_such_option=1)
+
+
+def test_what_a_function_names_may_change_between_calls(executor: mobula.Executor) -> None:
+    space = {"word": "first"}
+    exec("def say():\n    return word\ndef ask():\n    return say()", space)
+    for word in ("first", "second", "third", "third", "fourth"):
+        space["word"] = word
+        assert [executor.submit(space["ask"]).result() for _ in range(3)] == [word] * 3
+    exec("def say():\n    return 'another'", space)
+    assert executor.submit(space["ask"]).result() == "another"
+
+
+def test_what_a_closure_holds_may_change_between_calls(executor: mobula.Executor) -> None:
+    seen: list[int] = []
+
+    def count() -> int:
+        return len(seen)
+
+    for number in range(4):
+        assert executor.submit(count).result() == number
+        seen.append(number)
+
+
+def test_refs_among_the_arguments_stay_refs(executor: mobula.Executor) -> None:
+    ref = mobula.put(5)
+    for _ in range(4):
+        assert executor.submit(type, ref).result() is mobula.ObjectRef
+        assert list(executor.map(type, [ref, 1])) == [mobula.ObjectRef, int]
+
+
+def test_never_more_calls_are_under_way_than_max_workers(tmp_path: Path) -> None:
+    def enter_and_leave(number: int) -> int:
+        (tmp_path / str(number)).touch()
+        inside = len(os.listdir(tmp_path))
+        if inside < 3:
+            time.sleep(0.01)  # Others get a chance to come in.
+        (tmp_path / str(number)).unlink()
+        return inside
+
+    with mobula.Executor(max_workers=2, num_cpus=0) as executor:
+        assert set(executor.map(enter_and_leave, range(40))) <= {1, 2}
+        assert max(executor.map(enter_and_leave, range(40))) == 2
+
+
+def test_a_call_is_running_while_a_worker_executes_it(tmp_path: Path) -> None:
+    with mobula.Executor(max_workers=1) as executor:
+        gate = str(tmp_path / "gate")
+        first = executor.submit(wait_for_file, gate, str(tmp_path / "started"))
+        wait_until((tmp_path / "started").exists, "it runs", 60)
+        second = executor.submit(abs, -1)
+        assert first.running() and not second.running() and not second.done()
+        Path(gate).touch()
+        assert second.result(60) == 1
+        assert not first.running() and first.done()
+
+
+def test_results_that_nobody_asks_for_are_let_go(executor: mobula.Executor) -> None:
+    for _ in range(600):
+        executor.submit(abs, -1)
+    wait_until(lambda: not _futures._pending, "all are settled", 60)
+    assert not executor._unfinished
+
+
+def test_two_threads_that_wait_get_the_same_value(
+    executor: mobula.Executor, tmp_path: Path
+) -> None:
+    gate = str(tmp_path / "gate")
+    future = executor.submit(lambda path: [wait_for_file(path)], gate)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(future.result) for _ in range(2)]
+        Path(gate).touch()
+        first, second = (one.result(60) for one in waiting)
+    assert first == [gate] and first is second

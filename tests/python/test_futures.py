@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import os
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import mobula as ray
 import numpy as np
 import pytest
+from leftovers import wait_until
 
 
 @ray.remote
@@ -139,6 +141,52 @@ class TestFutures:
         (tmp_path / "go").touch()
         assert future.result(timeout=30) == "released"
 
+    def test_who_waits_for_a_future_learns_that_it_was_cancelled(self, tmp_path: Path) -> None:
+        future = hold.remote(str(tmp_path / "go")).future()
+        with concurrent.futures.ThreadPoolExecutor(1) as threads:
+            waiting = threads.submit(future.result, 60)
+            wait_until(waiting.running, "it waits", 60)
+            assert future.cancel() and future.cancelled()
+            with pytest.raises(concurrent.futures.CancelledError):
+                waiting.result(60)
+        (tmp_path / "go").touch()
+
+    def test_a_future_that_is_late_is_a_timeout_and_can_be_asked_again(
+        self, tmp_path: Path
+    ) -> None:
+        future = hold.remote(str(tmp_path / "go")).future()
+        for seconds in (0, 0.01, 0.2):
+            with pytest.raises(concurrent.futures.TimeoutError):
+                future.result(seconds)
+        (tmp_path / "go").touch()
+        assert future.result(60) == "released"
+
+    def test_a_loop_without_readers_awaits_too(self) -> None:
+        class Loop(asyncio.SelectorEventLoop):
+            def add_reader(self, *_: Any) -> None:
+                raise NotImplementedError
+
+        async def main() -> list[int]:
+            return await asyncio.gather(*(double.remote(i) for i in range(100)))
+
+        loop = Loop()
+        try:
+            assert loop.run_until_complete(main()) == [2 * i for i in range(100)]
+        finally:
+            loop.close()
+
+    def test_awaiting_is_right_in_debug_mode_and_leaves_no_descriptor(self) -> None:
+        async def main() -> int:
+            return sum(await asyncio.gather(*(double.remote(i) for i in range(50))))
+
+        assert asyncio.run(main(), debug=True) == 2450
+        gc.collect()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            asyncio.run(main())
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) <= before
+
 
 async def _result(ref: Any) -> Any:
     return await ref
@@ -152,3 +200,13 @@ def test_shutdown_settles_what_is_pending(no_session: None, tmp_path: Path) -> N
     ray.init(num_cpus=1)
     assert double.remote(5).future().result(timeout=30) == 10
     ray.shutdown()
+
+
+def test_results_of_an_executor_outlive_the_session(no_session: None) -> None:
+    ray.init(num_cpus=1)
+    with ray.Executor() as executor:
+        futures = [executor.submit(abs, -number) for number in range(20)]
+        died = executor.submit(int, "no number")
+    ray.shutdown()
+    assert [future.result(30) for future in futures] == list(range(20))
+    assert isinstance(died.exception(30), ValueError)

@@ -1,6 +1,7 @@
 #include "core/tasks/dispatcher.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace mobula::tasks {
 
@@ -24,6 +25,7 @@ struct Shape {
   Duration in_flight_load{0};
   std::vector<Lease*> leases;
   uint32_t target_told = 0;
+  uint32_t leases_max = std::numeric_limits<uint32_t>::max();
   bool dirty = false;
 };
 
@@ -132,6 +134,11 @@ void Dispatcher::submit(TaskNode& task, Instant now, Effects& effects) {
   enqueue(task, false);
   // While the daemon still owes us leases the next settle() is soon enough to ask for more.
   if (shape.target_told <= shape.leases.size()) tell_target(shape, effects);
+}
+
+void Dispatcher::limit_leases(uint32_t shape, uint32_t leases_max) {
+  MOBULA_CHECK(leases_max > 0);
+  shape_of(shape).leases_max = leases_max;
 }
 
 void Dispatcher::withdraw(TaskNode& task) {
@@ -338,7 +345,8 @@ uint32_t Dispatcher::wanted(const Shape& shape) const {
   const auto full = static_cast<uint64_t>((load + options_.load_per_lease - Duration(1)) /
                                           options_.load_per_lease);
   uint64_t useful = std::min<uint64_t>(tasks, std::max<uint64_t>(full, 1) + overrun);
-  return static_cast<uint32_t>(std::min<uint64_t>(blocked + useful, options_.target_max));
+  const uint32_t most = std::min(options_.target_max, shape.leases_max);
+  return static_cast<uint32_t>(std::min<uint64_t>(blocked + useful, most));
 }
 
 void Dispatcher::tell_target(Shape& shape, Effects& effects) {

@@ -91,6 +91,8 @@ class Dispatcher {
 
   // A task whose arguments are ready. Its shape and function are set.
   void submit(TaskNode& task, Instant now, Effects& effects);
+  // Never wants more leases of this shape than that: so many of its tasks run at a time.
+  void limit_leases(uint32_t shape, uint32_t leases_max);
   // A queued task is withdrawn (cancelled).
   void withdraw(TaskNode& task);
 

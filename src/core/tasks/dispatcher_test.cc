@@ -170,6 +170,24 @@ TEST(Dispatcher, an_overrun_without_an_idle_worker_asks_for_another_lease) {
   EXPECT_TRUE(owner.effects.revoke.empty());
 }
 
+TEST(Dispatcher, a_limited_shape_never_wants_more_leases_than_its_limit) {
+  FunctionState slow = measured(1s);
+  Owner owner;
+  owner.dispatcher().limit_leases(1, 2);
+  for (int i = 0; i < 5; ++i) owner.submit(slow);
+  owner.submit(slow, 2);
+  owner.settle();
+  std::map<uint32_t, uint32_t> targets;
+  for (const TargetChange& change : owner.effects.target) targets[change.shape] = change.target;
+  EXPECT_EQ(targets, (std::map<uint32_t, uint32_t>{{1, 2}, {2, 1}}));
+  owner.grant(7);
+  owner.dispatcher().on_blocked(ChannelId{7}, true);  // It is under way all the same.
+  owner.settle();
+  for (const TargetChange& change : owner.effects.target) {
+    EXPECT_LE(change.target, change.shape == 1 ? 2U : 1U);
+  }
+}
+
 TEST(Dispatcher, a_blocked_worker_gets_nothing_and_loses_what_it_has_not_started) {
   Owner owner;
   FunctionState function = measured(100us);
@@ -288,6 +306,7 @@ class History {
   explicit History(uint64_t seed)
       : random_(seed), dispatcher_({.load_per_lease = 2ms, .in_flight_max = 6}) {
     for (auto& function : functions_) function = std::make_unique<FunctionState>();
+    dispatcher_.limit_leases(2, kLimitOfShape2);
   }
 
   void run(int steps) {
@@ -319,6 +338,8 @@ class History {
   }
 
  private:
+  static constexpr uint32_t kLimitOfShape2 = 2;
+
   struct Worker {
     std::deque<TestTask*> ring;
     TestTask* running = nullptr;
@@ -400,7 +421,9 @@ class History {
   }
   // The worker starts its next task or finishes the one it runs.
   void work(uint64_t lease) {
-    Worker& worker = workers_.at(lease);
+    const auto found = workers_.find(lease);
+    if (found == workers_.end()) return;  // Given back since the caller looked.
+    Worker& worker = found->second;
     if (worker.running == nullptr) {
       if (worker.ring.empty() || worker.blocked) return;
       worker.running = worker.ring.front();
@@ -443,7 +466,10 @@ class History {
         dispatcher_.on_revoked(*task);
         revoked = true;
       }
-      for (const TargetChange& change : now.target) targets_[change.shape] = change.target;
+      for (const TargetChange& change : now.target) {
+        ASSERT_TRUE(change.shape != 2 || change.target <= kLimitOfShape2);
+        targets_[change.shape] = change.target;
+      }
       for (const LeaseId lease : now.give_back) {
         const Worker& worker = workers_.at(number(lease));
         ASSERT_TRUE(worker.ring.empty() && worker.running == nullptr);
