@@ -107,7 +107,8 @@ void Leftovers::remember_kernel_state() {
   for (int i = 0; i < 3; ++i) {
     struct stat about {};
     if (::fstat(i, &about) != 0) continue;
-    descriptors_[i] = {::fcntl(i, F_DUPFD_CLOEXEC, 3), about.st_dev, about.st_ino};
+    descriptors_[static_cast<size_t>(i)] = {::fcntl(i, F_DUPFD_CLOEXEC, 3), about.st_dev,
+                                            about.st_ino};
   }
   for (const __rlimit_resource resource : kLimits) {
     Limit limit{resource, {}};
@@ -192,7 +193,7 @@ bool Leftovers::leads_to(int descriptor, const Descriptor& expected) {
 
 void Leftovers::look_at_descriptors() {
   for (int i = 0; i < 3; ++i) {
-    if (leads_to(i, descriptors_[i])) continue;
+    if (leads_to(i, descriptors_[static_cast<size_t>(i)])) continue;
     // An actor may lead its output elsewhere for good; closed, it would be the next file's.
     if (is_actor_ && ::fcntl(i, F_GETFD) >= 0) continue;
     restore_descriptor(i);
@@ -201,7 +202,7 @@ void Leftovers::look_at_descriptors() {
 
 bool Leftovers::restore_descriptor(int descriptor) {
   if (descriptor < 0 || descriptor > 2) return false;
-  const Descriptor& ours = descriptors_[descriptor];
+  const Descriptor& ours = descriptors_[static_cast<size_t>(descriptor)];
   // The copy's number may have become somebody else's file.
   if (ours.copy < 0 || !leads_to(ours.copy, ours)) return false;
   return leads_to(descriptor, ours) || ::dup2(ours.copy, descriptor) == descriptor;
@@ -248,6 +249,8 @@ bool Leftovers::signals_differ() const {
         action.sa_handler != watched.action.sa_handler) {
       return true;
     }
+    // A handler of Python's where there was none has an action of its own.
+    if (watched.action.sa_handler == SIG_DFL || watched.action.sa_handler == SIG_IGN) continue;
     const Owned number(PyLong_FromLong(watched.number));
     const Owned handler(number ? PyObject_CallOneArg(getsignal_.get(), number.get()) : nullptr);
     if (!handler) {

@@ -41,7 +41,7 @@ class Leftovers {
   void note_new_function() { new_function_ = true; }
   // It is over, but its result was not sent. With no exception set.
   void after_task();
-  // The worker is about to sleep: repairs what can be repaired without Python code.
+  // The worker is about to sleep: repairs what can be repaired without code of the user's.
   void on_idle();
   // Whose output it is from now on, whatever runs.
   void name_output(std::string_view name, Instant now);
