@@ -15,6 +15,8 @@ Threads: any, in both.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 import sys
@@ -140,31 +142,36 @@ class _Teller:
     ) -> ModuleSpec | None:
         """Finds nothing."""
         if path is None:
-            self.tell()
+            self.tell(waits=False)
         return None
 
-    def tell(self) -> None:
-        """Writes down what has changed."""
+    def tell(self, waits: bool = True) -> None:
+        """Writes down what has changed. Who is importing must not wait: another thread that tells may
+        import as well, what this one holds the lock of."""
         if sys.path == self._seen or self._pid != os.getpid():
             return
-        with self._lock:
+        if not self._lock.acquire(blocking=waits):
+            return
+        failure = None
+        try:
             if self._is_telling:
                 return
             self._is_telling = True
             try:
                 self._tell()
             except OSError as error:
-                import logging
-
-                logging.getLogger(__name__).warning(
-                    "Workers are not told that sys.path has changed: %s", error
-                )
+                failure = error
+                self._seen = list(sys.path)  # One warning for each change.
             finally:
                 self._is_telling = False
+        finally:
+            self._lock.release()
+        if failure is not None:
+            logging.getLogger(__name__).warning(
+                "Workers are not told that sys.path has changed: %s", failure
+            )
 
     def _tell(self) -> None:
-        import json
-
         seen = list(sys.path)
         now = of_driver(self._code_search_path)
         if now != self._told:
@@ -207,20 +214,20 @@ class _Follower:
         if path is None and not self._is_following:
             try:
                 status = os.stat(self._file)
-            except FileNotFoundError:
-                return None  # Nothing has changed.
+            except OSError:  # Nothing has changed, or the session is over.
+                return None
             version = (status.st_ino, status.st_mtime_ns)
             if version != self._version:
                 self._is_following = True
                 try:
                     self._follow(version)
+                except OSError:
+                    return None
                 finally:
                     self._is_following = False
         return None
 
     def _follow(self, version: tuple[int, int]) -> None:
-        import json
-
         with open(self._file) as file:
             said = json.load(file)
         before = said["at_start"] if self._followed is None else self._followed

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,7 @@ def test_the_first_of_two_modules_of_a_name_is_found(
 
 def test_entries_that_are_no_texts_are_passed_over(session: None, found: Any) -> None:
     sys.path[:0] = [None, b"/somewhere", Path("/somewhere"), 3]  # type: ignore[list-item]
+    sys.modules.pop("colorsys", None)
     import_something_new(lambda folder: "colorsys", Path("/nowhere"))
     assert ray.get(ray.remote(found.answer).remote()) == "here"
 
@@ -325,6 +327,51 @@ print(ray.get(where.remote()))
 
 def test_a_working_directory_may_be_removed(run_script: Callable[..., Any]) -> None:
     assert run_script(GONE).stdout == "/\n"
+
+
+# ---- what hinders telling and following ----------------------------------------------------------
+
+
+def make_teller(file: Path) -> _worker_path._Teller:
+    return _worker_path._Teller(str(file), [], ())
+
+
+def test_an_import_does_not_wait_for_a_thread_that_tells(tmp_path: Path) -> None:
+    """That one may import what the import holds the lock of."""
+    teller = make_teller(tmp_path / "told")
+    imported = threading.Event()
+
+    def imports() -> None:
+        teller.find_spec("anything", None)
+        imported.set()
+
+    with teller._lock:
+        threading.Thread(target=imports, daemon=True).start()
+        assert imported.wait(60)
+    assert not (tmp_path / "told").exists()
+    teller.tell()
+    assert (tmp_path / "told").exists()
+
+
+def test_a_change_that_cannot_be_told_is_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_worker_path.logging.getLogger("mobula"), "propagate", True)
+    teller = make_teller(tmp_path / "no_folder" / "told")
+    for _ in range(3):
+        teller.find_spec("anything", None)
+        teller.tell()
+    assert len(caplog.records) == 1
+    monkeypatch.setattr(sys, "path", [*sys.path, "/one/more"])
+    teller.tell()
+    assert len(caplog.records) == 2
+
+
+def test_a_worker_passes_over_a_file_that_it_cannot_read(tmp_path: Path) -> None:
+    before = list(sys.path)
+    for file in (tmp_path, tmp_path / "none", Path(__file__) / "below", tmp_path / ("x" * 300)):
+        assert _worker_path._Follower(str(file)).find_spec("anything", None) is None
+    assert sys.path == before
 
 
 # ---- merging ----------------------------------------------------------------------------------------
