@@ -39,9 +39,12 @@ class OfActorClass:
 def bind(cls: type, kind: type) -> None:
     """Binds `cls` to its name in its functions, instead of an instance of `kind` (ActorClass)."""
     classes = {base.__name__: base for base in reversed(cls.__mro__) if base is not object}
+    seen: set[int] = set()
     for function in functions_of(cls):
-        for name, base in classes.items():
-            _bind_global(function.__globals__, name, base, kind)
+        if id(function.__globals__) not in seen:
+            seen.add(id(function.__globals__))
+            for name, base in classes.items():
+                _bind_global(function.__globals__, name, base, kind)
         closure = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
         for name, cell in closure:
             if name in classes and _is_of(_contents(cell), classes[name], kind):
@@ -103,14 +106,31 @@ def _path(cls: type) -> list[str]:
     return cls.__qualname__.split(".")
 
 
+class _Showing(types.ModuleType):
+    """A module of which some attributes are something else than the globals of its functions."""
+
+    __slots__ = ()
+
+
 def _show(module: types.ModuleType, name: str, value: Any) -> bool:
     """Lets `module.name` be `value` for all but the module's own functions: other modules and
-    pickles find there what they find in other processes. False: this is no plain module."""
+    pickles find there what they find in other processes, until it is set. False: this is no plain
+    module."""
     if type(module) is types.ModuleType:
-        module.__class__ = type("_Module", (types.ModuleType,), {"__slots__": ()})
-    elif type(module).__name__ != "_Module":
+        module.__class__ = type("_Module", (_Showing,), {"__slots__": ()})
+    elif not isinstance(module, _Showing):
         return False
-    setattr(type(module), name, property(lambda _: value))
+    kind = type(module)
+
+    def write(_: Any, new: Any) -> None:
+        delattr(kind, name)
+        module.__dict__[name] = new
+
+    def delete(_: Any) -> None:
+        delattr(kind, name)
+        del module.__dict__[name]
+
+    setattr(kind, name, property(lambda _: value, write, delete))
     return True
 
 

@@ -160,7 +160,7 @@ def _construct(
         with contextlib.suppress(Exception):  # It is the user's, and only for people.
             said = repr(actor.instance)[:_REPR_MAX]
             actor.repr = said.replace("\0", "").encode(errors="replace").decode()
-            actor.shown_name = said[:_SHOWN_NAME_MAX]
+            actor.shown_name = actor.repr[:_SHOWN_NAME_MAX]
 
 
 def _fail(error: BaseException) -> None:
@@ -176,6 +176,7 @@ def _fail(error: BaseException) -> None:
     described = _serialization.encode_failure(error, f"{_actor.class_name}.__init__", False)
     text = _serialization.decode_failure(described).traceback_text
     said = f"The actor died because of an error raised in its creation task, {text}"
+    said = said.encode("utf-8", "replace").decode()  # No lone surrogates.
     # For those who never look at a call of it.
     print(f"Exception raised in creation task: {said}", file=sys.stderr, flush=True)
     _core.actor_failed(said, _exceptions_pickled.in_letters(error))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import select
 import signal
 import sys
 import threading
@@ -44,6 +45,7 @@ class PutRight:
         self.signals = (*SIGNALS, interrupt_signal)
         self._handlers = {number: signal.getsignal(number) for number in self.signals}
         self._wakeup = -1
+        self._full: list[Any] = []  # Streams of tasks: to drop one would write, and wait.
         self._trace = sys.gettrace()
         self._profile = sys.getprofile()
         self._threads_trace = threading.gettrace()
@@ -103,11 +105,24 @@ class PutRight:
         sys.stdin = self.stdin
         sys.__stdin__ = self.stdin  # type: ignore[misc, assignment]
 
-    @staticmethod
-    def _flush(stream: Any) -> None:
+    def _flush(self, stream: Any) -> None:
         # The task's own stream may do anything; what it cannot write is lost with the task.
         with contextlib.suppress(BaseException):
-            stream.flush()
+            if stream is self.stdout or stream is self.stderr or _can_be_written(stream):
+                stream.flush()
+            elif stream not in self._full:
+                self._full.append(stream)
+
+
+def _can_be_written(stream: Any) -> bool:
+    """Else who writes would wait, and maybe for ever: for somebody who reads a pipe."""
+    try:
+        descriptor = stream.fileno()
+    except (AttributeError, OSError, ValueError):  # It has none.
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 _worker_pid = os.getpid()

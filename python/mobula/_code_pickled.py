@@ -205,7 +205,7 @@ def _reduce_weak_dict(weak: Any) -> Any:
 def _reduce_weak_ref(weak: Any) -> Any:
     """It keeps nothing alive where it goes either."""
     if weak.__callback__ is not None:
-        return NotImplemented
+        raise TypeError("a weak reference with a callback cannot be pickled")
     return _make_weak_ref, (weak(),)
 
 

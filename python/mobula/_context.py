@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mobula import _alias
 from mobula._sessions_here import address_of
@@ -12,6 +12,7 @@ from mobula._version import RAY_VERSION, __version__
 
 if TYPE_CHECKING:
     import types
+    from typing import Self
 
     from mobula import _core
 

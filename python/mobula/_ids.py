@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import builtins
 import os
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class _Id(str):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import re
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ _PREFIXES: dict[Any, str] = {_Parameter.VAR_POSITIONAL: "*", _Parameter.VAR_KEYW
 # Instructions that say nothing about what is called.
 _SILENT = {"CACHE", "EXTENDED_ARG", "NOP", "PRECALL", "PUSH_NULL", "RESUME", "NOT_TAKEN"}
 _LOADS = {"LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_CONST", "LOAD_DEREF", "LOAD_GLOBAL"}
+# Of which some, since Python 3.13, are two in one.
+_FAST = re.compile(r"(?:LOAD|STORE)_FAST(?:_BORROW)?")
 _CACHED: Any = type(functools.cache(lambda: None))
 _CO_VARARGS = inspect.CO_VARARGS
 _CO_VARKEYWORDS = inspect.CO_VARKEYWORDS
@@ -179,7 +182,9 @@ def _handed_on(function: types.FunctionType, wrapped: Any) -> int | None:
             given = _call(function, wrapped, before, (args, kwargs))
             if given is not None:
                 return given
-        if "JUMP" in name or name in ("RETURN_VALUE", "RAISE_VARARGS", "SETUP_FINALLY", "FOR_ITER"):
+        if "JUMP" in name or name.startswith("SETUP_"):
+            return None
+        if name in ("RETURN_VALUE", "RAISE_VARARGS", "FOR_ITER"):
             return None
         if name not in _SILENT:
             before.append(instruction)
@@ -194,7 +199,7 @@ def _call(
 ) -> int | None:
     """`before`: the instructions up to a call with *args and **kwargs."""
     args, kwargs = names
-    steps = [(step.opname, step.argval) for step in before]
+    steps = [single for step in before for single in _singles(step)]
 
     def take(*opnames: str) -> Any:
         opname, value = steps.pop() if steps else ("", None)
@@ -225,6 +230,13 @@ def _call(
     if touched & {args, kwargs} or kwargs in used:
         return None
     return given if _value_of(function, callee) is wrapped else None
+
+
+def _singles(step: dis.Instruction) -> list[tuple[str, Any]]:
+    names = _FAST.findall(step.opname)
+    if len(names) > 1 and isinstance(step.argval, tuple):
+        return list(zip(names, step.argval, strict=True))
+    return [(step.opname, step.argval)]
 
 
 def _value_of(function: types.FunctionType, name: str) -> Any:

@@ -115,14 +115,16 @@ class RayTaskError(RayError):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._task_error['cause']!r})"
 
-    def add_note(self, note: str) -> None:
-        """To the cause: a task that passes the error on passes on the cause."""
-        cause = self._task_error["cause"]
-        if not isinstance(cause, BaseException):
-            super().add_note(note)
-            return
-        cause.add_note(note)
-        self.__dict__["__notes__"] = cause.__notes__
+    if hasattr(BaseException, "add_note"):  # Not in Python 3.10.
+
+        def add_note(self, note: str) -> None:
+            """To the cause: a task that passes the error on passes on the cause."""
+            cause = self._task_error["cause"]
+            if not isinstance(cause, BaseException):
+                super().add_note(note)
+                return
+            cause.add_note(note)
+            self.__dict__["__notes__"] = cause.__notes__
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = dict(self._task_error)

@@ -177,6 +177,28 @@ def test_the_module_of_the_actor_shows_others_what_makes_actors() -> None:
     assert ray.get(named.__ray_call__.remote(look)) == ("ActorClass(Named)", "type", True)
 
 
+def test_what_others_see_in_the_module_of_an_actor_can_be_set_and_deleted() -> None:
+    def change(self: Any) -> list[Any]:
+        import test_actor_class_names as module
+
+        found = []
+        module.Named = 5  # type: ignore[assignment, misc]
+        found += [module.Named, vars(module)["Named"]]
+        del module.Named  # type: ignore[misc]
+        found += [hasattr(module, "Named"), "Named" in vars(module)]
+        return found
+
+    def delete(self: Any) -> bool:
+        import test_actor_class_names as module
+
+        del module.Named  # type: ignore[misc]
+        return hasattr(module, "Named") or "Named" in vars(module)
+
+    change_ref = Named.remote().__ray_call__.remote(change)
+    assert ray.get(change_ref) == [5, 5, False, False]
+    assert not ray.get(Named.remote().__ray_call__.remote(delete))
+
+
 def test_a_class_made_in_a_function_has_its_name_in_its_closure() -> None:
     @ray.remote
     class Local:

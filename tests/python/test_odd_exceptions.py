@@ -10,6 +10,7 @@ import copy
 import pickle
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -599,3 +600,29 @@ def test_a_retry_is_told_with_the_first_line_and_without_notes(capfd: Any) -> No
     dual = exceptions.RayTaskError("f", "a\nb", ValueError("inner")).as_instanceof_cause()
     assert "told failed with ValueError: inner." in told(dual)
     assert "failed with concurrent.futures" in told(concurrent.futures.CancelledError())
+
+
+def test_an_actor_may_call_itself_or_fail_with_a_text_that_is_no_utf8() -> None:
+    @ray.remote
+    class Odd:
+        def __init__(self, fails: bool) -> None:
+            if fails:
+                raise ValueError("\udcff")
+
+        def __repr__(self) -> str:
+            return "\udcff"
+
+        def value(self) -> int:
+            print("told")
+            return 5
+
+    assert ray.get(Odd.remote(False).value.remote()) == 5
+    with pytest.raises(exceptions.ActorDiedError, match="ValueError"):
+        ray.get(Odd.remote(True).value.remote())
+
+
+def test_a_weak_reference_with_a_callback_is_refused_with_a_reason() -> None:
+    held = type("Held", (), {})
+    weak = weakref.ref(held, print)
+    with pytest.raises(TypeError, match="weak reference with a callback"):
+        ray.put(weak)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import mobula as ray
 import pytest
+from mobula import _signatures
 
 pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.mobula_only]
 
@@ -287,3 +289,29 @@ def test_methods_take_and_refuse_what_python_does() -> None:
     for refuse in refused:
         with pytest.raises(TypeError):
             refuse()
+
+
+def test_a_wrapper_that_holds_a_lock_or_puts_two_values_first_is_understood() -> None:
+    lock = threading.Lock()
+
+    def plain(a: Any, b: Any, c: Any = 1) -> None:
+        pass
+
+    @functools.wraps(plain)
+    def locks(*args: Any, **kwargs: Any) -> None:
+        with lock:
+            plain(*args, **kwargs)
+
+    @functools.wraps(plain)
+    def two_first(x: Any, y: Any, *args: Any, **kwargs: Any) -> None:
+        plain(x, y, *args, **kwargs)
+
+    @functools.wraps(plain)
+    def changes(*args: Any, **kwargs: Any) -> None:
+        args, more = args[1:], args[:1]
+        del more
+        plain(*args, **kwargs)
+
+    assert list(_signatures.of(locks).parameters) == ["args", "kwargs"]
+    assert list(_signatures.of(two_first).parameters) == ["x", "y", "c"]
+    assert list(_signatures.of(changes).parameters) == ["args", "kwargs"]
