@@ -71,5 +71,5 @@ def _process_lines() -> Iterable[str]:
         if name.isdecimal():
             try:
                 yield Path("/proc", name, "stat").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                continue  # It ended meanwhile.
+            except OSError:
+                continue  # It ended meanwhile, or is hidden from us.

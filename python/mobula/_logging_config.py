@@ -15,8 +15,6 @@ from typing import Any
 
 from mobula import _core, _from_driver
 
-# Also named in _session.py and _worker.py, which do not import this module before they need it.
-
 _ENCODINGS = ("TEXT", "JSON")
 _TEXT_FORMAT = "%(asctime)s\t%(levelname)s %(filename)s:%(lineno)s -- %(message)s"
 _JSON_ATTRIBUTES = ("asctime", "levelname", "message", "filename", "lineno", "process")

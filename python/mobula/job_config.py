@@ -119,6 +119,8 @@ def of_init(
 
 
 def _check_paths(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
+    if isinstance(paths, (str, bytes)):
+        raise TypeError(f"code_search_path is a list of paths, not a text: {paths!r}")
     for path in paths:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"code_search_path is a list of paths, but there is {path!r}")

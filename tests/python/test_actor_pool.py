@@ -256,3 +256,26 @@ def test_a_subclass_takes_actors_out_and_gives_them_back() -> None:
     assert pool._pending_submits == [] and pool._idle_actors == []
     assert pool.get_next() == 2
     assert pool._idle_actors == [actor]
+
+
+def test_a_call_that_cannot_be_made_leaves_its_actor_free() -> None:
+    pool = ActorPool([Worker.remote()])
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(lambda worker, value: worker.double.remote(1 / value), 0)
+    with pytest.raises(TypeError):
+        pool.submit(lambda worker, value: {value}, 0)  # No ref, and no key.
+    pool.submit(double, 4)
+    assert pool.get_next() == 8
+    assert pool.has_free()
+
+
+def test_what_waits_is_a_list_to_subclasses() -> None:
+    pool = ActorPool([])
+    for value in range(4):
+        pool.submit(double, value)
+    waiting = pool._pending_submits
+    assert waiting.pop(1) == (double, 1)
+    assert waiting.pop() == (double, 3)
+    assert waiting == [(double, 0), (double, 2)] and waiting != []
+    with pytest.raises(IndexError):
+        waiting.pop(2)

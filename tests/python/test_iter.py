@@ -44,6 +44,8 @@ def test_items_and_numbers_are_spread_over_shards() -> None:
     assert (made.num_shards(), list(made.get_shard(1))) == (2, [5, 6])
     with pytest.raises(ValueError, match="out of range"):
         made.get_shard(2)
+    with pytest.raises(ValueError, match="positive"):
+        made.get_shard(1, num_async=0)
 
 
 def test_each_shard_is_a_process_of_its_own() -> None:

@@ -93,6 +93,10 @@ def test_job_configs_that_init_refuses() -> None:
         ray.init(num_cpus=1, job_config=JobConfig(runtime_env=3))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Metadata"):
         JobConfig(metadata={"a": 3})  # type: ignore[dict-item]
+    job = JobConfig()
+    job.code_search_path = "/a:/b"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="search"):
+        ray.init(num_cpus=1, job_config=job)
     assert not ray.is_initialized()
 
 

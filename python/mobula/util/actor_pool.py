@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mobula import _core
@@ -11,8 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     Call = Callable[[Any, Any], Any]
-
 _EMPTY = "No more results to get"
+
+
+class _Pending(deque[Any]):
+    """What waits, first come first served. To subclasses of the pool it is a list."""
+
+    def pop(self, index: int = -1) -> Any:
+        value = self[index]
+        del self[index]
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, (list, deque)) else NotImplemented
 
 
 class ActorPool:
@@ -34,7 +46,7 @@ class ActorPool:
         self._index_to_future: dict[int, Any] = {}
         self._next_task_index = 0  # Submissions that have been given to an actor.
         self._next_return_index = 0  # The submission whose result get_next() gives.
-        self._pending_submits: list[tuple[Call, Any]] = []
+        self._pending_submits = _Pending()
 
     def submit(self, fn: Call, value: Any) -> None:
         """Calls `fn(actor, value)` with the next free actor, now or later."""
@@ -42,8 +54,12 @@ class ActorPool:
             self._pending_submits.append((fn, value))
             return
         actor = self._idle_actors.pop()
-        future = fn(actor, value)
-        self._future_to_actor[_key(future)] = (self._next_task_index, actor)
+        try:
+            future = fn(actor, value)
+            self._future_to_actor[_key(future)] = (self._next_task_index, actor)
+        except BaseException:
+            self._idle_actors.append(actor)
+            raise
         self._index_to_future[self._next_task_index] = future
         self._next_task_index += 1
 

@@ -225,6 +225,13 @@ class _Shard:
             yield from batch
 
 
+def _check(batch_ms: int, num_async: int) -> None:
+    if num_async < 1:
+        raise ValueError("queue depth must be positive")
+    if batch_ms < 0:
+        raise ValueError("batch time must be positive")
+
+
 class ParallelIterator:
     """Items in shards. It can be gone through several times, by one at a time."""
 
@@ -320,7 +327,8 @@ class ParallelIterator:
         return len(self._shards)
 
     def get_shard(self, shard_index: int, batch_ms: int = 0, num_async: int = 1) -> LocalIterator:
-        """The items of one shard. ValueError: there is no such shard."""
+        """The items of one shard. ValueError: there is no such shard, or a number is too small."""
+        _check(batch_ms, num_async)
         if not 0 <= shard_index < len(self._shards):
             raise ValueError("Shard index out of range", shard_index, len(self._shards))
         items = self._shards[shard_index].items(batch_ms, num_async)
@@ -342,10 +350,7 @@ class ParallelIterator:
     def gather_async(self, batch_ms: int = 0, num_async: int = 1) -> LocalIterator:
         """Items as they come, in batches of what is made within `batch_ms`; `num_async` batches of each
         shard are under way. ValueError: a number is too small."""
-        if num_async < 1:
-            raise ValueError("queue depth must be positive")
-        if batch_ms < 0:
-            raise ValueError("batch time must be positive")
+        _check(batch_ms, num_async)
 
         def items() -> Iterator[Any]:
             for one in self._shards:
