@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import subprocess
 import sys
 import sysconfig
@@ -227,8 +226,9 @@ def test_the_command_works_beside_it_and_beside_a_real_ray(
     assert ast.literal_eval(quietly(*command)) == OURS
 
 
-def test_an_interpreter_starts_as_fast_as_before(ours: Environment) -> None:
-    """Nothing is imported but the module itself, in much less than a millisecond."""
+def test_an_interpreter_that_starts_imports_nothing_but_the_module_itself(
+    ours: Environment,
+) -> None:
     code = "import sys; print(sorted(sys.modules))"
     with_it = ours.said(code)
     pth = ours.site / "mobula_as_ray.pth"
@@ -238,14 +238,3 @@ def test_an_interpreter_starts_as_fast_as_before(ours: Environment) -> None:
     finally:
         away.rename(pth)
     assert set(with_it) - set(without) == {"mobula_as_ray"}
-    taken = []
-    for _ in range(5):
-        done = subprocess.run(
-            [ours.python, "-X", "importtime", "-c", "pass"],
-            capture_output=True,
-            text=True,
-            env={**os.environ},
-        )
-        (line,) = [line for line in done.stderr.splitlines() if line.endswith(" mobula_as_ray")]
-        taken.append(int(line.split("|")[1]))
-    assert min(taken) < 1000, taken

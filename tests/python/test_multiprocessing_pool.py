@@ -14,6 +14,7 @@ from typing import Any
 
 import mobula as ray
 import pytest
+from leftovers import wait_until
 from mobula.util.multiprocessing import Pool, TimeoutError
 
 pytestmark = pytest.mark.usefixtures("shared_session")
@@ -189,26 +190,39 @@ def test_it_cannot_be_pickled() -> None:
 # ---- initializers
 
 
-def leave_file(folder: str) -> None:
-    import time
-
-    time.sleep(0.2)  # Longer than it takes to make a pool.
+def leave_file(folder: str, gate: str) -> None:
     Path(folder, str(os.getpid())).touch()
+    wait_for(gate)
 
 
 def fail_to_begin() -> None:
     raise ValueError("no beginning")
 
 
-def fail_in_one(folder: str) -> None:
-    leave_file(folder)
-    if len(os.listdir(folder)) > 1:
-        raise ValueError("no beginning")
+def fail_in_one(folder: str, first: str) -> None:
+    Path(folder, str(os.getpid())).touch()
+    try:
+        os.mkdir(first)
+    except FileExistsError:
+        raise ValueError("no beginning") from None
 
 
 def test_a_pool_is_there_when_its_initializers_have_run(tmp_path: Path) -> None:
-    with Pool(2, initializer=leave_file, initargs=(str(tmp_path),)):
-        assert len(os.listdir(tmp_path)) == 2
+    folder, gate = tmp_path / "begun", tmp_path / "gate"
+    folder.mkdir()
+    pools: list[Pool] = []
+
+    def make() -> None:
+        pools.append(Pool(2, initializer=leave_file, initargs=(str(folder), str(gate))))
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    wait_until(lambda: len(os.listdir(folder)) == 2, "both begin")
+    assert pools == []
+    gate.touch()
+    maker.join()
+    with pools[0] as pool:
+        assert pool.map(square, [3]) == [9]
 
 
 def test_an_initializer_that_raises_is_an_error_of_the_pool() -> None:
@@ -217,8 +231,13 @@ def test_an_initializer_that_raises_is_an_error_of_the_pool() -> None:
 
 
 def test_one_initializer_that_raises_ends_all_processes(tmp_path: Path) -> None:
+    folder = tmp_path / "begun"
+    folder.mkdir()
     with pytest.raises(ray.exceptions.ActorDiedError, match="no beginning"):
-        Pool(2, initializer=fail_in_one, initargs=(str(tmp_path),))
+        Pool(2, initializer=fail_in_one, initargs=(str(folder), str(tmp_path / "first")))
+    pids = os.listdir(folder)
+    assert len(pids) == 2
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both end")
     with Pool(2) as pool:
         assert pool.map(square, [3]) == [9]
 

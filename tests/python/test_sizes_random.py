@@ -339,8 +339,12 @@ EDGES = [0, 1, 8 << 10, 16 << 10, (16 << 10) + 1, 100 << 10, 128 << 10, 300_000,
 
 def expect_it_lives_on(place: Callable[[int], None], size: int) -> None:
     # What is refused, and what a task raised. TypeError: where a text says what kind of thing it is.
-    with contextlib.suppress(ValueError, TypeError, exceptions.RayError):
+    try:
         place(size)
+    except (exceptions.GetTimeoutError, exceptions.NodeDiedError):
+        raise
+    except (ValueError, TypeError, exceptions.RayError):
+        pass
     assert get(one.remote()) == 1, (place.__name__, size)
 
 

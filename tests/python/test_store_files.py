@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -153,9 +154,13 @@ def test_while_a_driver_looks_at_all_of_the_store_values_go_to_files_and_soon(
 ) -> None:
     views = [ray.get(ray.put(numbers(seed, 10 * MIB))) for seed in range(12)]
     assert in_files() > 0
-    begin = time.monotonic()
-    views += [ray.get(ray.put(numbers(seed, 10 * MIB))) for seed in range(12, 24)]
-    assert time.monotonic() - begin < 12, "only the first one waits for others to let go"
+    took = []
+    for seed in range(12, 24):
+        begin = time.monotonic()
+        views.append(ray.get(ray.put(numbers(seed, 10 * MIB))))
+        took.append(time.monotonic() - begin)
+    # Most of them: on a busy machine a few may take as long.
+    assert statistics.median(took) < 2, "only the first one waits, for 2 s, for others to let go"
     assert all(is_made_of(view, seed) for seed, view in enumerate(views))
     # And small ones.
     small = [ray.put(numbers(seed, 200_000)) for seed in range(100)]
