@@ -3,8 +3,9 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include <csignal>
 #include <utility>
+
+#include "base/blocked_signals.h"
 
 namespace mobula::io {
 
@@ -23,13 +24,9 @@ void JobThread::add(Job job) {
     jobs_.push_back(std::move(job));
   }
   if (!thread_.joinable()) {
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const BlockedSignals blocked;
     thread_ = std::thread([this] { run(); });
     ::pthread_setname_np(thread_.native_handle(), name_.c_str());
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   changed_.notify_one();
 }

@@ -103,13 +103,12 @@ PacketSocket::Sent PacketSocket::try_send(std::span<const std::byte> bytes,
 }
 
 void PacketSocket::send(std::span<const std::byte> bytes, std::span<const int> descriptors) {
-  if (closed_) return;
+  if (closed_ || ending_) return;
   LargePacket large;
   std::vector<int> with_memory;
   if (bytes.size() > kPacketBytesMax) {
     auto packet = put_into_memory(bytes);
-    // The order of packets would be broken without this one: reading finds that it is over.
-    if (!packet) return static_cast<void>(::shutdown(socket_.get(), SHUT_RDWR));
+    if (!packet) return end_with(packet.error().message);
     large = std::move(*packet);
     with_memory.assign(descriptors.begin(), descriptors.end());
     with_memory.push_back(large.memory.get());
@@ -123,17 +122,20 @@ void PacketSocket::send(std::span<const std::byte> bytes, std::span<const int> d
   Packet packet{{bytes.begin(), bytes.end()}, {}};
   for (const int fd : descriptors) {
     const int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    if (copy < 0) {  // The order of packets would be broken without this one: end it.
-      loop_.post([this, alive = alive_] {
-        if (*alive && !closed_) close("out of descriptors");
-      });
-      return;
-    }
+    if (copy < 0) return end_with("out of descriptors");
     packet.descriptors.emplace_back(copy);
   }
   queued_bytes_ += packet.bytes.size();
   outbox_.push_back(std::move(packet));
   if (outbox_.size() == 1) wait_to_flush();
+}
+
+// The order of packets would be broken without the one that cannot be sent.
+void PacketSocket::end_with(const std::string& reason) {
+  ending_ = true;
+  loop_.post([this, alive = alive_, reason] {
+    if (*alive && !closed_) close(reason);
+  });
 }
 
 void PacketSocket::wait_to_flush() {

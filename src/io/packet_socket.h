@@ -72,6 +72,7 @@ class PacketSocket {
   void on_readable();
   void flush();
   void wait_to_flush();
+  void end_with(const std::string& reason);
   void close(const std::string& reason);
 
   Loop& loop_;
@@ -84,6 +85,7 @@ class PacketSocket {
   Callback when_sent_;
   bool kernel_wants_a_pause_ = false;  // Too many descriptors are on their way.
   bool closed_ = false;
+  bool ending_ = false;  // Something could not be sent: it closes in a moment.
   // Tells code that called back whether this object still exists.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   std::unique_ptr<Timer> retry_;

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -86,6 +87,21 @@ TEST_F(PacketSocketTest, the_end_of_the_peer_is_told_once_after_its_last_packet)
   loop_->run();
   EXPECT_EQ(received_, std::vector<std::string>{"last"});
   EXPECT_EQ(closed_, "end of file");
+}
+
+TEST_F(PacketSocketTest, what_cannot_be_sent_ends_it_with_the_reason) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{0, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const std::string large(kPacketBytesMax + 1, 'x');
+  socket_->send(bytes_of(large));
+  EXPECT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  socket_->send(bytes_of("behind it"));
+  loop_->run();
+  EXPECT_NE(closed_.find(std::strerror(EMFILE)), std::string::npos) << closed_;
+  char byte = 0;
+  EXPECT_LT(::recv(peer_.get(), &byte, 1, MSG_DONTWAIT), 1) << "out of order";
 }
 
 TEST_F(PacketSocketTest, the_last_packets_of_a_peer_that_did_not_read_ours_arrive) {

@@ -2,11 +2,12 @@
 
 #include <unistd.h>
 
-#include <csignal>
 #include <fstream>
 #include <sstream>
 #include <string>
 #include <utility>
+
+#include "base/blocked_signals.h"
 
 namespace mobula::node {
 
@@ -60,13 +61,9 @@ void ProcessFigures::read(std::vector<pid_t> pids, Done done) {
   }
   changed_.notify_one();
   if (thread_.joinable()) return;
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const BlockedSignals blocked;
   thread_ = std::thread([this] { run(); });
   pthread_setname_np(thread_.native_handle(), "mobula-figures");
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void ProcessFigures::run() {

@@ -2,9 +2,10 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 
 #include <utility>
+
+#include "base/blocked_signals.h"
 
 namespace mobula::process {
 
@@ -25,12 +26,8 @@ void Populator::ask(std::shared_ptr<OwnSegment> segment, uint64_t begin, uint64_
     jobs_.push_back({std::move(segment), begin, end});
     if (!thread_.joinable()) {
       // Signals are for threads of the language: ours must never get one.
-      sigset_t all;
-      sigset_t before;
-      sigfillset(&all);
-      pthread_sigmask(SIG_SETMASK, &all, &before);
+      const BlockedSignals blocked;
       thread_ = std::thread([this] { run(); });
-      pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
   }
   changed_.notify_all();
