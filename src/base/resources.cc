@@ -1,6 +1,7 @@
 #include "base/resources.h"
 
 #include <cstdio>
+#include <limits>
 
 namespace mobula {
 
@@ -23,7 +24,14 @@ ResourceAmount ResourceSet::get(std::string_view name) const {
 }
 
 void ResourceSet::add(const ResourceSet& other) {
-  for (const auto& [name, amount] : other.amounts_) set(name, get(name) + amount);
+  for (const auto& [name, amount] : other.amounts_) {
+    ResourceAmount sum = 0;
+    if (__builtin_add_overflow(get(name), amount, &sum)) {
+      using Limits = std::numeric_limits<ResourceAmount>;
+      sum = amount > 0 ? Limits::max() : Limits::min();
+    }
+    set(name, sum);
+  }
 }
 
 void ResourceSet::subtract(const ResourceSet& other) {

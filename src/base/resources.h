@@ -14,6 +14,8 @@ namespace mobula {
 // 10,000 is one whole CPU, GPU or custom unit.
 using ResourceAmount = int64_t;
 constexpr ResourceAmount kResourceUnit = 10'000;
+// Of what somebody asks for or has; a few such amounts can be added up.
+constexpr ResourceAmount kAmountMax = 1'000'000'000'000'000'000;
 
 constexpr std::string_view kCpu = "CPU";
 constexpr std::string_view kGpu = "GPU";
@@ -27,6 +29,7 @@ class ResourceSet {
   ResourceAmount get(std::string_view name) const;
   bool empty() const { return amounts_.empty(); }
 
+  // Ends at the largest amount there is.
   void add(const ResourceSet& other);
   void subtract(const ResourceSet& other);
   // True if every amount of `request` is at most ours.

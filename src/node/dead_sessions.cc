@@ -104,7 +104,7 @@ std::vector<std::string> remove_dead_spill_folders(const std::string& directory,
   std::vector<std::string> removed;
   for (const fs::path& folder : entries_of(directory)) {
     if (stop.load() || removed.size() >= kFoldersPerLook) break;
-    if (!is_named(folder, kSpillFolderPrefix) || !is_real_folder(folder) || !is_dead(folder)) {
+    if (!is_named(folder, kSpillFolderPrefix) || !is_ours(folder) || !is_dead(folder)) {
       continue;
     }
     if (remove_folder(folder, stop)) removed.push_back(folder.native());

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "node/log.h"
+#include "wire/limits.h"
 
 namespace mobula::node {
 
@@ -47,12 +48,23 @@ const char* name_of(scheduler::GroupStrategy strategy) {
 
 Result<std::vector<ResourceSet>> read_bundles(const wire::fb::GroupCreate& record) {
   std::vector<ResourceSet> bundles;
+  size_t text_bytes = 0;
   for (const auto* run : *record.bundles()) {
     const auto resources = wire::read_resources(run->resources());
     MOBULA_TRY(resources);
     if (run->count() > kBundlesMax - bundles.size()) {
       return fail(ErrorCode::kRetryLater,
                   fmt::format("a placement group has at most {} bundles", kBundlesMax));
+    }
+    size_t of_bundle = 0;
+    for (const auto& [name, amount] : resources->amounts()) {
+      of_bundle += name.size() + wire::kGroupAmountBytes;
+    }
+    text_bytes += of_bundle * run->count();
+    if (text_bytes > wire::kGroupTextBytesMax) {
+      return fail(ErrorCode::kRetryLater,
+                  fmt::format("the names of what its bundles reserve have more than {} bytes",
+                              wire::kGroupTextBytesMax));
     }
     bundles.insert(bundles.end(), run->count(), *resources);
   }

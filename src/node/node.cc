@@ -644,8 +644,9 @@ void Node::end_job(JobId id, const std::string& reason) {
   records_.ending(id, reason, reason == kDriverLeft);
   static_cast<void>(leases_.scheduler().job_ended(id));
   leases_.changed();
-  if (!found->second.welcomed) {  // A driver that never said Hello has nothing to end.
+  if (!found->second.welcomed) {  // One that was refused may have a zygote, and nothing else.
     found->second.empty = true;
+    workers_.end_job(id);
     return;
   }
   actors_.on_job_ended(id, "its job has ended: " + reason);

@@ -342,6 +342,47 @@ TEST_F(NodeTest, a_segment_is_writable_for_one_and_read_only_for_others) {
   EXPECT_EQ(refused.message.root().body_as_SegmentRefused()->request(), 6);
 }
 
+// The next one's: those that a process asks for follow each other.
+TEST_F(NodeTest, who_opens_a_segment_that_is_being_made_is_told_so) {
+  connect();
+  driver().send(
+      [](wire::Builder& builder) { return wire::fb::CreateSegmentRequest(builder, 5, 1 << 20); });
+  const Received first = driver().expect<wire::fb::SegmentGranted>();
+  const uint32_t next = first.message.root().body_as_SegmentGranted()->segment() + 1;
+  driver().send([](wire::Builder& builder) {  // Larger than the store: in a file.
+    return wire::fb::CreateSegmentRequest(builder, 6, 300 << 20);
+  });
+  driver().send([&](wire::Builder& builder) { return wire::fb::CreateSegmentOpen(builder, next); });
+  bool answered = false;
+  bool granted = false;
+  while (!answered || !granted) {
+    const auto received = driver().receive();
+    ASSERT_TRUE(received.has_value()) << "the daemon has ended";
+    const auto type = received->message.type();
+    ASSERT_NE(type, wire::fb::DownlinkBody::SegmentRefused);
+    answered = answered || type == wire::fb::DownlinkBody::SegmentGone ||
+               type == wire::fb::DownlinkBody::SegmentOpened;
+    granted = granted || type == wire::fb::DownlinkBody::SegmentGranted;
+  }
+}
+
+TEST_F(NodeTest, equal_bundles_with_long_names_are_refused_before_they_take_any_memory) {
+  connect();
+  ResourceSet long_one;
+  long_one.set(std::string(100'000, 'x'), kResourceUnit);
+  driver().send([&](wire::Builder& builder) {
+    const std::vector<flatbuffers::Offset<wire::fb::Bundles>> list = {
+        wire::fb::CreateBundles(builder, wire::build_resources(builder, long_one), 10'000)};
+    return wire::fb::CreateGroupCreateDirect(builder, 7, "", "", wire::fb::GroupStrategy::pack,
+                                             &list);
+  });
+  const Received answer = driver().expect<wire::fb::GroupAnswer>();
+  const auto* refused = answer.message.root().body_as_GroupAnswer();
+  EXPECT_EQ(refused->request(), 7);
+  ASSERT_NE(refused->error(), nullptr);
+  EXPECT_NE(refused->error()->str().find("names"), std::string::npos) << refused->error()->str();
+}
+
 TEST_F(NodeTest, the_timeline_names_workers_that_live_and_that_have_ended) {
   connect();
   const Leased leased = lease_one();

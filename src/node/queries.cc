@@ -34,7 +34,9 @@ ResourceSet Queries::resources(bool total) const {
   if (resources.get(kCpu) < 0) resources.set(kCpu, 0);
   const uint64_t capacity = store_.capacity_bytes();
   const uint64_t left = capacity - std::min(capacity, total ? 0 : store_.taken_bytes());
-  resources.set("object_store_memory", static_cast<ResourceAmount>(left) * kResourceUnit);
+  constexpr uint64_t kShownMax = kAmountMax / kResourceUnit;
+  resources.set("object_store_memory",
+                static_cast<ResourceAmount>(std::min(left, kShownMax)) * kResourceUnit);
   return resources;
 }
 

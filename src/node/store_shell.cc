@@ -24,6 +24,7 @@ constexpr auto kTick = std::chrono::milliseconds(50);
 // Without any progress, for those who wait for room.
 constexpr auto kLookersAfter = std::chrono::milliseconds(200);
 constexpr uint64_t kPopulateStepBytes = 2ULL << 20;
+constexpr const char* kInMaking = "the segment is being made";
 
 store::StoreBooks::Options books_options(uint64_t capacity_bytes) {
   store::StoreBooks::Options options;
@@ -83,6 +84,7 @@ Result<bool> StoreShell::on_record(const Session& session, const wire::fb::ToDae
       break;
     case UplinkBody::SegmentReturn: {
       const SegmentId segment{record.body_as_SegmentReturn()->segment()};
+      if (in_making(segment)) return fail(ErrorCode::kInvalidArgument, kInMaking);
       MOBULA_TRY(books_.return_segment(session.id, segment, effects));
       serve_waiting(effects);
       break;
@@ -100,8 +102,14 @@ Result<bool> StoreShell::on_record(const Session& session, const wire::fb::ToDae
   return true;
 }
 
+// In a file, which takes a while: nobody has been told of it.
+bool StoreShell::in_making(SegmentId id) const {
+  return books_.exists(id) && !segments_.contains(id);
+}
+
 void StoreShell::open_segment(const Session& session, SegmentId id) {
   const auto open = [&]() -> Result<std::pair<uint64_t, shm::Fd>> {
+    if (in_making(id)) return fail(ErrorCode::kNotFound, kInMaking);
     const auto bytes = books_.open(session.id, id);
     MOBULA_TRY(bytes);
     auto fd = shm::reopen_read_only(*segments_.at(id).fd);
@@ -126,7 +134,9 @@ void StoreShell::open_segment(const Session& session, SegmentId id) {
 
 // A value may have left the segment that it is named after, and that may be gone.
 Result<void> StoreShell::check_location(const wire::StoreLocation& location) const {
-  return spiller_.knows(location) ? Result<void>{} : books_.check_location(location);
+  if (spiller_.knows(location)) return {};
+  if (in_making(location.segment)) return fail(ErrorCode::kInvalidArgument, kInMaking);
+  return books_.check_location(location);
 }
 
 void StoreShell::adopt(const wire::StoreLocation& location) {

@@ -119,6 +119,7 @@ class StoreShell {
   void carry_out(const store::ValueLost& lost);
   Result<void> look_up(const Session& session, const wire::fb::StoredLookup& record);
   bool let_go_to_file(ProcessId process);
+  bool in_making(SegmentId id) const;
   void own_segment_created(SegmentId segment, const shm::SegmentView& view);
   void step();
   void finish_evictions();

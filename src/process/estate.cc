@@ -45,7 +45,7 @@ std::optional<ResourceSet> read_resources(std::string_view text) {
     if (equals == std::string_view::npos) return std::nullopt;
     ResourceAmount amount = 0;
     const auto read = std::from_chars(line.data() + equals + 1, line.data() + line.size(), amount);
-    if (read.ec != std::errc{} || amount < 0) return std::nullopt;
+    if (read.ec != std::errc{} || amount < 0 || amount > kAmountMax) return std::nullopt;
     resources.set(line.substr(0, equals), amount);
     text.remove_prefix(end + 1);
   }

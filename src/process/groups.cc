@@ -4,13 +4,12 @@
 #include <cstring>
 
 #include "process/runtime_impl.h"
+#include "wire/limits.h"
 
 namespace mobula::process {
 
 namespace {
 
-// Of GroupCreate: a message has a largest size.
-constexpr size_t kTextBytesMax = size_t{64} << 20;
 constexpr Duration kPatienceMax = std::chrono::hours(24 * 365);
 
 struct Run {
@@ -22,19 +21,25 @@ struct Run {
 Result<std::vector<Run>> runs_of(const GroupCreation& creation) {
   std::vector<Run> runs;
   size_t text_bytes = creation.name.size() + creation.name_space.size();
+  size_t of_bundle = 0;
   for (const ResourceSet& bundle : creation.bundles) {
     if (!runs.empty() && *runs.back().bundle == bundle) {
       ++runs.back().count;
+      text_bytes += of_bundle;  // The daemon keeps each of them.
       continue;
     }
     runs.push_back({&bundle, 1});
-    for (const auto& [name, amount] : bundle.amounts()) text_bytes += name.size() + 32;
+    of_bundle = 0;
+    for (const auto& [name, amount] : bundle.amounts()) {
+      of_bundle += name.size() + wire::kGroupAmountBytes;
+    }
+    text_bytes += of_bundle;
   }
-  if (text_bytes <= kTextBytesMax) return runs;
-  return fail(ErrorCode::kInvalidArgument, "what its bundles reserve has " +
-                                               std::to_string(text_bytes) +
-                                               " bytes of names in all, but at most " +
-                                               std::to_string(kTextBytesMax) + " are allowed");
+  if (text_bytes <= wire::kGroupTextBytesMax) return runs;
+  return fail(ErrorCode::kInvalidArgument,
+              "what its bundles reserve has " + std::to_string(text_bytes) +
+                  " bytes of names in all, but at most " +
+                  std::to_string(wire::kGroupTextBytesMax) + " are allowed");
 }
 
 }  // namespace

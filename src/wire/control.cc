@@ -121,7 +121,7 @@ Result<ResourceSet> read_resources(const ResourceList* list) {
   if (list == nullptr) return resources;
   for (const fb::Resource* resource : *list) {
     const std::string name = resource->name()->str();
-    if (resource->amount() < 0 || resources.get(name) != 0) {
+    if (resource->amount() < 0 || resource->amount() > kAmountMax || resources.get(name) != 0) {
       return fail(ErrorCode::kInvalidArgument, "bad amount of resource '" + name + "'");
     }
     resources.set(name, resource->amount());

@@ -8,7 +8,7 @@
 // An uplink record is a FrameHeader (kind kControlRecord) followed by one FlatBuffer and padding to 8.
 //
 // Threads: none; values.
-// Limits:  kControlBytesMax bytes a message.
+// Limits:  kLargeControlBytesMax bytes a message (wire/limits.h).
 
 #include <flatbuffers/flatbuffers.h>
 
@@ -28,8 +28,6 @@ namespace mobula::wire {
 
 // Both sides of a conversation must be of the same version.
 constexpr uint32_t kControlProtocol = 6;
-// A packet on the socket, or the FlatBuffer of an uplink record.
-constexpr size_t kControlBytesMax = kFrameBytesMax - sizeof(FrameHeader);
 // Longer lists are sent as several messages.
 constexpr size_t kControlListMax = 2000;
 // A message with a value, or a parcel, carries the last so many refs of its list; those before them

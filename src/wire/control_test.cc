@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <limits>
 #include <random>
 
 namespace mobula::wire {
@@ -76,7 +77,16 @@ TEST(Control, a_truncated_or_damaged_message_never_reads_out_of_bounds) {
   }
 }
 
-TEST(Control, negative_and_repeated_resources_are_refused) {
+TEST(Control, amounts_that_are_added_up_end_at_the_largest) {
+  constexpr ResourceAmount kLargest = std::numeric_limits<ResourceAmount>::max();
+  ResourceSet most;
+  most.set("CPU", kLargest - 1);
+  ResourceSet sum = most;
+  sum.add(most);
+  EXPECT_EQ(sum.get("CPU"), kLargest);
+}
+
+TEST(Control, negative_and_repeated_and_huge_resources_are_refused) {
   Builder builder;
   const auto build = [&](std::vector<std::pair<std::string, int64_t>> amounts) {
     builder.Clear();
@@ -94,6 +104,8 @@ TEST(Control, negative_and_repeated_resources_are_refused) {
   };
   EXPECT_FALSE(read(build({{"CPU", -1}})).has_value());
   EXPECT_FALSE(read(build({{"CPU", 1}, {"CPU", 2}})).has_value());
+  EXPECT_TRUE(read(build({{"CPU", kAmountMax}})).has_value());
+  EXPECT_FALSE(read(build({{"CPU", kAmountMax + 1}})).has_value());
   EXPECT_TRUE(read(build({{"CPU", 1}, {"GPU", 2}})).has_value());
 }
 

@@ -83,9 +83,6 @@ struct StoreLocation {
 };
 static_assert(sizeof(StoreLocation) == 32);
 
-// Of a RuntimeEnvironment (control.fbs).
-constexpr size_t kEnvironmentSpecBytesMax = 32 * 1024;
-
 // What the binding turns into an exception class. Numbers are wire format.
 enum class SystemErrorCode : uint32_t {
   kWorkerCrashed = 1,

@@ -17,7 +17,7 @@ Result<void> NodeScheduler::add_actor(ProcessId actor, JobId job, const ActorReq
   // be waiting for this actor.
   ResourceSet held = request.resources;
   if (could_ever_fit(request.bundle, held)) {
-    held.set(kCpu, std::min(request.cpus_for_life, held.get(kCpu)));
+    held.set(kCpu, std::clamp<ResourceAmount>(request.cpus_for_life, 0, held.get(kCpu)));
   }
   Result<void> defined = define_shape(actor, kActorShape, held, request.depth,
                                       {0, request.environment, request.bundle});

@@ -45,7 +45,8 @@ Result<void> StoreBooks::request(const SegmentRequest& request, const Headroom& 
     return {};
   }
   if (request.ahead) {
-    if (!may_grant_ahead(request.bytes, headroom) || !try_grant(request, headroom, effects)) {
+    if (fits_no_store(request.bytes) || !may_grant_ahead(request.bytes, headroom) ||
+        !try_grant(request, headroom, effects)) {
       effects.emplace_back(RefuseSegment{.process = request.process,
                                          .request = request.number,
                                          .message = "not ahead of its use",
@@ -318,6 +319,8 @@ Result<void> StoreBooks::check_location(const wire::StoreLocation& location) con
   const auto found = segments_.find(location.segment);
   if (found != segments_.end()) {
     const Segment& segment = found->second;
+    // What is read back lies there, but is named after its first place.
+    if (segment.is_daemons) return fail(ErrorCode::kInvalidArgument, "a place of the daemon's own");
     const uint64_t start = shm::segment_data_offset(segment.entry_count);
     const uint64_t end = start + segment.data_bytes;
     if (location.entry < segment.entry_count && location.size > 0 && location.offset >= start &&

@@ -254,6 +254,21 @@ TEST_F(Books, places_outside_of_the_store_are_refused) {
   expect_no_more();
 }
 
+TEST_F(Books, a_place_of_the_daemons_own_is_nothing_that_a_process_can_name) {
+  const CreateSegment created = grant(kDaemonProcess, 1000);
+  EXPECT_FALSE(books.check_location(extent(created.segment, 0)));
+  EXPECT_TRUE(books.check_location(extent(grant(p, 1000).segment, 0)));
+}
+
+TEST_F(Books, nothing_that_fits_no_store_is_granted_ahead) {
+  for (const uint64_t bytes : {2048 * kMiB, ~uint64_t{0}, ~uint64_t{0} - kMiB}) {
+    EXPECT_TRUE(books.request({p, 1, bytes, true}, kPlenty, 0s, effects));
+    EXPECT_TRUE(take<RefuseSegment>(effects).at(0).ahead);
+  }
+  EXPECT_EQ(books.granted_bytes(), 0);
+  expect_no_more();
+}
+
 // ---- files -------------------------------------------------------------------------------------
 
 Headroom with_disk(uint64_t bytes) { return {.files = DiskRoom{bytes, "9 % of a disk in use"}}; }
