@@ -370,8 +370,8 @@ void RuntimeImpl::run_reader() {
     }
     if (store_->has_rest()) {
       lock.unlock();
-      return_segments(false);
-      lock.lock();
+      return_segments(false);  // Until nothing is left; what was seen above is old by then.
+      continue;
     }
     const Instant now = monotonic_now();
     if (!work || (reader_ != nullptr && ++idle_ticks > 50)) {

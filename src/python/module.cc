@@ -358,7 +358,7 @@ void make_module(nb::module_& module) {
   module.def("is_connected", [] { return open_session != nullptr; });
   module.def("session_number", [] { return open_session == nullptr ? 0 : open_session->number; });
   module.def("disconnected_reason", [] {
-    return open_session == nullptr ? "" : open_session->runtime->disconnected_reason();
+    return text(open_session == nullptr ? "" : open_session->runtime->disconnected_reason());
   });
   module.def("session_info", session_info);
   module.def("cluster_resources", cluster_resources);

@@ -95,7 +95,7 @@ bool connect(int fd, process::RuntimeOptions options) {
   auto runtime = process::Runtime::connect(std::move(socket), std::move(options), gate);
   if (!runtime) {
     if (!PyErr_Occurred()) {
-      PyErr_SetString(PyExc_ConnectionError, runtime.error().message.c_str());
+      PyErr_SetObject(PyExc_ConnectionError, to_text(runtime.error().message).get());
     }
     return false;
   }

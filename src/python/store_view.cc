@@ -145,6 +145,7 @@ PyObject* private_buffer(PyObject* buffer) {
     return writable;
   }
   ViewObject* view = as_view(buffer);
+  if (view->writable) return Py_NewRef(buffer);
   if (view->whole == nullptr && view->session == nullptr) {  // A copy, which only its user has.
     view->writable = true;
     return Py_NewRef(buffer);
