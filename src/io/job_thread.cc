@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <system_error>
 #include <utility>
 
 #include "base/blocked_signals.h"
@@ -18,17 +19,25 @@ JobThread::~JobThread() {
   if (thread_.joinable()) thread_.join();
 }
 
-void JobThread::add(Job job) {
+bool JobThread::add(Job job) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     jobs_.push_back(std::move(job));
   }
-  if (!thread_.joinable()) {
-    const BlockedSignals blocked;
-    thread_ = std::thread([this] { run(); });
-    ::pthread_setname_np(thread_.native_handle(), name_.c_str());
-  }
+  if (!thread_.joinable() && !start()) return false;
   changed_.notify_one();
+  return true;
+}
+
+bool JobThread::start() {
+  const BlockedSignals blocked;
+  try {  // std::thread has no other way to say that there can be none.
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error&) {
+    return false;
+  }
+  ::pthread_setname_np(thread_.native_handle(), name_.c_str());
+  return true;
 }
 
 void JobThread::run() {

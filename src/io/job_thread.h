@@ -27,9 +27,12 @@ class JobThread {
   JobThread(const JobThread&) = delete;
   JobThread& operator=(const JobThread&) = delete;
 
-  void add(Job job);
+  // False: no thread could be started (a limit of the user's processes, say). The job waits for the
+  // next add(), which tries again.
+  bool add(Job job);
 
  private:
+  bool start();
   void run();
 
   const std::string name_;

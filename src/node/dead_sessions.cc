@@ -148,7 +148,7 @@ void DeadSessions::look_later() {
 
 void DeadSessions::look() {
   thread_ = std::make_unique<io::JobThread>("mobula-sweep", io::JobPriority::kNormal);
-  thread_->add([this, places = places_, ended = ended_] {
+  const bool started = thread_->add([this, places = places_, ended = ended_] {
     std::vector<std::string> removed;
     if (!places.sessions.empty()) removed = remove_dead_sessions(places.sessions, *ended);
     if (!places.spilled.empty()) {
@@ -165,6 +165,9 @@ void DeadSessions::look() {
     });
     return false;
   });
+  if (started) return;
+  thread_.reset();
+  look_later();
 }
 
 }  // namespace mobula::node
