@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import dataclasses
 from importlib import import_module
 
-from oracle.cases import ENGINE, attempt, case, lineage, ray, run
+from oracle.cases import ENGINE, Tally, attempt, case, lineage, ray, run
 
 ActorPool = import_module(f"{ENGINE}.util.actor_pool").ActorPool
+Queue = import_module(f"{ENGINE}.util.queue").Queue
 Pool = import_module(f"{ENGINE}.util.multiprocessing").Pool
 
 
@@ -240,6 +242,46 @@ def the_cause_of_a_constructor_that_raised():
         get(Broken.remote().ping.remote())
     except BaseException as error:
         return lineage(error), error.__cause__
+
+
+@case
+def through_a_task_and_after_retries():
+    tries = Tally()
+
+    @ray.remote(max_retries=0)
+    def outer():
+        return ray.get(throw.remote())
+
+    @ray.remote(max_retries=2, retry_exceptions=[CodeError])
+    def again():
+        tries.add()
+        raise made()
+
+    return way(lambda: get(outer.remote())), way(lambda: get(again.remote())), tries.count()
+
+
+@case
+def through_a_queue():
+    queue = Queue()
+    queue.put(made())
+    return kept(queue.get(timeout=15))
+
+
+@case(differs="class and fields stay; in Ray it is an UnserializableException")
+def an_error_that_is_frozen():
+    @dataclasses.dataclass(frozen=True)
+    class FrozenError(Exception):
+        code: int
+
+    @ray.remote(max_retries=0)
+    def frozen():
+        raise FrozenError(7)
+
+    try:
+        get(frozen.remote())
+    except Exception as error:
+        cause = getattr(error, "cause", None)
+        return lineage(error), lineage(cause), getattr(cause, "code", None)
 
 
 if __name__ == "__main__":

@@ -94,5 +94,19 @@ def remote_mapped_over_values():
     return get(list(map(adder.add.remote, range(3)))), get(list(map(double.remote, range(3))))
 
 
+@case
+def remotes_in_objects_and_results():
+    adder = Adder.remote()
+    kept = ray.put([double.remote, adder.add.remote])
+    returned = get(ray.remote(lambda: double.remote).remote())
+    return [get(one(3)) for one in get(kept)], get(returned(4))
+
+
+@case
+def remote_of_a_method_keeps_its_actor():
+    add = Adder.remote(5).add.remote
+    return get(add(1)), get(call.remote(add, 2))
+
+
 if __name__ == "__main__":
     run()

@@ -126,6 +126,17 @@ def a_working_directory_that_is_not_utf_8():
 
 
 @case(seconds_max=60)
+def entries_of_sys_path_that_are_not_utf_8():
+    sys.path.append("/somewhere/caf\udce9")
+    try:
+        start()
+        return get(ray.remote(lambda: 1).remote())
+    finally:
+        ray.shutdown()
+        sys.path.pop()
+
+
+@case(seconds_max=60)
 def an_object_larger_than_the_store():
     start(object_store_memory=80 * MIB)
     try:
