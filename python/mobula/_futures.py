@@ -1,9 +1,6 @@
-"""Futures of refs: `await ref`, `ref.future()`, and those of `Executor`.
+"""Futures of refs: `ref.future()`, and those of `Executor`. Those of event loops are in `_loops`.
 
-Who waits gets the value by itself, and settles the future with it: `result()` waits in the runtime;
-`await` looks for the value for a moment, then the loop is woken through a descriptor, once for all
-values that have come, and settles its futures in its own thread.
-
+Who waits gets the value by itself, and settles the future with it: `result()` waits in the runtime.
 For the rest there is a thread, started by the first future of a session, which ends with it. Futures
 with callbacks, and those that `concurrent.futures.wait` looks at, it settles at once; the others at
 leisure, for those that nobody asks.
@@ -11,22 +8,19 @@ leisure, for those that nobody asks.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import itertools
 import os
 import threading
 import time
-import weakref
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from typing import TYPE_CHECKING, Any
 
 from mobula import _core, exceptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     # Called with the value, or None and the error.
     Settle = Callable[[Any, BaseException | None], None]
@@ -299,80 +293,10 @@ def _sweep() -> bool:
             return any_ready
 
 
-class _Loop:
-    """The futures of refs that one event loop waits for, in one session. In the loop's thread only,
-    but for end()."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, session_number: int) -> None:
-        self.session_number = session_number
-        self._loop = weakref.ref(loop)
-        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._queue = _core.open_loop_queue(self._event)
-        self._tokens = itertools.count(1)
-        self._waiting: dict[int, tuple[_core.ObjectRef[Any], asyncio.Future[Any], bool]] = {}
-        weakref.finalize(loop, _close_loop, session_number, self._queue, self._event)
-        loop.add_reader(self._event, self._settle_some)
-
-    def add(
-        self, ref: _core.ObjectRef[Any], future: asyncio.Future[Any], wants_value: bool
-    ) -> None:
-        token = next(self._tokens)
-        self._waiting[token] = (ref, future, wants_value)
-        _core.notify(ref, token, self._queue)
-
-    def end(self) -> None:
-        """The session has ended. Any thread may call it."""
-        loop = self._loop()
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # It is closed: nobody waits there.
-                loop.call_soon_threadsafe(self._settle_all)
-
-    def _settle_some(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._event)
-        for token in _core.take_loop_tokens(self.session_number, self._queue):
-            _settle_in_loop(*self._waiting.pop(token))
-
-    def _settle_all(self) -> None:
-        loop = self._loop()
-        if loop is not None:
-            loop.remove_reader(self._event)
-        for token in list(self._waiting):
-            _settle_in_loop(*self._waiting.pop(token))
-
-
-def _close_loop(session_number: int, queue: int, event: int) -> None:
-    _core.close_loop_queue(session_number, queue)
-    os.close(event)
-
-
-def _settle_in_loop(
-    ref: _core.ObjectRef[Any], future: asyncio.Future[Any], wants_value: bool
-) -> None:
-    if not future.done():
-        _settle_asyncio(future, *(value_of(ref) if wants_value else (None, None)))
-
-
-def _settle_asyncio(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(value)
-    elif isinstance(error, StopIteration):
-        # A future cannot raise that; what a coroutine makes of it, too.
-        wrapped = RuntimeError("the task raised StopIteration")
-        wrapped.__cause__ = error
-        future.set_exception(wrapped)
-    else:
-        future.set_exception(error)
-
-
 _lock = threading.Lock()
 _notifier: _Notifier | None = None
-# None: a loop that takes no readers.
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop | None] = (
-    weakref.WeakKeyDictionary()
-)
+# Called when a session has ended.
+at_end: list[Callable[[], None]] = []
 
 
 def notifier_of_session() -> _Notifier:
@@ -389,32 +313,13 @@ def notifier_of_session() -> _Notifier:
         return _notifier
 
 
-def _loop_of(loop: asyncio.AbstractEventLoop) -> _Loop | None:
-    notifier = notifier_of_session()  # Its thread reads for the loops.
-    known = _loops.get(loop)
-    if known is not None and known.session_number == notifier.session_number:
-        return known
-    if known is None and loop in _loops:
-        return None
-    try:
-        made: _Loop | None = _Loop(loop, notifier.session_number)
-    except NotImplementedError:
-        made = None
-    with _lock:
-        _loops[loop] = made
-    return made
-
-
 def end_session() -> None:
     """Call after `_core.disconnect`: no thread is left, every future is settled."""
     global _notifier
     with _lock:
         notifier, _notifier = _notifier, None
-        loops = list(_loops.values())
-        _loops.clear()
-    for loop in loops:
-        if loop is not None:
-            loop.end()
+    for call in at_end:
+        call()
     if notifier is not None and notifier.pid == os.getpid():
         notifier.join()
 
@@ -429,57 +334,3 @@ def on_completed(ref: _core.ObjectRef[Any], callback: Callable[[Any], None]) -> 
     notifier_of_session().settle_at_once(
         ref, lambda value, error: callback(value if error is None else error)
     )
-
-
-def as_future(ref: _core.ObjectRef[Any]) -> asyncio.Future[Any]:
-    """A future of the event loop that runs in this thread, or else is set in it. RuntimeError: there
-    is none."""
-    return _future_in(asyncio.get_event_loop(), ref, True)
-
-
-def asyncio_future(ref: _core.ObjectRef[Any], wants_value: bool = True) -> asyncio.Future[Any]:
-    """A future of the running event loop. Without `wants_value` its result is None once `ref` is
-    ready, be it with an error."""
-    return _future_in(asyncio.get_running_loop(), ref, wants_value)
-
-
-def _future_in(
-    loop: asyncio.AbstractEventLoop, ref: _core.ObjectRef[Any], wants_value: bool
-) -> asyncio.Future[Any]:
-    result: asyncio.Future[Any] = loop.create_future()
-    watched = _loop_of(loop)
-    if watched is not None:
-        watched.add(ref, result, wants_value)
-    else:
-        notifier_of_session().settle_at_once(
-            ref, functools.partial(_call_in_loop, loop, result, wants_value)
-        )
-    return result
-
-
-def _call_in_loop(
-    loop: asyncio.AbstractEventLoop,
-    result: asyncio.Future[Any],
-    wants_value: bool,
-    value: Any,
-    error: BaseException | None,
-) -> None:
-    with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits there.
-        loop.call_soon_threadsafe(
-            _settle_asyncio, result, *((value, error) if wants_value else (None, None))
-        )
-
-
-def await_ref(ref: _core.ObjectRef[Any]) -> Generator[Any, None, Any]:
-    """What `await ref` does."""
-    loop = asyncio.get_running_loop()  # RuntimeError outside of one.
-    # With nothing else to do, the loop may as well look for the value for a moment.
-    if _core.is_ready(ref) or (not getattr(loop, "_ready", True) and _core.look_briefly(ref)):
-        # As cheap as it can be; but another task of the loop gets its turn as with any await.
-        return _ready_value(ref)
-    return asyncio_future(ref).__await__()
-
-
-def _ready_value(ref: _core.ObjectRef[Any]) -> Generator[Any, None, Any]:
-    yield
-    return _core.get(ref)

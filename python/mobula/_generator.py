@@ -39,9 +39,9 @@ class ObjectRefGenerator:
     async def __anext__(self) -> ObjectRef[Any]:
         ready = self._stream.peek()
         if not _core.is_ready(ready):
-            from mobula import _futures
+            from mobula import _loops
 
-            await _futures.asyncio_future(ready, wants_value=False)
+            await _loops.asyncio_future(ready, wants_value=False)
         del ready
         ref = self._stream.next(None)
         if ref is None:

@@ -54,14 +54,14 @@ class _Hooks:
         _futures.on_completed(ref, callback)
 
     def as_future(self, ref: Any) -> Any:
-        from mobula import _futures
+        from mobula import _loops
 
-        return _futures.as_future(ref)
+        return _loops.as_future(ref)
 
     def await_ref(self, ref: Any) -> Any:
-        from mobula import _futures
+        from mobula import _loops
 
-        return _futures.await_ref(ref)
+        return _loops.await_ref(ref)
 
     def end_child(self, error: BaseException | None) -> None:
         from mobula import _after_task
