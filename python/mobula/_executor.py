@@ -136,6 +136,8 @@ def _worker_died() -> type[exceptions.WorkerCrashedError]:
 class _Future(_futures.RefFuture):
     """Of a call that is a task. It can be cancelled until a worker executes that."""
 
+    _is_cancelling = False
+
     def __init__(self, ref: Any, executor: Executor | None) -> None:
         super().__init__(ref)
         self._executor = executor  # Until it is settled.
@@ -144,6 +146,8 @@ class _Future(_futures.RefFuture):
         ref = self._ref
         if ref is None or self.done():
             return self.cancelled()
+        # From here on another thread may find the error of the cancelled task first.
+        self._is_cancelling = True
         if not _core.cancel(ref, False, False, True):
             # Cancelled by another thread, perhaps; or the worker was faster.
             return self.cancelled()
@@ -165,6 +169,10 @@ class _Future(_futures.RefFuture):
         )
 
     def _settle(self, value: Any, error: BaseException | None) -> None:
+        if self._is_cancelling and type(error) is exceptions.TaskCancelledError:
+            super().cancel()
+            self._leave()
+            return
         if error is not None:
             error = _as_raised(error)
         elif isinstance(value, _Exit):

@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import mobula
 import pytest
 from leftovers import wait_until
-from mobula import _futures
+from mobula import _core, _futures
 
 pytestmark = [pytest.mark.mobula_only, pytest.mark.usefixtures("shared_session")]
 
@@ -264,3 +265,27 @@ def test_two_threads_that_wait_get_the_same_value(
         Path(gate).touch()
         first, second = (one.result(60) for one in waiting)
     assert first == [gate] and first is second
+
+
+def test_a_cancelled_call_is_cancelled_whoever_sees_its_end_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel = _core.cancel
+
+    def cancel_and_be_overtaken(*how: Any) -> bool:
+        taken_back = cancel(*how)
+        # As a thread does that waits for it, or sweeps.
+        assert waiting.done()
+        return taken_back
+
+    with mobula.Executor(max_workers=1) as executor:
+        gate = str(tmp_path / "gate")
+        executor.submit(wait_for_file, gate, str(tmp_path / "started"))
+        wait_until((tmp_path / "started").exists, "it runs", 60)
+        waiting = executor.submit(abs, -1)
+        monkeypatch.setattr(_core, "cancel", cancel_and_be_overtaken)
+        was_cancelled = waiting.cancel()
+        Path(gate).touch()
+    assert was_cancelled and waiting.cancelled()
+    with pytest.raises(concurrent.futures.CancelledError):
+        waiting.result()
