@@ -75,11 +75,12 @@ def run_once(suite: Suite, seed: int, seconds: float) -> bool:
             env=environment,
             timeout=seconds,
             text=True,
+            errors="backslashreplace",  # tests print names that are not UTF-8, and get cut
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
     except subprocess.TimeoutExpired as hung:
-        print(hung.output or "")
+        print((hung.output or b"").decode(errors="backslashreplace"))  # Bytes, whatever was asked.
         print(f"random: {suite.name} did not end within {seconds:.0f} s, seed {seed}")
         print(f"random: replay with  {replay_command(suite, seed)}")
         return False

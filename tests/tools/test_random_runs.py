@@ -54,6 +54,14 @@ def test_a_hanging_run_is_a_failure() -> None:
     assert not random_runs.run_once(forever, 1, seconds=0.5)
 
 
+def test_output_that_is_not_utf8_is_shown_and_does_not_end_the_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = "import sys; sys.stdout.buffer.write(b'name \\xc3'); sys.exit(1)"
+    assert not random_runs.run_once(Suite("odd", [sys.executable, "-c", code]), 1, seconds=60)
+    assert "name \\xc3" in capsys.readouterr().out
+
+
 def test_listed_tests_are_counted() -> None:
     assert random_runs.listed_tests("Running main()\nRing.\n  random_pushes\n  random_pops\n") == 2
     assert random_runs.listed_tests("Running main()\n") == 0
