@@ -70,6 +70,10 @@ oracle: build ## Compare with the real Ray: the same programs under both, ORACLE
 	@tools/setup oracle
 	@$(PYTHON_BIN) -m oracle $(ORACLE_ARGS)
 
+.PHONY: libraries
+libraries: wheel ## Run libraries that say `import ray` under Ray and Mobula, LIBRARIES_ARGS="--only stumpy"
+	@$(PYTHON_BIN) -m libraries $(LIBRARIES_ARGS)
+
 .PHONY: random
 random: build ## Run the seeded random tests for RANDOM_SECONDS with fresh seeds
 	@$(PYTHON_BIN) tools/random_runs.py --build $(BUILD) --seconds $(RANDOM_SECONDS)
@@ -106,7 +110,8 @@ tsan: ## Run the tests of src/shm and src/process under the thread sanitizer
 .PHONY: wheel
 wheel: ## Build the wheels of mobula and of mobula-as-ray into dist/
 	@tools/setup build
-	@$(PYTHON_BIN) -m pip wheel -q --no-deps --no-build-isolation -w dist . ./python/mobula-as-ray
+	@# Named as in the release build: what was compiled there is found in the compiler's cache.
+	@CC=cc CXX=c++ $(PYTHON_BIN) -m pip wheel -q --no-deps --no-build-isolation -w dist . ./python/mobula-as-ray
 
 .PHONY: clean
 clean: ## Remove what was built; keep .venv and the compiler cache

@@ -1,0 +1,1 @@
+"""Libraries that say `import ray`, run under Ray and under Mobula: `make libraries`."""
