@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/text.h"
 #include "node/log.h"
 
 namespace mobula::node {
@@ -22,7 +23,7 @@ constexpr size_t kReprBytesMax = 1024;
 std::string text_of(const flatbuffers::String* text) { return text ? text->str() : ""; }
 
 std::string repr_of(const wire::fb::ActorMade& record) {
-  return text_of(record.repr()).substr(0, kReprBytesMax);
+  return std::string(cut_text(text_of(record.repr()), kReprBytesMax));
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "base/text.h"
+
 namespace mobula::node {
 
 namespace {
@@ -16,7 +18,7 @@ std::string command_line(pid_t pid) {
   std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   while (!text.empty() && text.back() == '\0') text.pop_back();
   std::ranges::replace(text, '\0', ' ');
-  return text.substr(0, kEntrypointBytesMax);
+  return std::string(cut_text(text, kEntrypointBytesMax));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/text.h"
 #include "shm/home.h"
 
 namespace mobula::node {
@@ -19,41 +20,6 @@ constexpr size_t kPacketTextBytes = 32 * 1024;
 constexpr size_t kPacketLines = 500;
 // A pipe holds at most 1 MiB, so more than that comes from somebody who is still alive.
 constexpr int kLastSlicesMax = 64;
-
-// Messages between processes hold UTF-8; what user code prints may be anything.
-std::string valid_utf8(std::string_view text) {
-  std::string clean;
-  clean.reserve(text.size());
-  for (size_t i = 0; i < text.size();) {
-    const auto first = static_cast<unsigned char>(text[i]);
-    const size_t size = first < 0x80   ? 1
-                        : first < 0xC2 ? 0
-                        : first < 0xE0 ? 2
-                        : first < 0xF0 ? 3
-                        : first < 0xF5 ? 4
-                                       : 0;
-    bool good = size != 0 && i + size <= text.size();
-    for (size_t k = 1; good && k < size; ++k) {
-      good = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
-    }
-    if (good && size == 3) {  // Not overlong, no surrogates.
-      const auto second = static_cast<unsigned char>(text[i + 1]);
-      good = !(first == 0xE0 && second < 0xA0) && !(first == 0xED && second >= 0xA0);
-    }
-    if (good && size == 4) {
-      const auto second = static_cast<unsigned char>(text[i + 1]);
-      good = !(first == 0xF0 && second < 0x90) && !(first == 0xF4 && second >= 0x90);
-    }
-    if (good) {
-      clean.append(text.substr(i, size));
-      i += size;
-    } else {
-      clean += "\xEF\xBF\xBD";
-      ++i;
-    }
-  }
-  return clean;
-}
 
 }  // namespace
 
@@ -169,12 +135,29 @@ void LogPump::add_text(Stream& stream, std::string_view text, std::string_view n
     const size_t room = kLineBytesMax - stream.unfinished.size();
     const size_t end = text.find('\n');
     if (end == std::string_view::npos && text.size() <= room) break;
-    const size_t size = std::min(end, room);
-    stream.unfinished += text.substr(0, size);
-    complete_line(stream, lines);
-    text.remove_prefix(size == end ? size + 1 : size);
+    if (end <= room) {
+      stream.unfinished += text.substr(0, end);
+      complete_line(stream, lines);
+      text.remove_prefix(end + 1);
+    } else {
+      text.remove_prefix(cut_line(stream, text, lines));
+    }
   }
   stream.unfinished += text;
+}
+
+// A piece of a line that is too long for one, up to the end of a character. How much of `text` it took.
+size_t LogPump::cut_line(Stream& stream, std::string_view text, std::vector<Line>& lines) {
+  const size_t room = kLineBytesMax - stream.unfinished.size();
+  stream.unfinished += text.substr(0, room);
+  const bool more = room < text.size();
+  if (more) stream.unfinished += text[room];  // Tells whether a character ends before it.
+  const std::string torn =
+      stream.unfinished.substr(cut_text(stream.unfinished, kLineBytesMax).size());
+  stream.unfinished.resize(stream.unfinished.size() - torn.size());
+  complete_line(stream, lines);
+  stream.unfinished = torn;
+  return std::min(room + 1, text.size());
 }
 
 void LogPump::end_line(Stream& stream, std::vector<Line>& lines) {
@@ -200,7 +183,7 @@ void LogPump::pass_on(ProcessId worker, Source& source, Stream& stream,
                       const std::vector<Line>& lines) {
   if (lines.empty()) return;
   if (stream.is_stderr) {
-    for (const Line& line : lines) source.tail.push_back(line.text.substr(0, kTailLineBytesMax));
+    for (const Line& line : lines) source.tail.emplace_back(cut_text(line.text, kTailLineBytesMax));
     while (source.tail.size() > kTailLines) source.tail.pop_front();
   }
   write_file(worker, source, stream, lines);

@@ -93,6 +93,7 @@ class LogPump {
   void add_text(Stream& stream, std::string_view text, std::string_view name,
                 std::vector<Line>& lines);
   // If one was begun.
+  size_t cut_line(Stream& stream, std::string_view text, std::vector<Line>& lines);
   void end_line(Stream& stream, std::vector<Line>& lines);
   void complete_line(Stream& stream, std::vector<Line>& lines);
   void end_stream(ProcessId worker, Source& source, Stream& stream);

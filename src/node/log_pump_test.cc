@@ -133,6 +133,19 @@ TEST_F(LogPumpTest, a_line_without_end_is_cut_in_pieces) {
   EXPECT_EQ(lines[4].text, "short");
 }
 
+TEST_F(LogPumpTest, a_long_line_is_cut_between_characters) {
+  std::string text = "x";
+  while (text.size() < 4 * kLineBytesMax) text += "\xF0\x9F\x90\x9F";
+  print(output_, text + "\n");
+  pump_->finish(kWorker);
+  std::string together;
+  for (const Printed& line : printed()) {
+    EXPECT_LE(line.text.size(), kLineBytesMax);
+    together += line.text;
+  }
+  EXPECT_EQ(together, text);
+}
+
 TEST_F(LogPumpTest, what_is_not_utf_8_is_replaced_and_what_is_stays) {
   print(output_, "gr\xC3\xBC\xC3\x9F \xF0\x9F\x90\x9F\n\xFF\xC3\n\xED\xA0\x80\n\xC0\xAF\n");
   pump_->finish(kWorker);

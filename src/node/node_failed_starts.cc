@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/text.h"
 #include "node/log.h"
 #include "node/node.h"
 
@@ -14,8 +15,8 @@ namespace {
 // The head says what it is about, the tail most often why.
 std::string shortened(std::string text) {
   if (text.size() <= wire::kReasonBytesMax) return text;
-  return text.substr(0, wire::kReasonBytesMax / 4) + "\n...\n" +
-         text.substr(text.size() - wire::kReasonBytesMax / 2);
+  return std::string(cut_text(text, wire::kReasonBytesMax / 4)) + "\n...\n" +
+         std::string(cut_text_head(text, wire::kReasonBytesMax / 2));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "base/text.h"
 #include "core/objects/loss.h"
 #include "node/log.h"
 #include "wire/task_spec.h"
@@ -192,7 +193,7 @@ void ObjectShell::remember_origin(ObjectId object, const wire::fb::Share& share)
   if (origins_.size() > kOriginsSpare + 2 * directory_.entry_count()) {
     std::erase_if(origins_, [&](const auto& entry) { return !directory_.contains(entry.first); });
   }
-  origins_[object] = {share.call_site()->str().substr(0, kCallSiteBytesMax),
+  origins_[object] = {std::string(cut_text(share.call_site()->str(), kCallSiteBytesMax)),
                       Instant(static_cast<int64_t>(share.made_ns()))};
 }
 

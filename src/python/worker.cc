@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/text.h"
 #include "python/actor.h"
 #include "python/decode.h"
 #include "python/encode.h"
@@ -512,7 +513,7 @@ void note_error(ClaimedTask& task, PyObject* error) {
   if (utf8 == nullptr) PyErr_Clear();  // The user's own __str__ may do anything.
   if (size == 0) return;
   task.error_text += ": ";
-  task.error_text.append(utf8, std::min<size_t>(static_cast<size_t>(size), kErrorTextMax));
+  task.error_text += cut_text({utf8, static_cast<size_t>(size)}, kErrorTextMax);
 }
 
 // The exception that is set becomes the task's error. False if it ends the worker instead: SystemExit,

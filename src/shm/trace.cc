@@ -4,6 +4,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "base/text.h"
+
 namespace mobula::shm {
 
 namespace {
@@ -59,9 +61,9 @@ uint32_t TraceWriter::name_index(std::string_view name, std::string_view resourc
   TraceName& entry = names_of(trace_)[names_];
   // What is asked for is kept whole as long as there is some room for the name.
   const size_t room = kTraceNameBytes - 1 - std::min(resources.size(), kTraceNameBytes / 2);
-  std::string text(name.substr(0, room));
+  std::string text(cut_text(name, room));
   text += '\0';
-  text += resources.substr(0, kTraceNameBytes - text.size());
+  text += cut_text(resources, kTraceNameBytes - text.size());
   std::memcpy(entry.text, text.data(), text.size());
   entry.size.store(static_cast<uint32_t>(text.size()), std::memory_order_release);
   header_of(trace_).names.store(names_ + 1, std::memory_order_release);
