@@ -182,7 +182,9 @@ class FileWriter {
   int finish() {
     const uint64_t size = written_ + slots_[at_].filled;
     if (const int error = send()) return error;
-    if (const int error = settle(slots_[at_])) return error;
+    for (Slot& slot : slots_) {
+      if (const int error = settle(slot)) return error;
+    }
     return ::ftruncate(fd_, static_cast<off_t>(size)) == 0 ? 0 : errno;
   }
 

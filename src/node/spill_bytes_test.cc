@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <random>
@@ -93,6 +95,24 @@ TEST_F(SpillBytes, a_write_that_fails_leaves_no_file) {
   stop = true;
   EXPECT_EQ(write_values(path(), {{segment, 0, 10}}, stop).kind,
             store::WriteOutcome::Kind::kFailed);
+  EXPECT_FALSE(std::filesystem::exists(path()));
+}
+
+TEST_F(SpillBytes, a_last_write_that_fails_is_a_failure) {
+  const uint64_t whole = 2 * kSpillChunkBytes;
+  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit low{whole, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &low), 0);
+  const store::WriteOutcome fits = write_values(path(), {{segment, 0, whole}}, stop);
+  std::filesystem::remove(path());
+  const store::WriteOutcome outcome = write_values(path(), {{segment, 0, whole + 5}}, stop);
+  EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  std::signal(SIGXFSZ, ignored);
+  EXPECT_EQ(fits.kind, store::WriteOutcome::Kind::kDone) << fits.why;
+  EXPECT_EQ(outcome.kind, store::WriteOutcome::Kind::kFailed);
+  EXPECT_NE(outcome.why.find("File too large"), std::string::npos) << outcome.why;
   EXPECT_FALSE(std::filesystem::exists(path()));
 }
 
