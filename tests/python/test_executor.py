@@ -289,3 +289,29 @@ def test_a_cancelled_call_is_cancelled_whoever_sees_its_end_first(
     assert was_cancelled and waiting.cancelled()
     with pytest.raises(concurrent.futures.CancelledError):
         waiting.result()
+
+
+def test_calls_of_an_executor_with_one_worker_start_in_the_order_of_submission() -> None:
+    done: list[str] = []
+
+    def note(name: str) -> str:
+        return name
+
+    with mobula.Executor(max_workers=1) as executor:
+        first = executor.submit(time.sleep, 0.05)  # Longer than what a worker is given ahead.
+        calls = [
+            (str, 0),
+            (note, "1"),
+            (repr, 2),
+            (note, "3"),
+            (str, 4),
+            (note, "5"),
+            (str, 6),
+            (repr, 7),
+        ]
+        for function, argument in calls:
+            future = executor.submit(function, argument)
+            future.add_done_callback(lambda future: done.append(future.result()))
+        first.result(60)
+        wait_until(lambda: len(done) == len(calls), "all are done", 60)
+    assert done == [str(number) for number in range(8)]

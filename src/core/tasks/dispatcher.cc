@@ -5,12 +5,17 @@
 
 namespace mobula::tasks {
 
-// The queued tasks of one function within a shape.
+namespace {
+constexpr uint32_t kNoLimit = std::numeric_limits<uint32_t>::max();
+}
+
+// The queued tasks of one function within a shape; or of all functions, if it has a limit: who says how
+// many tasks may run at a time expects them to start in the order of submission.
 struct FunctionQueue {
   TaskList tasks;
   FunctionQueue* next_turn = nullptr;  // Ring of queues with tasks.
-  FunctionState* function = nullptr;
-  bool waiting = false;  // In the ring.
+  FunctionState* function = nullptr;   // nullptr: of all.
+  bool waiting = false;                // In the ring.
 };
 
 struct Shape {
@@ -25,7 +30,7 @@ struct Shape {
   Duration in_flight_load{0};
   std::vector<Lease*> leases;
   uint32_t target_told = 0;
-  uint32_t leases_max = std::numeric_limits<uint32_t>::max();
+  uint32_t leases_max = kNoLimit;
   bool dirty = false;
 };
 
@@ -46,11 +51,12 @@ Shape& Dispatcher::shape_of(uint32_t number) {
 }
 
 FunctionQueue& Dispatcher::queue_of(Shape& shape, FunctionState& function) {
-  if (shape.recent != nullptr && shape.recent->function == &function) return *shape.recent;
-  std::unique_ptr<FunctionQueue>& queue = shape.queues[&function];
+  FunctionState* const of = shape.leases_max == kNoLimit ? &function : nullptr;
+  if (shape.recent != nullptr && shape.recent->function == of) return *shape.recent;
+  std::unique_ptr<FunctionQueue>& queue = shape.queues[of];
   if (!queue) {
     queue = std::make_unique<FunctionQueue>();
-    queue->function = &function;
+    queue->function = of;
   }
   shape.recent = queue.get();
   return *queue;
@@ -138,7 +144,9 @@ void Dispatcher::submit(TaskNode& task, Instant now, Effects& effects) {
 
 void Dispatcher::limit_leases(uint32_t shape, uint32_t leases_max) {
   MOBULA_CHECK(leases_max > 0);
-  shape_of(shape).leases_max = leases_max;
+  Shape& limited = shape_of(shape);
+  MOBULA_CHECK(limited.leases_max != kNoLimit || limited.queues.empty());
+  limited.leases_max = leases_max;
 }
 
 void Dispatcher::withdraw(TaskNode& task) {

@@ -91,7 +91,8 @@ class Dispatcher {
 
   // A task whose arguments are ready. Its shape and function are set.
   void submit(TaskNode& task, Instant now, Effects& effects);
-  // Never wants more leases of this shape than that: so many of its tasks run at a time.
+  // Never wants more leases of this shape than that: so many of its tasks run at a time, and they start
+  // in the order of submission. Call it before the first task.
   void limit_leases(uint32_t shape, uint32_t leases_max);
   // A queued task is withdrawn (cancelled).
   void withdraw(TaskNode& task);

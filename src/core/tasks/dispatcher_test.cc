@@ -188,6 +188,28 @@ TEST(Dispatcher, a_limited_shape_never_wants_more_leases_than_its_limit) {
   }
 }
 
+TEST(Dispatcher, tasks_of_a_limited_shape_start_in_the_order_of_submission_whatever_they_call) {
+  FunctionState one = measured(10us);
+  FunctionState other = measured(10us);
+  Owner owner;
+  owner.dispatcher().limit_leases(1, 1);
+  for (FunctionState* function : {&one, &other, &other, &one, &one, &other}) {
+    owner.submit(*function);
+  }
+  owner.grant(1);
+  EXPECT_EQ(owner.pushes(), (Pushes{{0, 1}, {1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}}));
+  owner.effects.clear();
+  owner.dispatcher().on_blocked(ChannelId{1}, true);
+  owner.settle();
+  for (TaskNode* task : std::vector(owner.effects.revoke)) {
+    if (static_cast<TestTask*>(task)->number != 0) owner.dispatcher().on_revoked(*task);
+  }
+  owner.effects.clear();
+  owner.dispatcher().on_blocked(ChannelId{1}, false);
+  owner.settle();
+  EXPECT_EQ(owner.pushes(), (Pushes{{1, 1}, {2, 1}, {3, 1}, {4, 1}, {5, 1}}));
+}
+
 TEST(Dispatcher, a_blocked_worker_gets_nothing_and_loses_what_it_has_not_started) {
   Owner owner;
   FunctionState function = measured(100us);
