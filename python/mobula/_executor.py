@@ -4,119 +4,26 @@ from __future__ import annotations
 
 import concurrent.futures
 import functools
-import heapq
 import itertools
 import threading
 import time
 from collections import deque
 from concurrent.futures._base import PENDING
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from mobula import _core, _futures, _steady, exceptions
-from mobula._exceptions_unpickled import CAUSE
+from mobula import _calls, _core, _futures, exceptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _SHUT_DOWN = "cannot schedule new futures after shutdown"
-# Functions that are known to be steady are remembered, up to so many.
-_STEADY_MAX = 256
-
-
-class _Exit:
-    """A call said SystemExit, which is for its caller, not for the worker."""
-
-    def __init__(self, error: SystemExit) -> None:
-        self.code = error.code
-
-
-def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    try:
-        return function(*args, **kwargs)
-    except SystemExit as error:
-        return _Exit(error)
 
 
 def _call_each(function: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> Any:
     try:
         return [function(*args) for args in chunk]
     except SystemExit as error:
-        return _Exit(error)
-
-
-class _Calling:
-    """A function that was sent once for all its calls."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-        self.__name__ = getattr(function, "__name__", "call")
-        self.__qualname__ = getattr(function, "__qualname__", self.__name__)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return self._function(*args, **kwargs)
-        except SystemExit as error:
-            return _Exit(error)
-
-
-class _LeaseLimit:
-    """So many tasks of one executor at a time."""
-
-    _free: ClassVar[list[int]] = []  # Numbers of those that have gone, for the next.
-    _numbers = itertools.count(1)
-    _lock = threading.RLock()  # A collection may run __del__ anywhere.
-
-    def __init__(self, tasks_max: int) -> None:
-        self.tasks_max = tasks_max
-        with self._lock:
-            self.number = heapq.heappop(self._free) if self._free else next(self._numbers)
-
-    def __del__(self) -> None:
-        with self._lock:
-            heapq.heappush(self._free, self.number)
-
-
-class _Functions:
-    """The remote functions of one executor."""
-
-    def __init__(self, options: dict[str, Any], limit: _LeaseLimit | None) -> None:
-        from mobula import _remote
-
-        self._limit = limit  # Its number is in use for as long as its functions.
-        pair = (0, 0) if limit is None else (limit.number, limit.tasks_max)
-        make = functools.partial(_remote.RemoteFunction, options=options, limit=pair)
-        self._make = make
-        self.call = make(_call).remote
-        self.call_each = make(_call_each).remote
-        # Steady functions that were called, by id, and from the second time on what submits a call.
-        self._known: dict[int, tuple[Any, _steady.Snapshot, Any]] = {}
-
-    def submit(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The ref of `function(*args, **kwargs)`. Refs among the arguments stay refs."""
-        known = self._known.get(id(function))
-        if known is None or known[0] is not function or not _steady.holds(known[1]):
-            parts = _steady.snapshot(function)
-            if parts is not None:
-                self._remember(function, parts, None)
-        elif not _has_ref(args, kwargs):
-            submit = known[2]
-            if submit is None:  # Many functions are called once only.
-                submit = self._make(_Calling(function)).remote
-                self._remember(function, known[1], submit)
-            return submit(*args, **kwargs)
-        return self.call(function, args, kwargs)
-
-    def _remember(self, function: Any, parts: _steady.Snapshot, submit: Any) -> None:
-        if len(self._known) >= _STEADY_MAX:
-            self._known.clear()
-        self._known[id(function)] = (function, parts, submit)
-
-
-def _has_ref(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    for value in args:
-        if type(value) is _core.ObjectRef:
-            return True
-    return bool(kwargs) and any(type(value) is _core.ObjectRef for value in kwargs.values())
+        return _calls.Exit(error)
 
 
 @functools.cache
@@ -175,7 +82,7 @@ class _Future(_futures.RefFuture):
             return
         if error is not None:
             error = _as_raised(error)
-        elif isinstance(value, _Exit):
+        elif isinstance(value, _calls.Exit):
             value, error = None, SystemExit(value.code)
         super()._settle(value, error)
         self._leave()
@@ -208,8 +115,8 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("max_workers must be greater than 0")
         if not mobula.is_initialized():
             mobula.init()
-        self._functions = _Functions(
-            options, None if max_workers is None else _LeaseLimit(max_workers)
+        self._functions = _calls.Functions(
+            options, None if max_workers is None else _calls.LeaseLimit(max_workers)
         )
         self._lock = threading.RLock()  # Pickling arguments runs code of theirs.
         self._unfinished: set[_Future] = set()
@@ -242,7 +149,7 @@ class Executor(concurrent.futures.Executor):
         if chunksize == 1:
             submit = self._functions.submit
             return _in_order(deque(self._future_of(submit, fn, args, {}) for args in calls), end)
-        each = self._functions.call_each
+        each = self._functions.make(_call_each).remote
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
         futures = deque(self._future_of(each, fn, chunk) for chunk in chunks)
         return itertools.chain.from_iterable(_in_order(futures, end))
@@ -278,16 +185,11 @@ class Executor(concurrent.futures.Executor):
 
 
 def _as_raised(error: BaseException) -> BaseException:
-    if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, BaseException):
-        CAUSE.__set__(
-            error.cause, error
-        )  # With the traceback of the worker. Classes may be frozen.
-        return error.cause
     if isinstance(error, exceptions.WorkerCrashedError):
         died = _worker_died()(*error.args)
         died.__cause__ = error
         return died
-    return error
+    return _calls.as_raised(error)
 
 
 def _in_order(futures: deque[concurrent.futures.Future[Any]], end: float | None) -> Iterator[Any]:

@@ -35,8 +35,8 @@ _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 
 # Guards the fields of all futures at which nobody but their owners has looked so far.
 _unseen = threading.Lock()
-# Futures of this session that are not settled, by id. To add to it and to take from it is atomic.
-_pending: dict[int, RefFuture] = {}
+# What is not settled in this session, by id. To add to it and to take from it is atomic.
+_pending: dict[int, RefFuture | Follower] = {}
 
 
 def value_of(ref: _core.ObjectRef[Any]) -> tuple[Any, BaseException | None]:
@@ -64,11 +64,40 @@ def _is_ready(ref: _core.ObjectRef[Any], timeout: float) -> bool:
         raise _SessionEnded from None
 
 
-def _is_ready_now(ref: _core.ObjectRef[Any]) -> bool:
+def is_ready_now(ref: _core.ObjectRef[Any]) -> bool:
     try:
         return _core.is_ready(ref)
     except _OF_ANOTHER_SESSION:  # The future is settled by now, or about to be.
         return False
+
+
+class Follower:
+    """Something that is settled like a future, by who waits for it, or else by the thread."""
+
+    def follow(self) -> None:
+        """Call it once."""
+        _pending[id(self)] = self
+        notifier = _notifier
+        if notifier is None or notifier.is_resting:
+            notifier_of_session().sweep_on()
+
+    def unfollow(self) -> None:
+        _pending.pop(id(self), None)
+
+    def is_settled(self) -> bool:
+        raise NotImplementedError
+
+    def settle_if_ready(self) -> bool:
+        """Is it settled now? Looks if it can be."""
+        raise NotImplementedError
+
+    def on_ready(self) -> None:
+        """The thread calls it when a ref is ready, or the session has ended: see `settle_at_once`."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """The session has ended."""
+        raise NotImplementedError
 
 
 class RefFuture(concurrent.futures.Future[Any]):
@@ -109,9 +138,19 @@ class RefFuture(concurrent.futures.Future[Any]):
     def done(self) -> bool:
         if self._state == PENDING:
             ref = self._ref
-            if ref is not None and _is_ready_now(ref):
+            if ref is not None and is_ready_now(ref):
                 self._settle(*value_of(ref))
         return self._state != PENDING
+
+    settle_if_ready = done
+
+    def is_settled(self) -> bool:
+        return self._state != PENDING
+
+    def end(self) -> None:
+        """The session has ended."""
+        if (ref := self._ref) is not None and self._state == PENDING:
+            self._settle(*value_of(ref))
 
     def running(self) -> bool:
         return False
@@ -164,7 +203,7 @@ class RefFuture(concurrent.futures.Future[Any]):
         ref = self._ref
         if ref is None:  # Settled since.
             return
-        if _is_ready_now(ref):
+        if is_ready_now(ref):
             self._settle(*value_of(ref))
             return
         end = None if timeout is None else time.monotonic() + timeout
@@ -218,12 +257,14 @@ class _Notifier:
         self._tokens = itertools.count(1)
         # What is to be done with the value of each token, and its ref. Taking from and adding to a
         # dict are atomic.
-        self._waiting: dict[int, tuple[_core.ObjectRef[Any], RefFuture | Settle]] = {}
+        self._waiting: dict[int, tuple[_core.ObjectRef[Any], RefFuture | Follower | Settle]] = {}
         self.is_resting = False
         self._thread = threading.Thread(target=self._run, name="mobula-futures", daemon=True)
         self._thread.start()
 
-    def settle_at_once(self, ref: _core.ObjectRef[Any], settle: RefFuture | Settle) -> None:
+    def settle_at_once(
+        self, ref: _core.ObjectRef[Any], settle: RefFuture | Follower | Settle
+    ) -> None:
         token = next(self._tokens)
         self._waiting[token] = (ref, settle)
         _core.notify(ref, token)
@@ -260,14 +301,15 @@ class _Notifier:
                 next_sweep = now + pause
         for token in list(self._waiting):
             self._settle(*self._waiting.pop(token))
-        for future in list(_pending.values()):
-            if (ref := future._ref) is not None:
-                self._settle(ref, future)
+        for pending in list(_pending.values()):
+            pending.end()
 
     @staticmethod
-    def _settle(ref: _core.ObjectRef[Any], settle: RefFuture | Settle) -> None:
+    def _settle(ref: _core.ObjectRef[Any], settle: RefFuture | Follower | Settle) -> None:
         # In a frame of its own: nothing of it may live on while the thread waits.
-        if not isinstance(settle, RefFuture):
+        if isinstance(settle, Follower):
+            settle.on_ready()
+        elif not isinstance(settle, RefFuture):
             settle(*value_of(ref))
         elif settle._state == PENDING:
             settle._settle(*value_of(ref))
@@ -279,15 +321,13 @@ def _sweep() -> bool:
     while True:
         some = list(itertools.islice(_pending.values(), _SWEPT_AT_ONCE))
         ready = 0
-        for future in some:
-            ref = future._ref
-            if ref is not None and _is_ready_now(ref):
+        for pending in some:
+            if pending.settle_if_ready():
                 ready += 1
-                future.done()
-            elif _pending.pop(id(future), None) is not None:
-                _pending[id(future)] = future  # Behind the others.
-                if future._state != PENDING:
-                    _pending.pop(id(future), None)
+            elif _pending.pop(id(pending), None) is not None:
+                _pending[id(pending)] = pending  # Behind the others.
+                if pending.is_settled():
+                    _pending.pop(id(pending), None)
         any_ready = any_ready or ready > 0
         if ready < _SWEPT_AT_ONCE:
             return any_ready

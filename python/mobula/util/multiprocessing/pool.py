@@ -1,170 +1,110 @@
-"""`Pool`: the interface of `multiprocessing.Pool`; each of its processes is an actor.
+"""`Pool`: the interface of `multiprocessing.Pool`, on tasks or actors.
 
-Work is cut into chunks. An actor has at most `_CHUNKS_AHEAD` of them, so that a slow one holds up
-little; the rest waits here, in the order of submission. Results are handed out, and callbacks called,
-by the thread that settles the futures of refs: a callback that waits for the pool waits for ever.
+Work is cut into chunks, and what is sent for one is a *part*. Who asks for a result gets its parts by
+itself; only callbacks are called by the thread that settles futures.
 """
 
 from __future__ import annotations
 
-import dis
 import itertools
+import logging
 import os
 import threading
-import types
+import time
+import weakref
 from collections import deque
-from functools import partial
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import TYPE_CHECKING, Any
 
 import mobula
-from mobula import _address
-from mobula._exceptions_pickled import Portable
+from mobula import _address, _calls, _futures
+from mobula._pool_actors import ActorEngine, PoolActor
+from mobula._pool_tasks import NotReady, TaskEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_CHUNKS_AHEAD = 2
-# A map without a chunk size makes so many chunks an actor, as multiprocessing does.
+_logger = logging.getLogger("mobula")
+
+# A map without a chunk size makes so many chunks a process, as multiprocessing does.
 _CHUNKS_PER_PROCESS = 4
-# An imap reads this many chunks an actor ahead of who takes the results.
+# An imap is at least this many chunks a process ahead of who takes the results,
 _IMAP_CHUNKS_PER_PROCESS = 4
+# at most as many as are taken in this time, and never more than
+_IMAP_AHEAD_S = 0.004
+_IMAP_CHUNKS_MAX = 1024
+# Where an imap_unordered looks first for a chunk that is done, and for how long.
+_HEAD_CHUNKS = 16
+_HEAD_S = 0.001
+
+# Guards the outcomes of all results; held for a moment only.
+_settling = threading.Lock()
 
 
-# (args, kwargs)
-_Call = tuple[tuple[Any, ...], dict[str, Any]]
-
-
-class _Failure:
-    """What a call raised; it travels as a value, so that the rest of its chunk is not lost."""
+class _Raised:
+    """The result of a call in a chunk that raised."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _failure, (Portable(self.error),)
 
-
-def _failure(portable: Portable) -> _Failure:
-    return _Failure(portable.error)
-
-
-def _share_globals(initializer: Callable[..., Any], function: Callable[..., Any]) -> None:
-    """What the initializer has assigned with `global` is there for functions of its module. Those of a
-    script travel by value, each with globals of its own."""
-    while isinstance(function, partial):
-        function = function.func
-    plain = isinstance(initializer, types.FunctionType) and isinstance(function, types.FunctionType)
-    if not plain or function.__module__ != initializer.__module__:
-        return
-    source, target = initializer.__globals__, function.__globals__
-    if source is target:
-        return
-    for instruction in dis.get_instructions(initializer):
-        if instruction.opname == "STORE_GLOBAL" and instruction.argval in source:
-            target[instruction.argval] = source[instruction.argval]
-
-
-class PoolActor:
-    """One process of a pool."""
-
-    def __init__(self, initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
-        self._initializer = initializer
-        if initializer is not None:
-            initializer(*arguments)
-
-    def run(self, function: Callable[..., Any], calls: list[_Call]) -> list[Any]:
-        """calls: (args, kwargs). The results, or _Failures, in this order."""
-        if self._initializer is not None:
-            _share_globals(self._initializer, function)
-        results = []
-        for args, kwargs in calls:
-            try:
-                results.append(function(*args, **kwargs))
-            except Exception as error:
-                results.append(_Failure(error))
-        return results
-
-
-class _Worker:
-    """An actor and how much it has to do."""
-
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self.chunks = 0  # Given and not done.
-        self.given = 0  # Calls, in all.
-        self.retired = False  # It has had all the calls it may get.
-
-
-class _Chunk:
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        calls: list[_Call],
-        done: Callable[[list[Any]], None],
-    ) -> None:
-        self.function = function
-        self.calls = calls
-        self.done = done  # Called once, with results or _Failures, one for each call.
-
-
-class AsyncResult:
+class AsyncResult(_futures.Follower):
     """The result of `apply_async`, `map_async` or `starmap_async`."""
 
-    def __init__(
+    _value: Any = None
+    _error: BaseException | None = None
+    # With callbacks: set when they have been called.
+    _told: threading.Event | None = None
+    _callback: Callable[[Any], Any] | None = None
+    _error_callback: Callable[[BaseException], Any] | None = None
+    _ready_parts = 0  # So many of the first are known to be ready.
+    _waiters = 0
+
+    def __init__(self, pool: Pool, parts: list[Any], single: bool, chunked: bool) -> None:
+        self._pool: Pool | None = pool
+        self._parts: list[Any] | None = parts  # Until the outcome is here.
+        self._single = single
+        self._chunked = chunked
+        self.follow()
+
+    def call_back(
         self,
-        parts: int,
-        single: bool,
+        pool: Pool,
         callback: Callable[[Any], Any] | None,
         error_callback: Callable[[BaseException], Any] | None,
     ) -> None:
-        self._parts: list[list[Any] | None] = [None] * parts
-        self._missing = parts
-        self._single = single
+        """Once, before anybody else knows of this result."""
         self._callback = callback
         self._error_callback = error_callback
-        self._ready = threading.Event()
-        self._value: Any = None
-        self._error: BaseException | None = None
-        if parts == 0:
-            self._finish()
-
-    def _set_part(self, number: int, results: list[Any]) -> None:
-        self._parts[number] = results
-        self._missing -= 1
-        if self._missing == 0:
-            self._finish()
-
-    def _finish(self) -> None:
-        values = list(itertools.chain.from_iterable(part or [] for part in self._parts))
-        self._parts = []
-        failure = next((value for value in values if isinstance(value, _Failure)), None)
-        if failure is not None:
-            self._error = failure.error
+        self._told = threading.Event()
+        if self._parts:
+            pool._engine.tell(self._parts[0], self)
         else:
-            self._value = values[0] if self._single else values
-        try:
-            if self._error is None and self._callback is not None:
-                self._callback(self._value)
-            elif self._error is not None and self._error_callback is not None:
-                self._error_callback(self._error)
-        finally:
-            self._ready.set()
+            self.end()
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until the result is there, at most `timeout` seconds."""
-        self._ready.wait(timeout)
+        if self._told is not None:
+            self._told.wait(timeout)
+        elif self._parts is not None:
+            self._fetch(timeout)
 
     def get(self, timeout: float | None = None) -> Any:
         """The result; raises what a call raised. TimeoutError (multiprocessing's): not in time."""
-        if not self._ready.wait(timeout):
+        if self._told is not None:
+            if not self._told.wait(timeout):
+                raise PoolTimeoutError
+        elif self._parts is not None and not self._fetch(timeout):
             raise PoolTimeoutError
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                del self  # Else the traceback of the exception would hold it, and it the exception.
         return self._value
 
     def ready(self) -> bool:
-        return self._ready.is_set()
+        return self._told.is_set() if self._told is not None else self._look()
 
     def successful(self) -> bool:
         """Did all calls end without an error? ValueError: they have not ended."""
@@ -172,33 +112,148 @@ class AsyncResult:
             raise ValueError(f"{self!r} not ready")
         return self._error is None
 
+    # ---- how
+
+    def in_flight(self) -> list[Any]:
+        """The parts that may not have ended."""
+        return list(self._parts or ())
+
+    def of_pool(self, pool: Pool) -> bool:
+        return self._pool is pool
+
+    def _fetch(self, timeout: float | None) -> bool:
+        """Waits for the outcome and keeps it. False: it was not there in time."""
+        pool, parts = self._pool, self._parts
+        if pool is None or parts is None:
+            return True
+        self._waiters += 1  # The sweep need not get the values, too.
+        try:
+            if self._single:
+                value = pool._engine.value(parts[0], timeout)
+            else:
+                value = pool._engine.values(parts, timeout)
+                if self._chunked:
+                    value = _joined(value)
+        except NotReady:
+            return False
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not isinstance(
+                error, mobula.exceptions.RayError
+            ):
+                raise  # Of this program.
+            self._settle(None, error)
+        else:
+            self._settle(value, None)
+        finally:
+            self._waiters -= 1
+        return True
+
+    def _settle(self, value: Any, error: BaseException | None) -> None:
+        """Several may call it; the first counts."""
+        with _settling:
+            if self._parts is None:
+                return
+            self._value = value
+            self._error = error
+            self._parts = None
+        self._pool = None
+        self.unfollow()
+
+    def _look(self) -> bool:
+        """Is it there?"""
+        pool, parts = self._pool, self._parts
+        if pool is None or parts is None:
+            return True
+        return self._has_all(pool, parts) and self._fetch(None)
+
+    def _has_all(self, pool: Pool, parts: list[Any]) -> bool:
+        ready = self._ready_parts
+        is_ready = pool._engine.is_ready
+        while ready < len(parts) and is_ready(parts[ready]):
+            ready += 1
+        self._ready_parts = ready
+        return ready == len(parts)
+
+    def is_settled(self) -> bool:
+        return self._parts is None
+
+    def settle_if_ready(self) -> bool:
+        if self._told is not None or self._waiters:
+            return self._parts is None  # Others do it.
+        return self._look()
+
+    def on_ready(self) -> None:
+        pool, parts = self._pool, self._parts
+        if pool is None or parts is None:
+            self.end()
+        elif not pool._engine.is_ready(parts[self._ready_parts]):
+            self.end()  # There is no session any more.
+        elif self._has_all(pool, parts):
+            self.end()
+        else:
+            pool._engine.tell(parts[self._ready_parts], self)
+
+    def end(self) -> None:
+        if self._told is None:
+            self._fetch(0)
+            return
+        if self._told.is_set():
+            return
+        self._fetch(0)
+        callback: Any = self._callback if self._error is None else self._error_callback
+        self._callback = self._error_callback = None
+        try:
+            if callback is not None:
+                callback(self._value if self._error is None else self._error)
+        except Exception:
+            _logger.exception("a callback of a pool raised an exception")
+        finally:
+            self._told.set()
+
+
+def _joined(chunks: list[Any]) -> list[Any]:
+    """The results of all chunks; raises the first error."""
+    joined: list[Any] = []
+    for chunk in chunks:
+        if type(chunk) is _calls.Failures:
+            raise next(error for _, error in chunk.outcomes() if error is not None)
+        joined += chunk
+    return joined
+
 
 class IMapIterator:
     """What `imap` and `imap_unordered` return: results one by one. The iterable is read as they are
-    taken, so it may be endless."""
+    taken, so it may be endless. What it raises is raised after the results of what it gave before.
+
+    How far it is read ahead follows from how fast results are taken: see `_window_now`.
+    """
 
     def __init__(
         self,
         pool: Pool,
-        function: Callable[..., Any],
+        submit: Callable[[Any], Any],
         iterable: Iterable[Any],
         chunk_size: int,
         ordered: bool,
     ) -> None:
         self._pool = pool
-        self._function = function
+        self._engine = pool._engine
+        self._submit = submit
         self._values = iter(iterable)
         self._chunk_size = chunk_size
         self._ordered = ordered
-        self._changed = threading.Condition()
-        self._submitted = 0
-        self._taken_chunks = 0
-        self._under_way = 0
-        self._done: dict[int, list[Any]] = {}
-        self._results: deque[Any] = deque()
+        self._lock = threading.RLock()  # The iterable may take results, too.
+        self.flight: deque[Any] = deque()  # Parts whose values nobody has taken, in order.
+        self._done: deque[Any] = deque()  # Those that are ready, if order does not matter.
+        self._results: deque[Any] = deque()  # Of the chunk that is being taken.
         self._exhausted = False
-        for _ in range(pool._size * _IMAP_CHUNKS_PER_PROCESS):
-            self._submit_next()
+        self._is_filling = False
+        self._failure: BaseException | None = None  # What the iterable raised.
+        self._head_is_slow = False
+        self._window = self._window_min = pool._size * _IMAP_CHUNKS_PER_PROCESS
+        self._taken = 0
+        self._filled_at = time.perf_counter()
+        self._fill(self._window)
 
     def __iter__(self) -> IMapIterator:
         return self
@@ -209,63 +264,143 @@ class IMapIterator:
     def next(self, timeout: float | None = None) -> Any:
         """The next result; raises what its call raised. StopIteration: there are no more.
         TimeoutError (multiprocessing's): it did not come in `timeout` seconds."""
-        while not self._results:
-            with self._changed:
-                if not self._changed.wait_for(self._has_chunk_or_end, timeout):
-                    raise PoolTimeoutError
-                if not self._done:
-                    raise StopIteration
-                number = self._taken_chunks if self._ordered else next(iter(self._done))
-                self._results.extend(self._done.pop(number))
-                self._taken_chunks += 1
-            self._submit_next()
-        result = self._results.popleft()
-        if isinstance(result, _Failure):
-            raise result.error
-        return result
+        if self._chunk_size == 1:
+            return self._next_value(timeout)
+        while True:
+            try:
+                result = self._results.popleft()
+            except IndexError:
+                chunk = self._next_value(timeout)
+                if type(chunk) is _calls.Failures:
+                    self._results.extend(
+                        value if error is None else _Raised(error)
+                        for value, error in chunk.outcomes()
+                    )
+                else:
+                    self._results.extend(chunk)
+                continue
+            if type(result) is _Raised:
+                raise result.error
+            return result
 
-    def _has_chunk_or_end(self) -> bool:
-        if self._ordered and self._taken_chunks in self._done:
-            return True
-        return self._under_way == 0 if self._ordered else bool(self._done) or self._under_way == 0
+    def _next_value(self, timeout: float | None) -> Any:
+        part = self._next_part(timeout)
+        try:
+            return self._engine.value(part, timeout)
+        except NotReady:
+            self.flight.appendleft(part)
+        except KeyboardInterrupt as error:
+            if not isinstance(error, mobula.exceptions.RayError):
+                self.flight.appendleft(part)  # It was of this program.
+            raise
+        raise PoolTimeoutError
 
-    def _submit_next(self) -> None:
-        if self._exhausted:
+    def _next_part(self, timeout: float | None) -> Any:
+        """The one to wait for."""
+        with self._lock:
+            flight = self.flight
+            if not self._exhausted and 2 * (len(flight) + len(self._done)) <= self._window:
+                self._fill(self._window_now())
+            if self._done:
+                part = self._done.popleft()
+            elif not flight:
+                failure, self._failure = self._failure, None
+                raise StopIteration if failure is None else failure
+            elif self._ordered or self._engine.is_ready(flight[0]):
+                part = flight.popleft()
+            else:
+                part = self._first_done(timeout)
+            self._taken += 1
+            return part
+
+    def _first_done(self, timeout: float | None) -> Any:
+        """The first in flight is not ready. Where many are, one near it is the next to be."""
+        flight = self.flight
+        head = list(itertools.islice(flight, _HEAD_CHUNKS))
+        if len(flight) > len(head) and not self._head_is_slow:
+            brief = _HEAD_S if timeout is None else min(timeout, _HEAD_S)
+            self._head_is_slow = not self._engine.wait_for_any(head, brief)
+        if self._head_is_slow or len(flight) <= len(head):
+            head = list(flight)
+            if not self._engine.wait_for_any(head, timeout):
+                raise PoolTimeoutError
+        for _ in head:
+            flight.popleft()
+        is_ready = self._engine.is_ready
+        rest: list[Any] = []
+        for part in head:
+            (self._done if is_ready(part) else rest).append(part)
+        if self._head_is_slow:
+            self._head_is_slow = is_ready(head[0])
+        flight.extendleft(reversed(rest))
+        return self._done.popleft()
+
+    def _window_now(self) -> int:
+        """How many chunks are to be in flight: what is taken in `_IMAP_AHEAD_S`; but at first, and
+        while that is little, a few for each process. It doubles at most with each time."""
+        now = time.perf_counter()
+        rate = self._taken / max(now - self._filled_at, 1e-6)
+        self._taken = 0
+        self._filled_at = now
+        window = min(int(rate * _IMAP_AHEAD_S), 2 * self._window, _IMAP_CHUNKS_MAX)
+        self._window = max(window, self._window_min)
+        return self._window
+
+    def _fill(self, window: int) -> None:
+        if self._is_filling:  # The iterable itself takes a result.
             return
-        calls: list[_Call] = [
-            ((value,), {}) for value in itertools.islice(self._values, self._chunk_size)
-        ]
-        if not calls:
+        if self._pool._is_terminated:
             self._exhausted = True
             return
-        number = self._submitted
-        self._submitted += 1
-        with self._changed:
-            self._under_way += 1
+        self._is_filling = True
+        flight, submit = self.flight, self._submit
+        wanted = window - len(flight) - len(self._done)
+        try:
+            for _ in range(wanted):
+                if self._chunk_size == 1:
+                    value = next(self._values)
+                elif not (value := list(itertools.islice(self._values, self._chunk_size))):
+                    raise StopIteration
+                try:
+                    part = submit(value)
+                except Exception as error:  # What cannot be sent fails its own calls.
+                    part = self._engine.failed(error)
+                flight.append(part)
+        except StopIteration:
+            self._exhausted = True
+        except Exception as error:
+            self._exhausted = True
+            self._failure = error
+        finally:
+            self._is_filling = False
 
-        def done(results: list[Any]) -> None:
-            with self._changed:
-                self._under_way -= 1
-                self._done[number] = results
-                self._changed.notify_all()
+    def is_over(self) -> bool:
+        return self._exhausted and not (self.flight or self._done)
 
-        self._pool._submit(_Chunk(self._function, calls, done))
+    def submit_rest(self) -> None:
+        """Reads the iterable to its end."""
+        with self._lock:
+            while not self._exhausted:
+                self._fill(len(self.flight) + len(self._done) + _IMAP_CHUNKS_MAX)
 
 
 class Pool:
     """`multiprocessing.Pool`, on Mobula.
 
-    processes: how many actors; all CPUs if not given. ValueError: fewer than one, or more than there
-    are CPUs.
-    initializer, initargs: called in each actor when it starts. The pool is there when they have run;
+    processes: how many calls run at a time; as many as there are CPUs if not given. ValueError: fewer
+    than one, or more than there are CPUs.
+    initializer, initargs: called in each process when it starts. The pool is there when they have run;
     ActorDiedError: one raised.
-    maxtasksperchild: an actor is replaced after about so many calls (whole chunks).
+    maxtasksperchild: a process is replaced after about so many calls (whole chunks).
     context: ignored. ray_address: passed to `init` if there is no session.
-    ray_remote_args: options of the actors, such as {"num_cpus": 0.5}. By default they keep no CPUs to
-    themselves, like all actors.
+    ray_remote_args: options of the processes, such as {"num_cpus": 0.5}. By default they keep no CPUs
+    to themselves, like all actors.
 
-    Exceptions arrive as they were raised in the pool. A chunk whose actor dies fails with
-    ActorDiedError; the actor is replaced.
+    With one of initializer, maxtasksperchild and ray_remote_args the processes are actors, of this pool
+    alone. Else calls are tasks without CPUs, at most `processes` at a time, in workers of the session.
+
+    Exceptions arrive as they were raised in the pool. A chunk whose process dies fails with
+    ActorDiedError; the process is replaced.
     """
 
     def __init__(
@@ -284,27 +419,37 @@ class Pool:
             raise ValueError("maxtasksperchild must be a positive int or None")
         if not mobula.is_initialized():
             _start_session(ray_address or os.environ.get("RAY_ADDRESS"), processes)
-        self._initializer = initializer
-        self._initargs = tuple(initargs or ())
-        self._calls_per_actor = maxtasksperchild
-        self._options = dict(ray_remote_args or {})
-        self._size = _check_size(processes, self._options)
-        self._lock = threading.RLock()
-        self._waiting: deque[_Chunk] = deque()
-        self._running: set[_Chunk] = set()
+        options = dict(ray_remote_args or {})
+        self._size = _check_size(processes, options)
+        self._lock = threading.RLock()  # What is submitted is pickled, which runs code of others.
         self._closed = False
-        self._terminated = False
-        self._all_done = threading.Condition(self._lock)
-        self._workers = [self._new_worker() for _ in range(self._size)]
+        self._is_terminated = False
+        # Those that were not taken to their ends, and their parts, which outlive them.
+        self._imaps: list[tuple[weakref.ref[IMapIterator], deque[Any]]] = []
+        self._engine: TaskEngine | ActorEngine
+        if initializer is None and maxtasksperchild is None and not options:
+            self._engine = TaskEngine(self._size)
+            return
+        arguments = tuple(initargs or ())
+        actor_class: Any = mobula.remote(PoolActor)
+        if options:
+            actor_class = actor_class.options(**options)
+        self._engine = ActorEngine(
+            self._size, lambda: actor_class.remote(initializer, arguments), maxtasksperchild
+        )
         if initializer is not None:
-            self._wait_for_initializers()
+            try:
+                self._engine.wait_until_made()
+            except BaseException:
+                self.terminate()
+                raise
 
     # ---- what multiprocessing.Pool has
 
     def apply(
         self,
         func: Callable[..., Any],
-        args: tuple[Any, ...] | None = None,
+        args: Iterable[Any] | None = None,
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """`func(*args, **kwargs)` in one of the processes; waits for it."""
@@ -313,14 +458,24 @@ class Pool:
     def apply_async(
         self,
         func: Callable[..., Any],
-        args: tuple[Any, ...] | None = None,
+        args: Iterable[Any] | None = None,
         kwargs: dict[str, Any] | None = None,
         callback: Callable[[Any], Any] | None = None,
         error_callback: Callable[[BaseException], Any] | None = None,
     ) -> AsyncResult:
-        """As `apply`, without waiting. Callbacks are called in a thread of the pool's."""
-        calls: list[_Call] = [(tuple(args or ()), dict(kwargs or {}))]
-        return self._start(func, [calls], True, callback, error_callback)
+        """As `apply`, without waiting. Callbacks are called in a thread of the session's."""
+        args = () if args is None else args if type(args) is tuple else tuple(args)
+        with self._lock:
+            if self._closed:
+                raise ValueError("Pool not running")
+            try:
+                part = self._engine.call(func, args, kwargs or {})
+            except Exception as error:  # What cannot be sent fails its own call.
+                part = self._engine.failed(error)
+            result = AsyncResult(self, [part], True, False)
+        if callback is not None or error_callback is not None:
+            result.call_back(self, callback, error_callback)
+        return result
 
     def map(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = None
@@ -336,8 +491,10 @@ class Pool:
         callback: Callable[[list[Any]], Any] | None = None,
         error_callback: Callable[[BaseException], Any] | None = None,
     ) -> AsyncResult:
-        calls: list[_Call] = [((value,), {}) for value in iterable]
-        return self._start(func, self._chunks(calls, chunksize), False, callback, error_callback)
+        result = self._map(func, list(iterable), chunksize, star=False)
+        if callback is not None or error_callback is not None:
+            result.call_back(self, callback, error_callback)
+        return result
 
     def starmap(
         self,
@@ -356,8 +513,10 @@ class Pool:
         error_callback: Callable[[BaseException], Any] | None = None,
         chunksize: int | None = None,
     ) -> AsyncResult:
-        calls: list[_Call] = [(tuple(values), {}) for values in iterable]
-        return self._start(func, self._chunks(calls, chunksize), False, callback, error_callback)
+        result = self._map(func, [tuple(values) for values in iterable], chunksize, star=True)
+        if callback is not None or error_callback is not None:
+            result.call_back(self, callback, error_callback)
+        return result
 
     def imap(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
@@ -368,37 +527,44 @@ class Pool:
     def imap_unordered(
         self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int | None = 1
     ) -> IMapIterator:
-        """As `imap`, in the order in which chunks are done."""
+        """As `imap`, in the order in which chunks are done, or nearly so."""
         return self._imap(func, iterable, chunksize, False)
 
     def close(self) -> None:
         """No more work is taken; what was taken is done, and the processes end."""
         with self._lock:
             self._closed = True
-            self._end_if_done()
+            if not self._live_imaps():
+                self._engine.close()
 
     def terminate(self) -> None:
         """Ends the processes at once. What they had to do fails with ActorDiedError."""
         with self._lock:
-            self._closed = self._terminated = True
-            waiting = list(self._waiting)
-            self._waiting.clear()
-            for worker in self._workers:
-                mobula.kill(worker.actor)
-            self._end_if_done()
-        error = mobula.exceptions.ActorDiedError("The pool was terminated.")
-        for chunk in waiting:
-            chunk.done([_Failure(error) for _ in chunk.calls])
+            self._closed = self._is_terminated = True
+            parts = [part for _, flight in self._imaps for part in list(flight)]
+            for result in self._results():
+                parts += result.in_flight()
+            self._imaps.clear()
+            self._engine.terminate(parts)
 
     def join(self) -> None:
         """Waits until everything is done. ValueError: the pool is not closed."""
         if not self._closed:
             raise ValueError("Pool is still running")
         with self._lock:
-            self._all_done.wait_for(lambda: not self._running and not self._waiting)
+            imaps = self._live_imaps()
+            flights = [flight for _, flight in self._imaps]
+        for imap in imaps:
+            imap.submit_rest()
+        self._engine.close()
+        for flight in flights:
+            self._engine.wait_for_all(list(flight))
+        for result in self._results():
+            result.wait()
 
     def __enter__(self) -> Pool:
-        self._check_running()
+        if self._closed:
+            raise ValueError("Pool not running")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -409,34 +575,28 @@ class Pool:
 
     # ---- how
 
-    def _check_running(self) -> None:
-        if self._closed:
-            raise ValueError("Pool not running")
-
-    def _chunks(self, calls: list[_Call], size: int | None) -> list[list[_Call]]:
-        if size is None:
-            size = -(-len(calls) // (self._size * _CHUNKS_PER_PROCESS)) or 1
-        if size < 1:
-            raise ValueError(f"chunksize must be at least 1, not {size}")
-        return [calls[start : start + size] for start in range(0, len(calls), size)]
-
-    def _start(
-        self,
-        func: Callable[..., Any],
-        chunks: list[list[_Call]],
-        single: bool,
-        callback: Callable[[Any], Any] | None,
-        error_callback: Callable[[BaseException], Any] | None,
+    def _map(
+        self, func: Callable[..., Any], values: list[Any], chunk_size: int | None, star: bool
     ) -> AsyncResult:
-        self._check_running()
-        result = AsyncResult(len(chunks), single, callback, error_callback)
-
-        def done_with(number: int) -> Callable[[list[Any]], None]:
-            return lambda results: result._set_part(number, results)
-
-        for number, calls in enumerate(chunks):
-            self._submit(_Chunk(func, calls, done_with(number)))
-        return result
+        if chunk_size is None:
+            chunk_size = -(-len(values) // (self._size * _CHUNKS_PER_PROCESS)) or 1
+        if chunk_size < 1:
+            raise ValueError(f"chunksize must be at least 1, not {chunk_size}")
+        chunked = chunk_size > 1
+        if chunked:
+            starts = range(0, len(values), chunk_size)
+            values = [values[start : start + chunk_size] for start in starts]
+        with self._lock:
+            if self._closed:
+                raise ValueError("Pool not running")
+            submit = self._engine.map_submitter(func, star, chunked)
+            parts = []
+            for value in values:
+                try:
+                    parts.append(submit(value))
+                except Exception as error:  # What cannot be sent fails its own calls.
+                    parts.append(self._engine.failed(error))
+            return AsyncResult(self, parts, False, chunked)
 
     def _imap(
         self,
@@ -445,73 +605,36 @@ class Pool:
         chunksize: int | None,
         ordered: bool,
     ) -> IMapIterator:
-        self._check_running()
         size = 1 if chunksize is None else chunksize
         if size < 1:
             raise ValueError(f"chunksize must be at least 1, not {size}")
-        return IMapIterator(self, func, iterable, size, ordered)
-
-    def _submit(self, chunk: _Chunk) -> None:
         with self._lock:
-            self._check_running()
-            self._waiting.append(chunk)
-            self._hand_out()
-
-    def _new_worker(self) -> _Worker:
-        actor_class: Any = mobula.remote(PoolActor)
-        if self._options:
-            actor_class = actor_class.options(**self._options)
-        return _Worker(actor_class.remote(self._initializer, self._initargs))
-
-    def _wait_for_initializers(self) -> None:
-        try:
-            mobula.get([worker.actor.__ray_ready__.remote() for worker in self._workers])
-        except BaseException:
-            self.terminate()
-            raise
-
-    def _hand_out(self) -> None:
-        """With the lock held."""
-        while self._waiting:
-            worker = min(
-                (w for w in self._workers if not w.retired), key=lambda w: w.chunks, default=None
-            )
-            if worker is None or worker.chunks >= _CHUNKS_AHEAD:
-                return
-            chunk = self._waiting.popleft()
-            try:
-                ref = worker.actor.run.remote(chunk.function, chunk.calls)
-            except Exception as error:  # What cannot be pickled fails its own calls alone.
-                chunk.done([_Failure(error) for _ in chunk.calls])
-                continue
-            worker.chunks += 1
-            worker.given += len(chunk.calls)
-            self._running.add(chunk)
-            if self._calls_per_actor is not None and worker.given >= self._calls_per_actor:
-                worker.retired = True
-            ref.future().add_done_callback(partial(self._finish, chunk, worker))
-
-    def _finish(self, chunk: _Chunk, worker: _Worker, future: Any) -> None:
-        error = future.exception()
-        with self._lock:
-            self._running.discard(chunk)
-            worker.chunks -= 1
-            died = isinstance(error, mobula.exceptions.RayActorError)
-            over = died or (worker.retired and worker.chunks == 0)
-            if over and worker in self._workers and not self._terminated:
-                self._workers[self._workers.index(worker)] = self._new_worker()
-            self._hand_out()
-        # A cause that is known for each call stays with it; the rest hits the whole chunk.
-        chunk.done(future.result() if error is None else [_Failure(error) for _ in chunk.calls])
-        with self._lock:
-            self._end_if_done()
-
-    def _end_if_done(self) -> None:
-        """With the lock held."""
-        if not self._running and not self._waiting:
             if self._closed:
-                self._workers.clear()  # The last handles: the actors end.
-            self._all_done.notify_all()
+                raise ValueError("Pool not running")
+            submit = self._engine.map_submitter(func, False, size > 1)
+            made = IMapIterator(self, submit, iterable, size, ordered)
+            self._live_imaps()
+            self._imaps.append((weakref.ref(made), made.flight))
+            return made
+
+    def _live_imaps(self) -> list[IMapIterator]:
+        """With the lock held. Forgets those that are over."""
+        is_ready = self._engine.is_ready
+        self._imaps = [
+            (imap, flight)
+            for imap, flight in self._imaps
+            if ((made := imap()) is not None and not made.is_over())
+            or not all(is_ready(part) for part in list(flight))
+        ]
+        return [made for imap, _ in self._imaps if (made := imap()) is not None]
+
+    def _results(self) -> list[AsyncResult]:
+        """Those that are not settled."""
+        return [
+            one
+            for one in list(_futures._pending.values())
+            if isinstance(one, AsyncResult) and one.of_pool(self)
+        ]
 
 
 def _start_session(address: str | None, processes: int | None) -> None:
