@@ -81,7 +81,7 @@ VALUES: list[Any] = [
     {},
     {"a": 1, 2: "b", (3, 4): None},
     {1, 2, 3},
-    frozenset("ab"),
+    frozenset([1, 2]),
     3 + 4j,
     range(3, 9, 2),
     slice(1, 2),
