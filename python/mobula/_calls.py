@@ -134,6 +134,14 @@ def _run_given(how: int, function: Any, value: Any) -> Any:
     return HOW[how](function)(value)
 
 
+class OfCalls(_Sent):
+    """With (args, kwargs) of each call in a list. The first error ends it."""
+
+    def __call__(self, calls: list[tuple[Any, Any]], /) -> Any:
+        function = self._function
+        return [function(*args, **kwargs) for args, kwargs in calls]
+
+
 def _with_failures(
     call: Callable[[Any], Any], values: list[Any], done: list[Any], error: BaseException
 ) -> Failures:
@@ -238,6 +246,23 @@ class Functions:
             self._known.clear()
         self._known[id(function)] = (function, parts, submit)
 
+    def batch_submitter(self, function: Any) -> Callable[[Any], Any] | None:
+        """What submits a list of (args, kwargs) for `function`. None: it is not steady."""
+        key = (id(function), -1)
+        known = self._known_maps.get(key)
+        if known is not None and known[0] is function and _steady.holds(known[1]):
+            return known[2]  # type: ignore[no-any-return]
+        if (parts := _steady.snapshot(function)) is None:
+            return None
+        submit = self.make(OfCalls(function)).remote
+        self._remember_map(key, (function, parts, submit))
+        return submit  # type: ignore[no-any-return]
+
+    def _remember_map(self, key: tuple[int, int], known: tuple[Any, _steady.Snapshot, Any]) -> None:
+        if len(self._known_maps) >= _STEADY_MAX:
+            self._known_maps.clear()
+        self._known_maps[key] = known
+
     def map_submitter(self, function: Any, star: bool, each: bool) -> Callable[[Any], Any]:
         """What submits a call of `function` with a value, or with the arguments that `star` unpacks;
         or, with `each`, a list of such calls. It stands for the function as it is now."""
@@ -252,9 +277,7 @@ class Functions:
         if not (star or each):
             submit = functools.partial(_submit_one, submit)
         if parts is not None:
-            if len(self._known_maps) >= _STEADY_MAX:
-                self._known_maps.clear()
-            self._known_maps[id(function), how] = (function, parts, submit)
+            self._remember_map((id(function), how), (function, parts, submit))
         return submit
 
     def _submitter_with_function(self, function: Any, how: int) -> Callable[[Any], Any]:

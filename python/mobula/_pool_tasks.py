@@ -61,7 +61,8 @@ class TaskEngine:
             raise NotReady
         return [self.value(part) for part in parts]
 
-    def wait_for_any(self, parts: Sequence[Any], timeout: float | None) -> bool:
+    @staticmethod
+    def wait_for_any(parts: Sequence[Any], timeout: float | None) -> bool:
         return bool(_core.wait(list(parts), num_returns=1, timeout=timeout)[0])
 
     def wait_for_all(self, parts: Sequence[Any]) -> None:

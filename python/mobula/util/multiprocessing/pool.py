@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import mobula
 from mobula import _address, _calls, _futures
+from mobula._flight import Flight
 from mobula._pool_actors import ActorEngine, PoolActor
 from mobula._pool_tasks import NotReady, TaskEngine
 
@@ -33,9 +34,6 @@ _IMAP_CHUNKS_PER_PROCESS = 4
 # at most as many as are taken in this time, and never more than
 _IMAP_AHEAD_S = 0.004
 _IMAP_CHUNKS_MAX = 1024
-# Where an imap_unordered looks first for a chunk that is done, and for how long.
-_HEAD_CHUNKS = 16
-_HEAD_S = 0.001
 
 # Guards the outcomes of all results; held for a moment only.
 _settling = threading.Lock()
@@ -243,13 +241,12 @@ class IMapIterator:
         self._chunk_size = chunk_size
         self._ordered = ordered
         self._lock = threading.RLock()  # The iterable may take results, too.
-        self.flight: deque[Any] = deque()  # Parts whose values nobody has taken, in order.
-        self._done: deque[Any] = deque()  # Those that are ready, if order does not matter.
+        # Parts whose values nobody has taken.
+        self._flight = Flight(pool._engine.is_ready, pool._engine.wait_for_any)
         self._results: deque[Any] = deque()  # Of the chunk that is being taken.
         self._exhausted = False
         self._is_filling = False
         self._failure: BaseException | None = None  # What the iterable raised.
-        self._head_is_slow = False
         self._window = self._window_min = pool._size * _IMAP_CHUNKS_PER_PROCESS
         self._taken = 0
         self._filled_at = time.perf_counter()
@@ -288,52 +285,28 @@ class IMapIterator:
         try:
             return self._engine.value(part, timeout)
         except NotReady:
-            self.flight.appendleft(part)
+            self._flight.parts.appendleft(part)
         except KeyboardInterrupt as error:
             if not isinstance(error, mobula.exceptions.RayError):
-                self.flight.appendleft(part)  # It was of this program.
+                self._flight.parts.appendleft(part)  # It was of this program.
             raise
         raise PoolTimeoutError
 
     def _next_part(self, timeout: float | None) -> Any:
         """The one to wait for."""
         with self._lock:
-            flight = self.flight
-            if not self._exhausted and 2 * (len(flight) + len(self._done)) <= self._window:
+            flight = self._flight
+            if not self._exhausted and 2 * len(flight) <= self._window:
                 self._fill(self._window_now())
-            if self._done:
-                part = self._done.popleft()
-            elif not flight:
+            if not flight:
                 failure, self._failure = self._failure, None
                 raise StopIteration if failure is None else failure
-            elif self._ordered or self._engine.is_ready(flight[0]):
-                part = flight.popleft()
-            else:
-                part = self._first_done(timeout)
+            if self._ordered:
+                part = flight.parts.popleft()
+            elif (part := flight.first_done(timeout)) is None:
+                raise PoolTimeoutError
             self._taken += 1
             return part
-
-    def _first_done(self, timeout: float | None) -> Any:
-        """The first in flight is not ready. Where many are, one near it is the next to be."""
-        flight = self.flight
-        head = list(itertools.islice(flight, _HEAD_CHUNKS))
-        if len(flight) > len(head) and not self._head_is_slow:
-            brief = _HEAD_S if timeout is None else min(timeout, _HEAD_S)
-            self._head_is_slow = not self._engine.wait_for_any(head, brief)
-        if self._head_is_slow or len(flight) <= len(head):
-            head = list(flight)
-            if not self._engine.wait_for_any(head, timeout):
-                raise PoolTimeoutError
-        for _ in head:
-            flight.popleft()
-        is_ready = self._engine.is_ready
-        rest: list[Any] = []
-        for part in head:
-            (self._done if is_ready(part) else rest).append(part)
-        if self._head_is_slow:
-            self._head_is_slow = is_ready(head[0])
-        flight.extendleft(reversed(rest))
-        return self._done.popleft()
 
     def _window_now(self) -> int:
         """How many chunks are to be in flight: what is taken in `_IMAP_AHEAD_S`; but at first, and
@@ -353,8 +326,8 @@ class IMapIterator:
             self._exhausted = True
             return
         self._is_filling = True
-        flight, submit = self.flight, self._submit
-        wanted = window - len(flight) - len(self._done)
+        flight, submit = self._flight.parts, self._submit
+        wanted = window - len(self._flight)
         try:
             for _ in range(wanted):
                 if self._chunk_size == 1:
@@ -375,13 +348,13 @@ class IMapIterator:
             self._is_filling = False
 
     def is_over(self) -> bool:
-        return self._exhausted and not (self.flight or self._done)
+        return self._exhausted and not self._flight
 
     def submit_rest(self) -> None:
         """Reads the iterable to its end."""
         with self._lock:
             while not self._exhausted:
-                self._fill(len(self.flight) + len(self._done) + _IMAP_CHUNKS_MAX)
+                self._fill(len(self._flight) + _IMAP_CHUNKS_MAX)
 
 
 class Pool:
@@ -614,7 +587,7 @@ class Pool:
             submit = self._engine.map_submitter(func, False, size > 1)
             made = IMapIterator(self, submit, iterable, size, ordered)
             self._live_imaps()
-            self._imaps.append((weakref.ref(made), made.flight))
+            self._imaps.append((weakref.ref(made), made._flight.parts))
             return made
 
     def _live_imaps(self) -> list[IMapIterator]:
