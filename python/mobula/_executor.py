@@ -7,11 +7,11 @@ import functools
 import itertools
 import threading
 import time
-from collections import deque
 from concurrent.futures._base import PENDING
 from typing import TYPE_CHECKING, Any
 
 from mobula import _calls, _core, _futures, exceptions
+from mobula._flight import Flight, wait_for_refs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -93,6 +93,90 @@ class _Future(_futures.RefFuture):
             executor._forget(self)
 
 
+class _Mapped(_futures.Follower):
+    """The calls of one `map`."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor: Executor | None = executor  # Until all have ended.
+        self._flight = Flight()
+        self._is_cancelling = False
+
+    def submit_all(self, submit: Callable[[Any], Any], calls: Iterable[Any]) -> None:
+        executor, parts = self._executor, self._flight.parts
+        assert executor is not None
+        executor._unfinished.add(self)
+        self.follow()
+        for call in calls:
+            with executor._lock:
+                if executor._is_shut_down:
+                    raise RuntimeError(_SHUT_DOWN)
+                try:
+                    parts.append(submit(call))
+                except Exception as error:  # Arguments that cannot be pickled fail their own call.
+                    parts.append(_core.put_error(error, "map"))
+
+    def results(self, end: float | None) -> Iterator[Any]:
+        flight = self._flight
+        try:
+            while flight.parts:
+                yield self._value_of(flight.first(), end)
+        finally:
+            self.cancel()
+            self._leave()
+
+    def _value_of(self, ref: Any, end: float | None) -> Any:
+        try:
+            if end is None:
+                value = _core.get(ref)
+            else:
+                value = _core.get(ref, timeout=max(0.0, end - time.monotonic()))
+        except BaseException as error:
+            if type(error) is exceptions.GetTimeoutError:
+                raised: BaseException = concurrent.futures.TimeoutError()
+            elif self._is_cancelling and type(error) is exceptions.TaskCancelledError:
+                raised = concurrent.futures.CancelledError()
+            else:
+                raised = _as_raised(error)
+        else:
+            if not isinstance(value, _calls.Exit):
+                return value
+            raised = SystemExit(value.code)
+        raise raised
+
+    def cancel(self) -> None:
+        """What no worker executes yet."""
+        self._is_cancelling = True
+        for ref in list(self._flight.parts):
+            _core.cancel(ref, False, False, True)
+
+    def wait(self) -> None:
+        """Until all have ended."""
+        if refs := list(self._flight.parts):
+            wait_for_refs(refs, len(refs), None)
+
+    def is_settled(self) -> bool:
+        return self._executor is None
+
+    def settle_if_ready(self) -> bool:
+        try:
+            for ref in reversed(self._flight.parts):
+                if not _futures.is_ready_now(ref):
+                    return False
+        except RuntimeError:  # Somebody takes results.
+            return False
+        self._leave()
+        return True
+
+    def end(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self.unfollow()
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor._forget(self)
+
+
 class Executor(concurrent.futures.Executor):
     """A `concurrent.futures.Executor` whose calls are tasks.
 
@@ -119,7 +203,7 @@ class Executor(concurrent.futures.Executor):
             options, None if max_workers is None else _calls.LeaseLimit(max_workers)
         )
         self._lock = threading.RLock()  # Pickling arguments runs code of theirs.
-        self._unfinished: set[_Future] = set()
+        self._unfinished: set[_Future | _Mapped] = set()
         self._is_shut_down = False
 
     def submit(
@@ -146,13 +230,15 @@ class Executor(concurrent.futures.Executor):
             raise ValueError("chunksize must be >= 1.")
         end = None if timeout is None else time.monotonic() + timeout
         calls = zip(*iterables)  # noqa: B905  # The shortest ends it, as with map().
+        mapped = _Mapped(self)
         if chunksize == 1:
             submit = self._functions.submit
-            return _in_order(deque(self._future_of(submit, fn, args, {}) for args in calls), end)
+            mapped.submit_all(lambda args: submit(fn, args, {}), calls)
+            return mapped.results(end)
         each = self._functions.make(_call_each).remote
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-        futures = deque(self._future_of(each, fn, chunk) for chunk in chunks)
-        return itertools.chain.from_iterable(_in_order(futures, end))
+        mapped.submit_all(lambda chunk: each(fn, chunk), chunks)
+        return itertools.chain.from_iterable(mapped.results(end))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more calls. wait: until all have ended. cancel_futures: those that no worker
@@ -180,7 +266,7 @@ class Executor(concurrent.futures.Executor):
             self._unfinished.add(future)
         return future
 
-    def _forget(self, future: _Future) -> None:
+    def _forget(self, future: _Future | _Mapped) -> None:
         self._unfinished.discard(future)  # At once, as other threads see it.
 
 
@@ -190,13 +276,3 @@ def _as_raised(error: BaseException) -> BaseException:
         died.__cause__ = error
         return died
     return _calls.as_raised(error)
-
-
-def _in_order(futures: deque[concurrent.futures.Future[Any]], end: float | None) -> Iterator[Any]:
-    try:
-        while futures:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            yield futures.popleft().result(left)
-    finally:
-        for future in futures:
-            future.cancel()

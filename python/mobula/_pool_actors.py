@@ -120,7 +120,7 @@ class ActorEngine:
         return chunk
 
     def value(self, part: _Chunk, timeout: float | None = None) -> Any:
-        if not self.wait_for_any([part], timeout):
+        if concurrent.futures.wait([part], timeout).not_done:
             raise NotReady
         return part.result()
 
@@ -129,8 +129,12 @@ class ActorEngine:
             raise NotReady
         return [part.result() for part in parts]
 
-    def wait_for_any(self, parts: Sequence[Any], timeout: float | None) -> bool:
-        return bool(concurrent.futures.wait(parts, timeout, "FIRST_COMPLETED").done)
+    @staticmethod
+    def wait_for(parts: Sequence[Any], count: int, timeout: float | None) -> bool:
+        """Until `count` of them are ready: one or, briefly, several. False: not in time."""
+        if count == 1:
+            return bool(concurrent.futures.wait(parts, timeout, "FIRST_COMPLETED").done)
+        return False  # They come one by one.
 
     def wait_for_all(self, parts: Sequence[Any]) -> None:
         concurrent.futures.wait(parts)

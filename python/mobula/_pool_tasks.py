@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mobula import _calls, _core, _futures, exceptions
+from mobula import _calls, _core, _flight, _futures, exceptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,9 +61,7 @@ class TaskEngine:
             raise NotReady
         return [self.value(part) for part in parts]
 
-    @staticmethod
-    def wait_for_any(parts: Sequence[Any], timeout: float | None) -> bool:
-        return bool(_core.wait(list(parts), num_returns=1, timeout=timeout)[0])
+    wait_for = staticmethod(_flight.wait_for_refs)
 
     def wait_for_all(self, parts: Sequence[Any]) -> None:
         if parts:

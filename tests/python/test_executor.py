@@ -315,3 +315,56 @@ def test_calls_of_an_executor_with_one_worker_start_in_the_order_of_submission()
         first.result(60)
         wait_until(lambda: len(done) == len(calls), "all are done", 60)
     assert done == [str(number) for number in range(8)]
+
+
+def test_map_of_many_and_slow_ones_keeps_the_order(executor: mobula.Executor) -> None:
+    def wait_a_little(number: int) -> int:
+        if number % 100 == 3:
+            time.sleep(0.003)
+        return number
+
+    assert list(executor.map(wait_a_little, range(500))) == list(range(500))
+    assert list(executor.map(wait_a_little, range(500), chunksize=9)) == list(range(500))
+
+
+def test_an_iterator_of_map_that_is_closed_cancels_what_waits(tmp_path: Path) -> None:
+    with mobula.Executor(max_workers=1) as executor:
+        gate, started = str(tmp_path / "gate"), str(tmp_path / "started")
+        executor.submit(wait_for_file, gate, started)
+        wait_until(lambda: os.path.exists(started), "it runs", 60)
+        results = executor.map(lambda name: (tmp_path / name).touch(), "abc", timeout=0)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            next(results)
+        Path(gate).touch()
+    # The first is given up, too, but only those that were not taken are cancelled.
+    assert {"gate", "started"} <= set(os.listdir(tmp_path)) <= {"gate", "started", "a"}
+
+
+def test_shutdown_cancels_and_waits_for_calls_of_map(tmp_path: Path) -> None:
+    executor = mobula.Executor(max_workers=1)
+    gate, started = str(tmp_path / "gate"), str(tmp_path / "started")
+    results = executor.map(wait_for_file, [gate, gate], [started, ""])
+    wait_until(lambda: os.path.exists(started), "it runs", 60)
+    ended = threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True})
+    ended.start()
+    assert ended.is_alive()
+    Path(gate).touch()
+    ended.join(60)
+    assert next(results) == gate
+    with pytest.raises(concurrent.futures.CancelledError):
+        next(results)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(executor.map(abs, [1]))
+
+
+def test_a_map_that_nobody_takes_the_results_of_is_let_go(executor: mobula.Executor) -> None:
+    for _ in range(3):
+        executor.map(abs, range(100))
+    wait_until(lambda: not executor._unfinished and not _futures._pending, "all have ended", 60)
+
+
+def test_what_cannot_be_pickled_fails_its_own_call_of_map(executor: mobula.Executor) -> None:
+    results = executor.map(type, [1, threading.Lock()])
+    assert next(results) is int
+    with pytest.raises(TypeError):
+        next(results)

@@ -15,7 +15,6 @@ import mobula
 from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase, SequentialBackend
 from mobula import _calls, _core, _futures
 from mobula._flight import Flight
-from mobula._pool_tasks import TaskEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,5 +192,5 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self._callbacks.clear()
         self._shared.clear()
         # What the thread of the call settles.
-        self._flight = Flight(TaskEngine.is_ready, TaskEngine.wait_for_any)
+        self._flight = Flight()
         self._is_settling = False

@@ -242,7 +242,7 @@ class IMapIterator:
         self._ordered = ordered
         self._lock = threading.RLock()  # The iterable may take results, too.
         # Parts whose values nobody has taken.
-        self._flight = Flight(pool._engine.is_ready, pool._engine.wait_for_any)
+        self._flight = Flight(pool._engine.is_ready, pool._engine.wait_for)
         self._results: deque[Any] = deque()  # Of the chunk that is being taken.
         self._exhausted = False
         self._is_filling = False
@@ -302,7 +302,7 @@ class IMapIterator:
                 failure, self._failure = self._failure, None
                 raise StopIteration if failure is None else failure
             if self._ordered:
-                part = flight.parts.popleft()
+                part = flight.first()
             elif (part := flight.first_done(timeout)) is None:
                 raise PoolTimeoutError
             self._taken += 1
