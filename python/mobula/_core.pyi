@@ -39,8 +39,8 @@ class Hooks(Protocol):
     def as_future(self, ref: ObjectRef[Any]) -> Any:
         """What `ref.as_future()` returns."""
 
-    def await_ref(self, ref: ObjectRef[Any]) -> Any:
-        """The iterator behind `await ref`."""
+    def await_ref(self, ref: ObjectRef[Any], loop: asyncio.AbstractEventLoop) -> Any:
+        """The iterator behind `await ref` in the running loop, if the value is not there."""
 
     def become_actor(self) -> bool:
         """Makes the actor that this worker is. True: the extension executes its calls, one after the
@@ -456,6 +456,12 @@ def is_ready(ref: ObjectRef[Any]) -> bool:
 
 def can_cancel(ref: ObjectRef[Any], /) -> bool:
     """Could the task of this process that makes it be taken back: has no worker started it?"""
+
+def await_ready(ref: ObjectRef[T], /) -> Generator[Any, None, T]:
+    """What `await` takes for the value of a ref that is ready."""
+
+def is_call_of(ref: ObjectRef[Any], actor: ObjectRef[Any], /) -> bool:
+    """Is it ready, or made by a call of this actor that this process made?"""
 
 def look_briefly(ref: ObjectRef[Any], /) -> bool:
     """Is it ready? Waits for at most 50 us if that has paid off lately."""

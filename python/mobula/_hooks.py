@@ -58,10 +58,10 @@ class _Hooks:
 
         return _loops.as_future(ref)
 
-    def await_ref(self, ref: Any) -> Any:
+    def await_ref(self, ref: Any, loop: Any) -> Any:
         from mobula import _loops
 
-        return _loops.await_ref(ref)
+        return _loops.await_ref(ref, loop)
 
     def end_child(self, error: BaseException | None) -> None:
         from mobula import _after_task

@@ -14,13 +14,10 @@ import itertools
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mobula import _core, _futures
 from mobula._futures import notifier_of_session, value_of
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 
 class _Loop:
@@ -34,6 +31,7 @@ class _Loop:
         self._queue = _core.open_loop_queue(self._event)
         self._tokens = itertools.count(1)
         self._waiting: dict[int, tuple[_core.ObjectRef[Any], asyncio.Future[Any], bool]] = {}
+        self._has_looked = False
         weakref.finalize(loop, _close_loop, session_number, self._queue, self._event)
         loop.add_reader(self._event, self._settle_some)
 
@@ -43,6 +41,20 @@ class _Loop:
         token = next(self._tokens)
         self._waiting[token] = (ref, future, wants_value)
         _core.notify(ref, token, self._queue)
+
+    def may_look(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """The first time in each turn of the loop."""
+        if self._has_looked:
+            return False
+        self._has_looked = True
+        loop.call_soon(self._turn_is_over)
+        return True
+
+    def _turn_is_over(self) -> None:
+        self._has_looked = False
+
+    def is_of(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._loop() is loop and self.session_number == _core.session_number()
 
     def end(self) -> None:
         """The session has ended. Any thread may call it."""
@@ -98,10 +110,19 @@ _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop | None] = (
 )
 
 
+# That of the last await: seldom there are two in a process.
+_last: _Loop | None = None
+
+
 def _loop_of(loop: asyncio.AbstractEventLoop) -> _Loop | None:
+    global _last
+    last = _last
+    if last is not None and last.is_of(loop):
+        return last
     notifier = notifier_of_session()  # Its thread reads for the loops.
     known = _loops.get(loop)
     if known is not None and known.session_number == notifier.session_number:
+        _last = known
         return known
     if known is None and loop in _loops:
         return None
@@ -111,10 +132,13 @@ def _loop_of(loop: asyncio.AbstractEventLoop) -> _Loop | None:
         made = None
     with _lock:
         _loops[loop] = made
+    _last = made
     return made
 
 
 def _end_session() -> None:
+    global _last
+    _last = None
     with _lock:
         loops = list(_loops.values())
         _loops.clear()
@@ -165,16 +189,18 @@ def _call_in_loop(
         )
 
 
-def await_ref(ref: _core.ObjectRef[Any]) -> Generator[Any, None, Any]:
-    """What `await ref` does."""
-    loop = asyncio.get_running_loop()  # RuntimeError outside of one.
+def await_ref(ref: _core.ObjectRef[Any], loop: asyncio.AbstractEventLoop) -> Any:
+    """What `await ref` does in the running loop if there is no value yet."""
     # With nothing else to do, the loop may as well look for the value for a moment.
-    if _core.is_ready(ref) or (not getattr(loop, "_ready", True) and _core.look_briefly(ref)):
-        # As cheap as it can be; but another task of the loop gets its turn as with any await.
-        return _ready_value(ref)
-    return asyncio_future(ref).__await__()
+    if _has_time(loop) and _core.look_briefly(ref):
+        return _core.await_ready(ref)
+    return _future_in(loop, ref, True).__await__()
 
 
-def _ready_value(ref: _core.ObjectRef[Any]) -> Generator[Any, None, Any]:
-    yield
-    return _core.get(ref)
+def _has_time(loop: asyncio.AbstractEventLoop) -> bool:
+    ready = getattr(loop, "_ready", None)
+    if ready is not None:
+        return not ready
+    # A loop that does not show what else it has to run: once a turn.
+    watched = _loop_of(loop)
+    return watched is not None and watched.may_look(loop)

@@ -59,7 +59,7 @@ void RuntimeImpl::on_actor_become(const wire::fb::ActorBecome& message) {
   // The daemon keeps both until this actor was made.
   const std::array<ObjectId, 2> ids = {role_->identity.actor, role_->identity.spec};
   refs_.on_task(kDaemonProcess, kCreation, ids);
-  deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+  poke_reader();
 }
 
 ActorIdentity RuntimeImpl::actor_identity() {
@@ -256,7 +256,7 @@ void RuntimeImpl::stash(InboundChannel& channel, std::span<const std::byte> fram
     return;
   }
   if (reader_ != nullptr && reader_->for_task && reader_->group == group) {
-    deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+    poke_reader();
   }
 }
 

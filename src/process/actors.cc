@@ -169,9 +169,12 @@ void RuntimeImpl::kill_actor(Object* actor, bool no_restart) {
   ring_daemon_later();
 }
 
-bool RuntimeImpl::is_pending_call(const Object& object) {
+// With `actor`: a call of that one.
+bool RuntimeImpl::is_pending_call(const Object& object, const Object* actor) {
   Locked lock(*this);
-  return !object.is_ready() && object.producer != nullptr && object.producer->calls != nullptr;
+  if (object.is_ready() || object.producer == nullptr) return false;
+  const ActorCalls* calls = object.producer->calls;
+  return calls != nullptr && (actor == nullptr || calls == actor->calls);
 }
 
 // ---- calls

@@ -265,7 +265,7 @@ void RuntimeImpl::disconnect(const std::string& reason) {
   answered_.notify_all();  // Who waits for an answer looks at disconnected_ too.
   notifications_.news.notify_all();
   lines_.notify();
-  deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+  poke_reader();
   for (Waiter* waiter : parked_) {
     waiter->word.store(1);
     deferred().words.push_back(&waiter->word);

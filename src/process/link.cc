@@ -108,7 +108,7 @@ void RuntimeImpl::on_packet(const wire::fb::ToProcess& message, std::vector<shm:
         waiter->word.store(1);
         deferred().words.push_back(&waiter->word);
       }
-      deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+      poke_reader();
       break;
     case DownlinkBody::Goodbye:
       goodbye_ = message.body_as_Goodbye()->stays();
@@ -140,7 +140,7 @@ void RuntimeImpl::on_channel_opened(const wire::fb::ChannelOpened& message,
     tasks_ready_.push_back(channel.get());
     end = channel.get();
     inbound_[id] = std::move(channel);
-    deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+    poke_reader();
   }
   end->id = id;
   end->peer = ProcessId{message.peer()};

@@ -35,7 +35,7 @@ void RuntimeImpl::notify(Object* object, uint64_t token, uint32_t queue) {
   request_values({&object, 1});
   wake_reader_thread();
   // Whoever reads for all may sleep for longer than this object takes.
-  deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+  poke_reader();
 }
 
 // With the lock.
@@ -106,12 +106,24 @@ bool RuntimeImpl::next_notified(std::vector<uint64_t>& tokens, Deadline deadline
 
 LoopQueues& RuntimeImpl::loop_queues() { return notifications_.loops; }
 
-bool RuntimeImpl::look_briefly(const Object& object, Gate& gate) {
+// Without a gate: reads what has come, no more.
+bool RuntimeImpl::look_briefly(const Object& object, Gate* gate) {
+  if (gate == nullptr && !shm::has_news(*bell_)) return false;
   Locked lock(*this);
   ++waits_;
   pump();
   if (object.is_ready()) return true;
-  if (reader_ != nullptr || !disconnected_.empty()) return false;
+  if (gate == nullptr || !disconnected_.empty()) return false;
+  Waiter waiter;
+  waiter.remaining = 1;
+  HeldLook held{.until = monotonic_now() + kLookBrieflyMax};
+  while (look_held(waiter, held, lock)) {
+    pump();
+    if (object.is_ready()) break;
+  }
+  leave_reading(waiter);
+  if (object.is_ready()) return true;
+  if (held.over || reader_ != nullptr) return false;
   int64_t& credit = brief_credit_.microseconds;
   if (credit < 0) {
     credit += kLookAgainAfter;
@@ -121,13 +133,13 @@ bool RuntimeImpl::look_briefly(const Object& object, Gate& gate) {
   bool released = false;
   while (!object.is_ready() && monotonic_now() < end) {
     lock.unlock();
-    const bool news = look_for_news(brief_credit_, gate, released);
+    const bool news = look_for_news(brief_credit_, *gate, released);
     lock.lock();
     if (!news) break;
     pump();
   }
   lock.unlock();
-  if (released) gate.acquire();
+  if (released) gate->acquire();
   return object.is_ready();
 }
 

@@ -83,7 +83,7 @@ class Runtime {
       const std::string& name_space, Gate& gate) = 0;
   virtual void kill_actor(Object* actor, bool no_restart) = 0;
   // Is it what a call that this process made will return?
-  virtual bool is_pending_call(const Object& object) = 0;
+  virtual bool is_pending_call(const Object& object, const Object* actor = nullptr) = 0;
 
   // ---- placement groups
   // kInvalidArgument: the name is taken, or there can be no such group; the text says which.
@@ -194,8 +194,8 @@ class Runtime {
   // without the interpreter's lock. It reads for the loops, too.
   virtual bool next_notified(std::vector<uint64_t>& tokens, Deadline deadline) = 0;
   virtual LoopQueues& loop_queues() = 0;
-  // Waits for at most 50 us, less if that has been in vain lately. Is the object ready?
-  virtual bool look_briefly(const Object& object, Gate& gate) = 0;
+  // Is the object ready? Waits for at most 50 us if that has paid off lately; without a gate not at all.
+  virtual bool look_briefly(const Object& object, Gate* gate) = 0;
 
   // ---- a worker's side
   // Waits for a task and starts it. kExit: this worker is to end.

@@ -25,8 +25,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Function* define_function(std::string_view name, PackedValues pickled, uint16_t group) override;
   uint32_t shape(const ResourceSet& resources, const RuntimeEnvironment& environment,
                  const std::optional<BundleRef>& bundle, const LeaseLimit& limit) override;
-  Result<void> submit(const Submission& submission, PackedValues arguments,
-                      std::span<Object*> returns) override;
+  Result<void> submit(const Submission&, PackedValues arguments, std::span<Object*>) override;
   Result<std::shared_ptr<Stream>> submit_generator(const Submission& submission,
                                                    PackedValues arguments,
                                                    std::span<Object*> returns) override;
@@ -36,12 +35,11 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool cancel(Object* object, const Cancel& how) override;
 
   Result<Object*> create_actor(const ActorCreation& creation, Gate& gate) override;
-  Result<Object*> find_actor(const std::string& name, const std::string& name_space,
-                             Gate& gate) override;
+  Result<Object*> find_actor(const std::string& name, const std::string& space, Gate&) override;
   Result<std::vector<std::pair<std::string, std::string>>> list_actors(
       const std::string& name_space, Gate& gate) override;
   void kill_actor(Object* actor, bool no_restart) override;
-  bool is_pending_call(const Object& object) override;
+  bool is_pending_call(const Object& object, const Object* actor) override;
   Result<PlacementGroupId> create_group(const GroupCreation& creation, Gate& gate) override;
   void remove_group(PlacementGroupId group) override;
   Result<bool> wait_for_group(PlacementGroupId group, Duration patience, Gate& gate) override;
@@ -70,7 +68,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Waited wait(std::span<Object* const> objects, size_t needed, Deadline, Gate& gate) override;
   void notify(Object* object, uint64_t token, uint32_t queue) override;
   LoopQueues& loop_queues() override;
-  bool look_briefly(const Object& object, Gate& gate) override;
+  bool look_briefly(const Object& object, Gate* gate) override;
   bool next_notified(std::vector<uint64_t>& tokens, Deadline deadline) override;
   Result<Pinned> open_stored(const Object& object, Deadline deadline, Gate& gate) override;
   void prefetch(std::span<Object* const> objects) override;
@@ -81,8 +79,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
   void finish_task(ClaimedTask& task, PackedValues results, bool failed,
                    std::vector<StoreWrite> stored) override;
-  Waited yield_item(ClaimedTask& task, PackedValues item, std::vector<StoreWrite> stored,
-                    Gate& gate) override;
+  Waited yield_item(ClaimedTask&, PackedValues item, std::vector<StoreWrite>, Gate&) override;
   void retire() override;
   void interrupt_with(int signal) override { execution_.signal = signal; }
   Interrupt take_interrupt() override;
@@ -238,7 +235,10 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool look_for_news(SpinCredit& credit, Gate& gate, bool& released);
   void publish_wake_positions(const Waiter& waiter);
   void publish_wake_position(const Waiter& waiter, OutboundChannel& channel);
-  bool sleep_on_bell(const Waiter& waiter, Deadline, Locked& lock, SpinCredit& credit);
+  bool look_held(Waiter& waiter, HeldLook& held, Locked& lock);
+  Slept park(Waiter& waiter, Duration limit, Locked& lock, const std::function<void()>& let_go);
+  void poke_reader();
+  Slept sleep_on_bell(const Waiter& waiter, Deadline, Locked& lock, SpinCredit& credit);
   Duration sleep_limit(std::optional<Instant> deadline, Instant now) const;
   void leave_reading(const Waiter& waiter);
   void enter_blocked(const Waiter& waiter);

@@ -125,7 +125,12 @@ struct RuntimeState {
   bool senders_waiting_ = false;
   Waiter* reader_ = nullptr;  // Whoever polls for all.
   std::vector<Waiter*> parked_;
-  Instant audited_{};  // When all channels were last looked at, whatever the bell said.
+  bool reader_sleeps_ = false;   // On the bell, or is about to.
+  bool poked_ = false;           // It has something to see to that came since.
+  bool held_look_ = false;       // A thread looks for news and keeps the interpreter's lock.
+  SpinCredit held_credit_;       // Of such looks.
+  Duration interpreter_wait_{};  // For that lock after a wait, lately.
+  Instant audited_{};            // When all channels were last looked at, whatever the bell said.
   std::map<uint64_t, Question*> questions_;
   uint64_t next_question_ = 1;
   std::multimap<SegmentId, Question*> openings_;

@@ -270,6 +270,51 @@ TEST_F(RuntimeTest, several_threads_may_wait_at_once) {
   expect_quiet();
 }
 
+// Counts how often a thread asks for the interpreter's lock.
+class CountingGate final : public Gate {
+ public:
+  void release() override { ++releases; }
+  void acquire() override { ++acquires; }
+  bool interrupted() override { return false; }
+  int releases = 0;
+  int acquires = 0;
+};
+
+TEST_F(RuntimeTest, a_wait_asks_for_the_interpreters_lock_once_whatever_comes_meanwhile) {
+  std::promise<void> go;
+  std::shared_future<void> gate(go.get_future());
+  std::atomic<int> started{0};
+  node_.add_worker([&, gate](Runtime& runtime, const ClaimedTask& task) {
+    ++started;
+    gate.wait();
+    return run(runtime, task);
+  });
+  Object* late = submit(pack_int(1));
+  while (started.load() == 0) std::this_thread::yield();
+  node_.add_worker(run);
+  CountingGate counting;
+  std::atomic<bool> over{false};
+  std::thread waiting([&] {
+    EXPECT_EQ(driver_->wait({&late, 1}, 1, std::nullopt, counting), Waited::kEnough);
+    over = true;
+  });
+  // Results of others come, for which this thread may read, in far less than kSleepMax.
+  const Instant begun = monotonic_now();
+  for (int i = 0; i < 300; ++i) {
+    Object* object = submit(pack_int(i));
+    ASSERT_EQ(wait({&object, 1}), Waited::kEnough);
+    driver_->drop(object);
+  }
+  EXPECT_FALSE(over.load());
+  go.set_value();
+  waiting.join();
+  EXPECT_EQ(counting.releases, counting.acquires);
+  const auto looks_for_signals = (monotonic_now() - begun) / 90ms;
+  EXPECT_LE(counting.acquires, 1 + looks_for_signals);
+  driver_->drop(late);
+  expect_quiet();
+}
+
 TEST_F(RuntimeTest, idle_leases_are_given_back) {
   node_.add_worker(run);
   Object* object = submit(nothing());

@@ -27,10 +27,20 @@ constexpr Duration kBlockedAfter = milliseconds(1);  // Then a worker gives its 
 constexpr Duration kSleepMax = milliseconds(100);    // Ctrl-C is looked for at least this often.
 constexpr Duration kFlushEvery = milliseconds(1);    // While frames wait for room in a ring.
 constexpr Duration kKeepSegments = std::chrono::seconds(5);
+constexpr Duration kContended =
+    milliseconds(1);  // So long for the interpreter's lock: others compute.
+constexpr Duration kHeldLookMax =
+    microseconds(200);  // Looking for news without letting others compute.
+constexpr int64_t kHeldCreditMax = 1000;
 constexpr int64_t kCreditMax = 100;
 constexpr int64_t kCreditMin = -4000;
 
 void relax() { __builtin_ia32_pause(); }
+
+// How long a thread may keep the interpreter's lock and look, seen what it costs to get it back.
+Duration held_look_max(Duration interpreter_wait) {
+  return std::clamp(interpreter_wait / 16, kKeepInterpreter, kHeldLookMax);
+}
 
 bool is_error_of(const Object& object) { return wire::is_error(object.value.kind()); }
 
@@ -56,7 +66,7 @@ void RuntimeImpl::satisfy(Waiter& waiter) {
     deferred().words.push_back(&waiter.word);
   } else if (&waiter == reader_) {
     // The reader is us, or it sleeps and the link or reader thread has its value.
-    deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+    poke_reader();
   }
 }
 
@@ -93,6 +103,7 @@ Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
   }
   waiter.ends_at_error = ends_at_error;
   waiter.is_wait = is_wait;
+  waiter.may_look = true;
   waiter.remaining = static_cast<int64_t>(needed) - static_cast<int64_t>(ready);
   waiter.wants_first = static_cast<size_t>(std::max<int64_t>(waiter.remaining, 0)) < pending;
   const Waited waited = wait_for(waiter, deadline, gate, lock, get_credit_);
@@ -104,7 +115,8 @@ Waited RuntimeImpl::wait(std::span<Object* const> objects, size_t needed,
   return waited;
 }
 
-// Called with the lock and the interpreter's lock, returns with both.
+// Called with the lock and the interpreter's lock, returns with both. Until it returns the interpreter's
+// lock is asked for only to look for signals: who waits for that lock cannot read for others.
 Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Gate& gate,
                              Locked& lock, SpinCredit& credit) {
   bool released = false;
@@ -113,6 +125,8 @@ Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Ga
   };
   Waited outcome = Waited::kEnough;
   const Instant begun = monotonic_now();
+  Instant signals_seen = begun;
+  HeldLook held{.until = begun + held_look_max(interpreter_wait_)};
   bool gave_up_cpus = false;
   while (true) {
     pump();
@@ -122,21 +136,10 @@ Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Ga
       outcome = Waited::kTimeout;
       break;
     }
-    bool slept = false;
+    if (!released && waiter.may_look && look_held(waiter, held, lock)) continue;
+    Slept woken;
     if (reader_ != nullptr && reader_ != &waiter) {
-      waiter.word.store(0);
-      waiter.parked = true;
-      parked_.push_back(&waiter);
-      // The reader does not know yet that our results matter too.
-      deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
-      const Duration limit = sleep_limit(deadline, now);
-      lock.unlock();
-      let_go();
-      shm::futex_sleep(waiter.word, 0, limit);
-      slept = true;
-      lock.lock();
-      waiter.parked = false;
-      std::erase(parked_, &waiter);
+      woken = park(waiter, sleep_limit(deadline, now), lock, let_go);
     } else {
       reader_ = &waiter;
       // The reader thread need not be woken: we read.
@@ -145,18 +148,20 @@ Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Ga
       if (!look_for_news(credit, gate, released)) {
         let_go();
         lock.lock();
-        slept = sleep_on_bell(waiter, deadline, lock, credit);
+        woken = sleep_on_bell(waiter, deadline, lock, credit);
       } else {
         lock.lock();
       }
     }
-    if (slept && !gave_up_cpus && execution_.running &&
-        std::this_thread::get_id() == execution_.thread &&
-        monotonic_now() - begun >= kBlockedAfter && !satisfied(waiter)) {
+    if (!woken) continue;
+    const Instant after = monotonic_now();
+    if (!gave_up_cpus && execution_.running && std::this_thread::get_id() == execution_.thread &&
+        after - begun >= kBlockedAfter && !satisfied(waiter)) {
       gave_up_cpus = true;
       enter_blocked(waiter);
     }
-    if (!slept) continue;
+    if (*woken == shm::Woken::kByBell && after - signals_seen < kSleepMax) continue;
+    signals_seen = after;
     lock.unlock();
     gate.acquire();
     released = false;
@@ -169,10 +174,84 @@ Waited RuntimeImpl::wait_for(Waiter& waiter, std::optional<Instant> deadline, Ga
   }
   if (gave_up_cpus) leave_blocked();
   leave_reading(waiter);
-  lock.unlock();
-  if (released) gate.acquire();
-  lock.lock();
+  if (released) {
+    lock.unlock();
+    const Instant asked = monotonic_now();
+    gate.acquire();
+    lock.lock();
+    if (waiter.may_look) interpreter_wait_ += (monotonic_now() - asked - interpreter_wait_) / 4;
+  }
   return outcome;
+}
+
+// Another thread reads for all. Called and left with the lock.
+Slept RuntimeImpl::park(Waiter& waiter, Duration limit, Locked& lock,
+                        const std::function<void()>& let_go) {
+  waiter.word.store(0);
+  waiter.parked = true;
+  parked_.push_back(&waiter);
+  // The reader does not know yet that our results matter too.
+  poke_reader();
+  lock.unlock();
+  let_go();
+  const Slept woken = shm::futex_sleep(waiter.word, 0, limit);
+  lock.lock();
+  waiter.parked = false;
+  std::erase(parked_, &waiter);
+  return woken;
+}
+
+// With the lock: the thread that sleeps on the bell has something to see to.
+void RuntimeImpl::poke_reader() {
+  deferred().bells.push_back({bell_, shm::kOwnBellBit, true});
+  poked_ = true;
+}
+
+// Called and left with the lock, and with the interpreter's, which it keeps: it looks for news, also
+// while another thread reads for all, or sleeps for that. True: there is some.
+//
+// Else threads that get small results in turn would put each other to sleep, and wait for the
+// interpreter's lock after each result. Credit is what the looks have saved lately of such waits.
+bool RuntimeImpl::look_held(Waiter& waiter, HeldLook& held, Locked& lock) {
+  const bool beside = reader_ != nullptr && reader_ != &waiter;
+  if (!beside && interpreter_wait_ < kContended) return false;  // Looks as the reader, then.
+  const Instant begun = monotonic_now();
+  held.over = held.over || begun >= held.until;
+  if (held.over || held_look_) return false;
+  int64_t& c = held_credit_.microseconds;
+  if (c < 0) {
+    c += std::max<int64_t>(1, interpreter_wait_ / microseconds(100));
+    held.over = true;
+    return false;
+  }
+  held_look_ = true;
+  if (!beside) reader_ = &waiter;
+  // Nobody need be woken: we look.
+  if (bell_->sleeping.load(std::memory_order_relaxed) != 0) bell_->sleeping.store(0);
+  lock.unlock();
+  bool news = shm::has_news(*bell_);
+  for (Instant now = begun; !news && now < held.until; now = monotonic_now()) {
+    if (now - begun >= kPause) ::sched_yield();
+    for (int i = 0; i < 8 && !news; ++i) {
+      relax();
+      news = shm::has_news(*bell_);
+    }
+  }
+  lock.lock();
+  held_look_ = false;
+  if (reader_sleeps_) {
+    // It is to be told of what comes from now on, and of what it was to see to meanwhile.
+    bell_->sleeping.store(1);
+    if (poked_) poke_reader();
+    news = news || shm::has_news(*bell_);
+  }
+  if (news) {
+    c = std::min(c + std::max<int64_t>(15, interpreter_wait_ / microseconds(2)), kHeldCreditMax);
+  } else {
+    held.over = true;
+    c = std::min<int64_t>(c, kHeldCreditMax) - 4 * ((monotonic_now() - begun) / microseconds(1));
+  }
+  return news;
 }
 
 void RuntimeImpl::leave_reading(const Waiter& waiter) {
@@ -291,21 +370,24 @@ void RuntimeImpl::publish_wake_positions(const Waiter& waiter) {
   }
 }
 
-// Called and left with the lock. True if the thread may have been away for long.
-bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline, Locked& lock,
-                                SpinCredit& credit) {
-  if (satisfied(waiter)) return false;
+// Called and left with the lock. Nothing: it did not sleep.
+Slept RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> deadline,
+                                 Locked& lock, SpinCredit& credit) {
+  if (satisfied(waiter)) return std::nullopt;
   publish_wake_positions(waiter);
   const Instant begun = monotonic_now();
   const Duration limit = sleep_limit(deadline, begun);
   const uint32_t sequence = shm::prepare_sleep(*bell_);
+  poked_ = false;
+  reader_sleeps_ = true;
   lock.unlock();
   if (shm::has_news(*bell_)) {
     shm::cancel_sleep(*bell_);
     lock.lock();
-    return false;
+    reader_sleeps_ = false;
+    return std::nullopt;
   }
-  shm::sleep(*bell_, sequence, limit);
+  const shm::Woken woken = shm::sleep(*bell_, sequence, limit);
   const Duration slept = monotonic_now() - begun;
   int64_t& c = credit.microseconds;
   if (c < 0) {
@@ -318,7 +400,8 @@ bool RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> dea
     }
   }
   lock.lock();
-  return true;
+  reader_sleeps_ = false;
+  return woken;
 }
 
 // This worker waits inside a task: its CPUs can be used, and what is queued behind it is taken back.

@@ -5,8 +5,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
+#include "base/time.h"
 #include "process/object.h"
+#include "shm/bell.h"
 
 namespace mobula::process {
 
@@ -19,6 +22,7 @@ struct Waiter {
   uint32_t group = 0;          // next_call(): of this concurrency group.
   bool wants_first = false;    // Fewer are needed than are waited for: any result counts.
   bool is_wait = false;        // Of `wait`, not `get`.
+  bool may_look = false;       // With the interpreter's lock held, beside whoever reads for all.
   bool ends_at_error = false;  // One object that is an error satisfies it, too.
   bool for_notified = false;   // next_notified(): satisfied by a token to tell.
   const ClaimedTask* for_room = nullptr;  // yield_item(): satisfied when it may yield again.
@@ -34,6 +38,15 @@ struct WaitNode {
   WaitNode* next = nullptr;
   uint64_t token = 0;  // Of notify(): the node is on the heap and goes when the object is ready.
   uint32_t queue = 0;  // Where the token goes then.
+};
+
+// How a sleep ended; nothing: there was none.
+using Slept = std::optional<shm::Woken>;
+
+// The looks of one wait with the interpreter's lock held.
+struct HeldLook {
+  Instant until;
+  bool over = false;
 };
 
 // How a kind of wait has fared lately (docs/decisions: waiting).

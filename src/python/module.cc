@@ -20,6 +20,7 @@
 
 #include "python/actor.h"
 #include "python/adoption.h"
+#include "python/await.h"
 #include "python/decode.h"
 #include "python/encode.h"
 #include "python/groups.h"
@@ -97,6 +98,8 @@ PyMethodDef methods[] = {
     {"notify", notify, METH_VARARGS, nullptr},
     {"can_cancel", can_cancel, METH_O, nullptr},
     {"look_briefly", look_briefly, METH_O, nullptr},
+    {"await_ready", await_ready, METH_O, nullptr},
+    {"is_call_of", is_call_of, METH_VARARGS, nullptr},
     {"is_ready", is_ready, METH_O, nullptr},
     {"take_interrupt", take_interrupt, METH_NOARGS, nullptr},
     {"_has_value", has_value, METH_VARARGS, nullptr},

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <string>
 
+#include "python/await.h"
 #include "python/pickling.h"
 
 namespace mobula::python {
@@ -110,9 +111,7 @@ PyObject* ref_as_future(PyObject* self, PyObject*) {
   return call_hook("as_future", Owned(PyTuple_Pack(1, self)));
 }
 
-PyObject* ref_await(PyObject* self) { return call_hook("await_ref", Owned(PyTuple_Pack(1, self))); }
-
-PyAsyncMethods ref_async = {ref_await, nullptr, nullptr, nullptr};
+PyAsyncMethods ref_async = {await_ref, nullptr, nullptr, nullptr};
 
 PyObject* ref_itself(PyObject* self, PyObject*) {
   Py_INCREF(self);
@@ -153,7 +152,7 @@ bool init_ref_type() {
   ref_type.tp_methods = ref_methods;
   ref_type.tp_as_async = &ref_async;
   ref_type.tp_weaklistoffset = offsetof(RefObject, weak_refs);
-  return PyType_Ready(&ref_type) == 0;
+  return PyType_Ready(&ref_type) == 0 && init_await_type();
 }
 
 PyObject* make_ref(Session& session, process::Object* object, uint32_t return_index) {

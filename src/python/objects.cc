@@ -422,13 +422,29 @@ PyObject* can_cancel(PyObject*, PyObject* ref) {
   return PyBool_FromLong(use.runtime().cancel(as_ref(ref)->object, {.only_ask = true}));
 }
 
+PyObject* is_call_of(PyObject*, PyObject* arguments) {
+  PyObject* ref;
+  PyObject* actor;
+  if (!PyArg_ParseTuple(arguments, "O!O!", &ref_type, &ref, &ref_type, &actor)) return nullptr;
+  Session* open = require_session();
+  if (open == nullptr || !check_session(as_ref(ref), *open) ||
+      !check_session(as_ref(actor), *open)) {
+    return nullptr;
+  }
+  const SessionUse use(open);
+  const Object& object = *as_ref(ref)->object;
+  return PyBool_FromLong(object.is_ready() ||
+                         use.runtime().is_pending_call(object, as_ref(actor)->object) ||
+                         object.is_ready());  // Since.
+}
+
 PyObject* look_briefly(PyObject*, PyObject* ref) {
   if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
   if (as_ref(ref)->object->is_ready()) Py_RETURN_TRUE;
   Session* open = require_session();
   if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
   PythonGate gate;
-  return PyBool_FromLong(SessionUse(open).runtime().look_briefly(*as_ref(ref)->object, gate));
+  return PyBool_FromLong(SessionUse(open).runtime().look_briefly(*as_ref(ref)->object, &gate));
 }
 
 PyObject* has_value(PyObject*, PyObject* arguments) {
