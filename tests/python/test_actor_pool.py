@@ -279,3 +279,272 @@ def test_what_waits_is_a_list_to_subclasses() -> None:
     assert waiting == [(double, 0), (double, 2)] and waiting != []
     with pytest.raises(IndexError):
         waiting.pop(2)
+
+
+# ---- calls that map() sends ahead
+
+
+@ray.remote(num_cpus=0)
+class Log:
+    """Remembers the calls of methods, from wherever they come."""
+
+    def __init__(self) -> None:
+        self.lines: list[Any] = []
+
+    def add(self, line: Any) -> Any:
+        self.lines.append(line)
+        return line
+
+    def all(self) -> list[Any]:
+        return self.lines
+
+    def add_and_wait(self, line: Any, path: str) -> Any:
+        import time
+
+        self.lines.append(line)
+        while path and not Path(path).exists():
+            time.sleep(0.001)
+        return line
+
+
+def test_map_keeps_order_and_state_however_many_calls_are_ahead() -> None:
+    logs = [Log.remote(), Log.remote()]
+    pool = ActorPool(logs)
+    add = lambda log, value: log.add.remote(value)  # noqa: E731
+    for _ in range(3):
+        assert list(pool.map(add, range(1000))) == list(range(1000))
+    assert sorted(pool.map_unordered(add, range(1000))) == list(range(1000))
+    lines = ray.get([log.all.remote() for log in logs])
+    assert sorted(lines[0] + lines[1]) == sorted(4 * list(range(1000)))
+    assert pool._idle_actors and not pool._ahead and not pool._future_to_actor
+    assert sorted(map(id, pool._idle_actors)) == sorted(map(id, logs))
+
+
+def test_an_error_ends_a_map_and_leaves_the_pool_whole() -> None:
+    pool = ActorPool([Worker.remote(), Worker.remote()])
+
+    def call(worker: Any, value: int) -> Any:
+        return worker.fail.remote(value) if value == 500 else worker.double.remote(value)
+
+    for map_ in (pool.map, pool.map_unordered):
+        with pytest.raises(ValueError, match="500"):
+            list(map_(call, range(2000)))
+        assert pool.has_next()
+        assert list(pool.map(double, range(300))) == [2 * i for i in range(300)]
+        assert len(pool._idle_actors) == 2 and not pool._ahead
+
+
+def test_what_is_left_of_a_map_can_be_had_one_by_one() -> None:
+    pool = ActorPool([Worker.remote(), Worker.remote()])
+    results = pool.map(double, range(1000))
+    taken = [next(results) for _ in range(400)]
+    while pool.has_next():
+        taken.append(pool.get_next())
+    assert taken == [2 * i for i in range(1000)]
+    assert list(results) == []
+    assert len(pool._idle_actors) == 2 and pool.has_free()
+    results = pool.map_unordered(double, range(1000))
+    taken = [next(results) for _ in range(400)]
+    taken += [pool.get_next_unordered() for _ in range(300)]
+    taken += results
+    assert sorted(taken) == [2 * i for i in range(1000)]
+    assert len(pool._idle_actors) == 2 and pool.has_free()
+
+
+def test_a_fast_call_never_waits_behind_a_slow_one_when_results_come_in_any_order(
+    tmp_path: Path,
+) -> None:
+    gate = tmp_path / "gate"
+    pool = ActorPool([Log.remote(), Log.remote()])
+
+    def call(log: Any, value: int) -> Any:
+        return log.add_and_wait.remote(value, str(gate) if value == 700 else "")
+
+    results = pool.map_unordered(call, range(1000))
+    taken = [next(results) for _ in range(999)]  # All but the slow one, though its actor had more.
+    assert sorted(taken) == [value for value in range(1000) if value != 700]
+    gate.touch()
+    assert list(results) == [700]
+    assert len(pool._idle_actors) == 2 and not pool._ahead
+
+
+@ray.remote(num_cpus=0)
+def uses(log: Any, value: int) -> int:
+    """A task that wants an actor for itself."""
+    for word in ("begin", "end"):
+        ray.get(log.add.remote((word, value)))
+    return value
+
+
+def assert_one_at_a_time(lines: list[Any]) -> None:
+    pairs = zip(lines[::2], lines[1::2], strict=True)
+    assert all(one == ("begin", v) and two == ("end", v) for one, two in pairs for v in [one[1]])
+
+
+def test_tasks_that_use_an_actor_have_it_for_themselves() -> None:
+    logs = [Log.remote(), Log.remote()]
+    pool = ActorPool(logs)
+    assert list(pool.map(lambda log, value: uses.remote(log, value), range(200))) == [*range(200)]
+    unordered = pool.map_unordered(lambda log, value: uses.remote(log, value), range(200))
+    assert sorted(unordered) == [*range(200)]
+    for log in logs:
+        assert_one_at_a_time(ray.get(log.all.remote()))
+
+
+def test_tasks_after_calls_have_an_actor_for_themselves() -> None:
+    logs = [Log.remote(), Log.remote()]
+    pool = ActorPool(logs)
+
+    def call(log: Any, value: int) -> Any:
+        return uses.remote(log, value) if value >= 300 else log.add.remote(value)
+
+    assert list(pool.map(call, range(400))) == [*range(400)]
+    for log in logs:
+        lines = [line for line in ray.get(log.all.remote()) if isinstance(line, tuple)]
+        assert_one_at_a_time(lines)
+
+
+@ray.remote(num_cpus=0)
+class Busy:
+    """Says how many of its calls ran at the same time."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self.now = 0
+        self.most = 0
+        self.lock = threading.Lock()
+
+    def call(self, value: int) -> int:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        with self.lock:
+            self.now -= 1
+        return value
+
+    def largest(self) -> int:
+        return self.most
+
+
+def test_an_actor_with_threads_gets_one_call_at_a_time() -> None:
+    actors = [Busy.options(max_concurrency=4).remote() for _ in range(2)]
+    pool = ActorPool(actors)
+    for map_ in (pool.map, pool.map_unordered):
+        assert sorted(map_(lambda a, v: a.call.remote(v), range(300))) == [*range(300)]
+    assert ray.get([actor.largest.remote() for actor in actors]) == [1, 1]
+
+
+def test_an_actor_with_coroutines_gets_one_call_at_a_time() -> None:
+    @ray.remote(num_cpus=0)
+    class Loop:
+        def __init__(self) -> None:
+            self.now = 0
+            self.most = 0
+
+        async def call(self, value: int) -> int:
+            import asyncio
+
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0)
+            self.now -= 1
+            return value
+
+        async def largest(self) -> int:
+            return self.most
+
+    actor = Loop.remote()
+    pool = ActorPool([actor])
+    assert list(pool.map(lambda a, v: a.call.remote(v), range(200))) == [*range(200)]
+    assert ray.get(actor.largest.remote()) == 1
+
+
+def test_an_actor_with_a_limit_of_pending_calls_is_not_asked_for_more() -> None:
+    pool = ActorPool([Worker.options(max_pending_calls=1).remote()])
+    assert list(pool.map(double, range(300))) == [2 * i for i in range(300)]
+
+
+def test_slow_calls_are_not_sent_ahead(tmp_path: Path) -> None:
+    pool = ActorPool([Log.remote()])
+
+    def slow(log: Any, value: int) -> Any:
+        import time
+
+        return log.__ray_call__.remote(lambda _: time.sleep(0.005) or value)
+
+    for number, value in enumerate(pool.map(slow, range(10))):
+        assert number == value
+        assert len(pool._future_to_actor) <= 1
+
+
+def test_a_pool_with_the_same_actor_twice_gives_it_two_calls() -> None:
+    actor = Worker.remote()
+    pool = ActorPool([actor, actor])
+    assert list(pool.map(double, range(200))) == [2 * i for i in range(200)]
+    assert pool._idle_actors == [actor, actor]
+
+
+def test_actors_that_are_pushed_while_a_map_runs_get_calls() -> None:
+    pool = ActorPool([Log.remote()])
+    results = pool.map(lambda log, value: log.add.remote(value), range(1000))
+    taken = [next(results) for _ in range(200)]
+    late = Log.remote()
+    pool.push(late)
+    assert [*taken, *results] == list(range(1000))
+    assert len(ray.get(late.all.remote())) > 0
+    assert len(pool._idle_actors) == 2 and not pool._ahead
+
+
+def test_calls_with_several_returns_after_others_are_right() -> None:
+    pool = ActorPool([Several.remote(), Several.remote()])
+
+    def call(actor: Any, value: int) -> Any:
+        return actor.two.remote(value) if value >= 300 else actor.two.remote(value)[0]
+
+    expected: list[Any] = [value if value < 300 else [value, value + 1] for value in range(400)]
+    assert list(pool.map(call, range(400))) == expected
+    unordered = sorted(pool.map_unordered(call, range(400)), key=str)
+    assert unordered == sorted(expected, key=str)
+
+
+def test_a_dead_actor_fails_its_calls_and_no_others() -> None:
+    actors = [Worker.remote(), Worker.remote()]
+    pool = ActorPool(actors)
+    results = pool.map_unordered(double, range(2000))
+    taken = [next(results) for _ in range(500)]
+    ray.kill(actors[0])
+    with pytest.raises(ray.exceptions.RayActorError):
+        for value in results:
+            taken.append(value)
+    assert len(set(taken)) == len(taken) and set(taken) <= {2 * i for i in range(2000)}
+
+
+def test_a_function_that_fails_in_the_middle_leaves_the_pool_whole() -> None:
+    pool = ActorPool([Worker.remote(), Worker.remote()])
+
+    def call(worker: Any, value: int) -> Any:
+        return worker.double.remote(1 // (value - 700))
+
+    for map_ in (pool.map, pool.map_unordered):
+        with pytest.raises(ZeroDivisionError):
+            list(map_(call, range(1000)))
+        assert list(pool.map(double, range(50))) == [2 * i for i in range(50)]
+        assert len(pool._idle_actors) == 2
+
+
+def test_a_pool_of_a_subclass_keeps_to_what_that_does() -> None:
+    seen: list[int] = []
+
+    class Pool(ActorPool):
+        def submit(self, fn: Any, value: Any) -> None:
+            seen.append(value)
+            super().submit(fn, value)
+
+        def _return_actor(self, actor: Any) -> None:
+            assert len(self._future_to_actor) < 2
+            super()._return_actor(actor)
+
+    pool = Pool([Worker.remote(), Worker.remote()])
+    assert list(pool.map(double, range(200))) == [2 * i for i in range(200)]
+    assert set(seen) == set(range(200))

@@ -7,12 +7,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mobula import _core
+from mobula.util._calls_ahead import key_of, results_as_they_come, results_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     Call = Callable[[Any, Any], Any]
 _EMPTY = "No more results to get"
+# What map() does for a pool only if these are its own.
+_OWN = ("submit", "has_next", "get_next", "get_next_unordered", "_return_actor")
 
 
 class _Pending(deque[Any]):
@@ -37,6 +40,10 @@ class ActorPool:
     submitted while no actor is free waits here. Not for use by several threads at a time.
     """
 
+    # Of map(): how many calls actors have beside the one that makes them busy, by id(). Each call of it
+    # makes a new one.
+    _ahead: dict[int, int] = {}  # noqa: RUF012 -- See above.
+
     # Subclasses use these fields.
     def __init__(self, actors: Iterable[Any]) -> None:
         self._idle_actors: list[Any] = list(actors)
@@ -56,7 +63,7 @@ class ActorPool:
         actor = self._idle_actors.pop()
         try:
             future = fn(actor, value)
-            self._future_to_actor[_key(future)] = (self._next_task_index, actor)
+            self._future_to_actor[key_of(future)] = (self._next_task_index, actor)
         except BaseException:
             self._idle_actors.append(actor)
             raise
@@ -65,10 +72,15 @@ class ActorPool:
 
     def map(self, fn: Call, values: Iterable[Any]) -> Iterator[Any]:
         """The results of `fn(actor, value)` for each of `values`, in their order. Results of earlier
-        submissions are dropped. Raises what a call raised, at its turn."""
+        submissions are dropped. Raises what a call raised, at its turn.
+
+        An actor that executes one call at a time, in order, gets some short calls ahead, about a
+        millisecond of them."""
         self._drop_all()
         for value in values:
             self.submit(fn, value)
+        if self._is_plain():
+            return results_in_order(self)
 
         def results() -> Iterator[Any]:
             while self.has_next():
@@ -81,6 +93,8 @@ class ActorPool:
         self._drop_all()
         for value in values:
             self.submit(fn, value)
+        if self._is_plain():
+            return results_as_they_come(self)
 
         def results() -> Iterator[Any]:
             while self.has_next():
@@ -147,7 +161,7 @@ class ActorPool:
 
     def _skip_to(self, future: Any) -> None:
         """Those before it in the order of submission are for get_next_unordered() now."""
-        number, _ = self._future_to_actor[_key(future)]
+        number, _ = self._future_to_actor[key_of(future)]
         self._next_return_index = max(self._next_return_index, number + 1)
 
     def _take(self, future: Any) -> Any:
@@ -157,9 +171,24 @@ class ActorPool:
         return _core.get(future)
 
     def _forget(self, future: Any) -> None:
-        number, actor = self._future_to_actor.pop(_key(future))
+        number, actor = self._future_to_actor.pop(key_of(future))
         del self._index_to_future[number]
-        self._return_actor(actor)
+        if not self._ahead or not self._lower_ahead(actor):
+            self._return_actor(actor)
+
+    def _lower_ahead(self, actor: Any) -> bool:
+        """One call of it is over. Has it others?"""
+        left = self._ahead.get(id(actor), 0) - 1
+        if left > 0:
+            self._ahead[id(actor)] = left
+        elif left == 0:
+            del self._ahead[id(actor)]
+        return left >= 0
+
+    def _is_plain(self) -> bool:
+        """Does nothing of a subclass stand between the pool and its actors?"""
+        own = vars(ActorPool)
+        return all(getattr(type(self), name, None) is own[name] for name in _OWN)
 
     def _return_actor(self, actor: Any) -> None:
         """It is free: it gets what waits."""
@@ -169,15 +198,13 @@ class ActorPool:
 
     def _drop_all(self) -> None:
         self._pending_submits.clear()
-        self._idle_actors += [actor for _, actor in self._future_to_actor.values()]
+        for _, actor in self._future_to_actor.values():
+            if not self._ahead or not self._lower_ahead(actor):
+                self._idle_actors.append(actor)
         self._future_to_actor.clear()
         self._index_to_future.clear()
         self._next_return_index = self._next_task_index
-
-
-def _key(future: Any) -> Any:
-    """A list of refs is no key of a dict."""
-    return tuple(future) if isinstance(future, list) else future
+        self._ahead = {}
 
 
 def _wait(futures: list[Any], timeout: float | None) -> Any:
