@@ -9,6 +9,7 @@ from typing import Any
 
 import mobula as ray
 import pytest
+from leftovers import wait_until
 from mobula.util.queue import Empty, Full, Queue
 
 pytestmark = pytest.mark.usefixtures("shared_session")
@@ -127,3 +128,132 @@ def test_after_shutdown_there_is_no_actor() -> None:
     assert queue.actor is None
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(actor.qsize.remote())
+
+
+# ---- who waits, and who need not
+
+
+@ray.remote(num_cpus=0)
+def get_one(queue: Queue, timeout: float | None = None) -> Any:
+    try:
+        return queue.get(timeout=timeout)
+    except Empty:
+        return "empty"
+
+
+@ray.remote(num_cpus=0)
+def put_one(queue: Queue, item: Any, timeout: float | None = None) -> str:
+    try:
+        queue.put(item, timeout=timeout)
+    except Full:
+        return "full"
+    return "put"
+
+
+def waiting_gets(queue: Queue) -> int:
+    """How many wait in the queue's actor."""
+    call = queue.actor.__ray_call__.remote(lambda actor: len(actor._items._getters))
+    return int(ray.get(call))
+
+
+def test_who_waits_gets_what_comes_also_when_others_need_not_wait(queue: Queue) -> None:
+    waiting = [get_one.remote(queue) for _ in range(3)]
+    wait_until(lambda: waiting_gets(queue) == 3, "three gets wait")
+    assert queue.empty()
+    queue.put_nowait_batch([1, 2])
+    queue.put(3)
+    assert sorted(ray.get(waiting)) == [1, 2, 3]
+    assert queue.empty()
+
+
+def test_a_get_that_gives_up_takes_nothing(queue: Queue) -> None:
+    assert ray.get([get_one.remote(queue, 0.01) for _ in range(5)]) == ["empty"] * 5
+    with pytest.raises(Empty):
+        queue.get(timeout=0)
+    queue.put(1)
+    assert queue.get(timeout=0) == 1 and queue.empty()
+
+
+def test_a_put_that_gives_up_leaves_nothing(queue: Queue) -> None:
+    queue.put_nowait_batch([1, 2, 3])
+    assert ray.get([put_one.remote(queue, 9, 0.01) for _ in range(5)]) == ["full"] * 5
+    with pytest.raises(Full):
+        queue.put(9, timeout=0)
+    assert queue.get_nowait_batch(3) == [1, 2, 3]
+    queue.put(4, timeout=0)
+    assert queue.get() == 4 and queue.empty()
+
+
+def test_puts_that_wait_for_room_get_it_in_turn(queue: Queue) -> None:
+    queue.put_nowait_batch([1, 2, 3])
+    waiting = [put_one.remote(queue, 10 + i) for i in range(4)]
+    taken = [queue.get() for _ in range(7)]
+    assert taken[:3] == [1, 2, 3] and sorted(taken[3:]) == [10, 11, 12, 13]
+    assert ray.get(waiting) == ["put"] * 4
+
+
+def test_two_tasks_that_wait_for_each_other_through_two_queues(queue: Queue) -> None:
+    other = Queue(maxsize=1, actor_options={"num_cpus": 0})
+
+    @ray.remote(num_cpus=0)
+    def echo(source: Queue, sink: Queue, count: int) -> None:
+        for _ in range(count):
+            sink.put(source.get() + 1)
+
+    echoing = echo.remote(queue, other, 200)
+    value = 0
+    for _ in range(200):
+        queue.put(value)
+        value = other.get()
+    ray.get(echoing)
+    assert value == 200
+    other.shutdown()
+
+
+def test_a_queue_without_a_limit_is_never_full() -> None:
+    for maxsize in (0, -1):
+        queue = Queue(maxsize, actor_options={"num_cpus": 0})
+        for i in range(200):
+            queue.put(i)
+        assert queue.size() == 200 and not queue.full()
+        queue.put_nowait_batch(range(200, 400))
+        assert [queue.get() for _ in range(400)] == list(range(400))
+        queue.shutdown()
+
+
+def test_items_are_what_they_were(queue: Queue) -> None:
+    import numpy as np
+
+    items: list[Any] = [None, False, (), (True, None), [Empty()], ValueError("an item")]
+    for item in items:
+        queue.put(item)
+        assert repr(queue.get()) == repr(item)
+    array = np.arange(200_000)
+    queue.put(array)
+    assert (queue.get() == array).all()
+    ref = ray.put("behind a ref")
+    queue.put([ref])
+    del ref
+    assert ray.get(queue.get()[0]) == "behind a ref"
+
+
+def test_batches_of_coroutines_and_sizes_agree(queue: Queue) -> None:
+    async def main() -> None:
+        await asyncio.gather(*(queue.put_async(i) for i in range(3)))
+        with pytest.raises(Full):
+            await queue.put_async(9, block=False)
+        with pytest.raises(Full):
+            await queue.put_async(9, timeout=0.01)
+        assert sorted(await asyncio.gather(*(queue.get_async() for _ in range(3)))) == [0, 1, 2]
+
+    asyncio.run(main())
+    assert queue.size() == 0
+
+
+def test_shutdown_fails_who_waits() -> None:
+    queue = Queue(actor_options={"num_cpus": 0})
+    waiting = get_one.options(max_retries=0).remote(queue)
+    wait_until(lambda: waiting_gets(queue) == 1, "a get waits")
+    queue.shutdown(force=True)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(waiting)

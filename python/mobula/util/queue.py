@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 
@@ -20,42 +20,48 @@ class Full(queue.Full):
 
 
 class _QueueActor:
-    """Answers say whether it worked, so that no traceback of this actor ever reaches a user."""
+    """Answers say whether it worked, so that no traceback of this actor ever reaches a user.
+
+    What can be answered at once is: only who has to wait costs a coroutine."""
 
     def __init__(self, maxsize: int) -> None:
         self._maxsize = maxsize
-        self._queue: asyncio.Queue[Any] | None = None
+        self._items: asyncio.Queue[Any] = asyncio.Queue(maxsize)
 
-    @property
-    def _items(self) -> asyncio.Queue[Any]:
-        # Made on the loop that serves it.
-        if self._queue is None:
-            self._queue = asyncio.Queue(self._maxsize)
-        return self._queue
-
-    async def qsize(self) -> int:
+    def qsize(self) -> int:
         return self._items.qsize()
 
-    async def empty(self) -> bool:
+    def empty(self) -> bool:
         return self._items.empty()
 
-    async def full(self) -> bool:
+    def full(self) -> bool:
         return self._items.full()
 
-    async def put(self, item: Any, timeout: float | None) -> bool:
+    def put(self, item: Any, timeout: float | None) -> bool | Coroutine[Any, Any, bool]:
+        if self._items.full():
+            return self._put_later(item, timeout)
+        self._items.put_nowait(item)
+        return True
+
+    async def _put_later(self, item: Any, timeout: float | None) -> bool:
         try:
             await asyncio.wait_for(self._items.put(item), timeout)
         except asyncio.TimeoutError:
             return False
         return True
 
-    async def get(self, timeout: float | None) -> tuple[bool, Any]:
+    def get(self, timeout: float | None) -> tuple[bool, Any] | Coroutine[Any, Any, Any]:
+        if self._items.empty():
+            return self._get_later(timeout)
+        return True, self._items.get_nowait()
+
+    async def _get_later(self, timeout: float | None) -> tuple[bool, Any]:
         try:
             return True, await asyncio.wait_for(self._items.get(), timeout)
         except asyncio.TimeoutError:
             return False, None
 
-    async def put_now(self, items: list[Any]) -> tuple[bool, int]:
+    def put_now(self, items: list[Any]) -> tuple[bool, int]:
         """All of them or none."""
         used = self._items.qsize()
         if 0 < self._maxsize < used + len(items):
@@ -64,7 +70,7 @@ class _QueueActor:
             self._items.put_nowait(item)
         return True, used
 
-    async def get_now(self, count: int) -> tuple[bool, Any]:
+    def get_now(self, count: int) -> tuple[bool, Any]:
         """So many or none."""
         if self._items.qsize() < count:
             return False, self._items.qsize()
