@@ -315,6 +315,38 @@ TEST_F(RuntimeTest, a_wait_asks_for_the_interpreters_lock_once_whatever_comes_me
   expect_quiet();
 }
 
+TEST_F(RuntimeTest, who_gets_beside_a_thread_that_sleeps_as_the_reader_need_not_let_go_each_time) {
+  std::promise<void> go;
+  std::shared_future<void> gate(go.get_future());
+  std::atomic<int> started{0};
+  node_.add_worker([&, gate](Runtime& runtime, const ClaimedTask& task) {
+    ++started;
+    gate.wait();
+    return run(runtime, task);
+  });
+  Object* late = submit(pack_int(1));
+  while (started.load() == 0) std::this_thread::yield();
+  node_.add_worker(run);
+  std::thread reader([&] {
+    NoGate none;
+    EXPECT_EQ(driver_->wait({&late, 1}, 1, std::nullopt, none), Waited::kEnough);
+  });
+  CountingGate counting;
+  constexpr int kGets = 2000;
+  for (int i = 0; i < kGets; ++i) {
+    Object* object = submit(pack_int(i));
+    ASSERT_EQ(driver_->wait({&object, 1}, 1, monotonic_now() + 60s, counting), Waited::kEnough);
+    EXPECT_EQ(int_of(object->value), i + 1);
+    driver_->drop(object);
+  }
+  EXPECT_EQ(counting.releases, counting.acquires);
+  EXPECT_LT(counting.releases, kGets);
+  go.set_value();
+  reader.join();
+  driver_->drop(late);
+  expect_quiet();
+}
+
 TEST_F(RuntimeTest, idle_leases_are_given_back) {
   node_.add_worker(run);
   Object* object = submit(nothing());

@@ -422,10 +422,13 @@ PyObject* can_cancel(PyObject*, PyObject* ref) {
   return PyBool_FromLong(use.runtime().cancel(as_ref(ref)->object, {.only_ask = true}));
 }
 
-PyObject* is_call_of(PyObject*, PyObject* arguments) {
-  PyObject* ref;
-  PyObject* actor;
-  if (!PyArg_ParseTuple(arguments, "O!O!", &ref_type, &ref, &ref_type, &actor)) return nullptr;
+PyObject* is_call_of(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
+  if (count != 2 || !is_ref(arguments[0]) || !is_ref(arguments[1])) {
+    PyErr_SetString(PyExc_TypeError, "is_call_of() takes two refs");
+    return nullptr;
+  }
+  PyObject* ref = arguments[0];
+  PyObject* actor = arguments[1];
   Session* open = require_session();
   if (open == nullptr || !check_session(as_ref(ref), *open) ||
       !check_session(as_ref(actor), *open)) {

@@ -20,7 +20,7 @@ PyObject* cancel(PyObject* module, PyObject* arguments);  // METH_VARARGS: ref, 
 PyObject* notify(PyObject* module, PyObject* arguments);  // METH_VARARGS: ref, token, queue
 PyObject* can_cancel(PyObject* module, PyObject* ref);    // METH_O
 PyObject* look_briefly(PyObject* module, PyObject* ref);  // METH_O
-PyObject* is_call_of(PyObject* module, PyObject* arguments);
+PyObject* is_call_of(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
 PyObject* is_ready(PyObject* module, PyObject* ref);  // METH_O
 // For tests. has_value: node, creator, index (METH_VARARGS). location: of a stored value (METH_O).
 PyObject* has_value(PyObject* module, PyObject* arguments);

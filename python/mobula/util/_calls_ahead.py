@@ -38,7 +38,7 @@ def key_of(future: Any) -> Any:
 def results_in_order(pool: ActorPool) -> Iterator[Any]:
     """What `ActorPool.map` returns."""
     ahead = _Ahead(pool)
-    while pool.has_next():
+    while pool._future_to_actor:
         number = pool._next_return_index
         future = pool._index_to_future.get(number)
         if type(future) is not _core.ObjectRef:
@@ -55,7 +55,7 @@ def results_as_they_come(pool: ActorPool) -> Iterator[Any]:
     """What `ActorPool.map_unordered` returns."""
     ahead = _Ahead(pool, may_take_back=True)
     ready: deque[Any] = deque()
-    while pool.has_next():
+    while pool._future_to_actor:
         if not ready:
             running = list(pool._index_to_future.values())
             if any(type(future) is not _core.ObjectRef for future in running):
@@ -63,8 +63,9 @@ def results_as_they_come(pool: ActorPool) -> Iterator[Any]:
                 continue
             ready.extend(ahead.some_ready(running))
         future = ready.popleft()
-        if future in pool._future_to_actor:  # Else somebody has taken it meanwhile.
-            pool._skip_to(future)
+        found = pool._future_to_actor.get(future)
+        if found is not None:  # Else somebody has taken it meanwhile.
+            pool._next_return_index = max(pool._next_return_index, found[0] + 1)
             ahead.take(future)
             yield _core.get(future)
 
@@ -106,7 +107,15 @@ class _Ahead:
         pool = self._pool
         self._taken += 1
         now = time.perf_counter() if not self._low else 0.0
-        pool._forget(future)
+        number, actor = pool._future_to_actor.pop(future)
+        del pool._index_to_future[number]
+        left = pool._ahead.get(id(actor), 0)
+        if left > 1:
+            pool._ahead[id(actor)] = left - 1
+        elif left == 1:
+            del pool._ahead[id(actor)]
+        else:
+            pool._return_actor(actor)
         running = len(pool._future_to_actor)
         if running > self._low > 0 or not self._may_grow:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -77,10 +78,11 @@ class ActorPool:
         An actor that executes one call at a time, in order, gets some short calls ahead, about a
         millisecond of them."""
         self._drop_all()
+        if self._is_plain():
+            self._submit_all(fn, values)
+            return results_in_order(self)
         for value in values:
             self.submit(fn, value)
-        if self._is_plain():
-            return results_in_order(self)
 
         def results() -> Iterator[Any]:
             while self.has_next():
@@ -91,10 +93,11 @@ class ActorPool:
     def map_unordered(self, fn: Call, values: Iterable[Any]) -> Iterator[Any]:
         """As `map`, but in the order in which the results come."""
         self._drop_all()
+        if self._is_plain():
+            self._submit_all(fn, values)
+            return results_as_they_come(self)
         for value in values:
             self.submit(fn, value)
-        if self._is_plain():
-            return results_as_they_come(self)
 
         def results() -> Iterator[Any]:
             while self.has_next():
@@ -184,6 +187,16 @@ class ActorPool:
         elif left == 0:
             del self._ahead[id(actor)]
         return left >= 0
+
+    def _submit_all(self, fn: Call, values: Iterable[Any]) -> None:
+        rest = iter(values)
+        while self._idle_actors:
+            for value in rest:
+                self.submit(fn, value)
+                break
+            else:
+                return
+        self._pending_submits.extend(zip(itertools.repeat(fn), rest))
 
     def _is_plain(self) -> bool:
         """Does nothing of a subclass stand between the pool and its actors?"""
