@@ -231,7 +231,8 @@ bool RuntimeImpl::look_held(Waiter& waiter, HeldLook& held, Locked& lock) {
   lock.unlock();
   bool news = shm::has_news(*bell_);
   for (Instant now = begun; !news && now < held.until; now = monotonic_now()) {
-    if (now - begun >= kPause) ::sched_yield();
+    // At first without yielding: nobody else of this process can run meanwhile.
+    if (now - begun >= kKeepInterpreter) ::sched_yield();
     for (int i = 0; i < 8 && !news; ++i) {
       relax();
       news = shm::has_news(*bell_);
@@ -249,7 +250,7 @@ bool RuntimeImpl::look_held(Waiter& waiter, HeldLook& held, Locked& lock) {
     c = std::min(c + std::max<int64_t>(15, interpreter_wait_ / microseconds(2)), kHeldCreditMax);
   } else {
     held.over = true;
-    c = std::min<int64_t>(c, kHeldCreditMax) - 4 * ((monotonic_now() - begun) / microseconds(1));
+    c -= 4 * (std::min(monotonic_now() - begun, kHeldLookMax) / microseconds(1));
   }
   return news;
 }
