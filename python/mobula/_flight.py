@@ -56,10 +56,15 @@ class Flight:
 
     def first_done(self, timeout: float | None) -> Any:
         """Takes one that is ready out; there must be some in flight. None: there was none in time."""
-        if self._done:
-            return self._done.popleft()
+        while not self._done:
+            if not self._look_for_some(timeout):
+                return None
+        return self._done.popleft()
+
+    def _look_for_some(self, timeout: float | None) -> bool:
         if self._is_ready(self.parts[0]):
-            return self.parts.popleft()
+            self._done.append(self.parts.popleft())
+            return True
         # Where many are in flight, one near the first is the next to be done.
         head = list(itertools.islice(self.parts, _HEAD))
         if len(self.parts) > len(head) and not self._head_is_slow and not self._wait_for_some():
@@ -68,7 +73,7 @@ class Flight:
         if self._head_is_slow or len(self.parts) <= len(head):
             head = list(self.parts)
             if not self._wait_for(head, 1, timeout):
-                return None
+                return False
         for _ in head:
             self.parts.popleft()
         rest: list[Any] = []
@@ -76,7 +81,7 @@ class Flight:
             (self._done if self._is_ready(part) else rest).append(part)
         self._head_is_slow = self._head_is_slow and not self._is_ready(head[0])
         self.parts.extendleft(reversed(rest))
-        return self._done.popleft()
+        return True
 
     def _wait_for_some(self) -> bool:
         """A moment, if that may do: for several of the head."""

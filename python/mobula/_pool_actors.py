@@ -1,28 +1,33 @@
 """What a pool runs on if its processes keep something: an initializer's work, or resources; or if they
 are replaced after so many calls. Each process is an actor.
 
-An actor has at most `_CHUNKS_AHEAD` chunks, so that a slow one holds up little; the rest waits here, in
-the order of submission. Parts are futures, settled by the thread that settles those of refs.
+An actor has as many chunks as it does in about 2 ms; what a slow one holds up is taken back when
+another has nothing to do. The rest waits here, in the order of submission. Who waits for a chunk waits
+for its ref, and hands out more when it has that; so does the thread of the futures, which is told when
+an actor has done half of what it has, or all. Calls of an actor start in order: of the chunks of one
+that died, only the first that was not done is lost.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import dis
 import threading
+import time
 import types
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import mobula
-from mobula import _calls, _futures
-from mobula._pool_tasks import TERMINATED, NotReady
+from mobula import _calls, _core, _flight, _futures, exceptions
+from mobula._pool_tasks import TERMINATED, NotReady, is_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_CHUNKS_AHEAD = 2
+_AHEAD_S = 0.002
+_AHEAD_MIN = 2
+_AHEAD_MAX = 64
 
 
 def _share_globals(initializer: Callable[..., Any], function: Callable[..., Any]) -> None:
@@ -62,31 +67,42 @@ class PoolActor:
 
 
 class _Worker:
-    """An actor and how much it has to do."""
+    """An actor and what it has to do."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
-        self.chunks = 0  # Given and not done.
+        self.in_flight: deque[_Chunk] = deque()  # They end in this order.
+        self.ahead = _AHEAD_MIN  # So many chunks it may have.
+        self.looked_at = 0.0
+        self.watched: Any = None  # A ref of whose end the engine is told.
         self.given = 0  # Calls, in all.
         self.retired = False  # It has had all the calls it may get.
 
 
-class _Chunk(concurrent.futures.Future):  # type: ignore[type-arg]
-    def __init__(self, send: Callable[[Any], Any], calls: int) -> None:
-        super().__init__()
-        self.send: Callable[[Any], Any] | None = send  # To an actor; returns the ref.
+class _Chunk:
+    """The part. It has a ref once an actor has it, and again if that died before it started; or an
+    error."""
+
+    __slots__ = ("calls", "error", "follower", "ref", "send", "worker")
+
+    def __init__(self, send: Callable[[Any], Any] | None, calls: int) -> None:
+        self.send = send  # To an actor; returns the ref.
         self.calls = calls
+        self.ref: Any = None
+        self.error: BaseException | None = None
+        self.worker: _Worker | None = None  # Until it is known how it ended.
+        self.follower: _futures.Follower | None = None  # To be told, when there is a ref.
 
 
-class ActorEngine:
+class ActorEngine(_futures.Follower):
     """Any thread may use it."""
 
     def __init__(self, size: int, make_actor: Callable[[], Any], calls_max: int | None) -> None:
         self._make_actor = make_actor
         self._calls_per_actor = calls_max
         self._lock = threading.RLock()
+        self._handed_out = threading.Condition(self._lock)
         self._waiting: deque[_Chunk] = deque()
-        self._running: set[_Chunk] = set()
         self._is_closed = False
         self._is_terminated = False
         self._workers = [_Worker(make_actor()) for _ in range(size)]
@@ -95,10 +111,11 @@ class ActorEngine:
         """Raises what a constructor raised."""
         mobula.get([worker.actor.__ray_ready__.remote() for worker in self._workers])
 
+    # ---- what a pool wants, see TaskEngine
+
     def call(self, function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        return self._submit(
-            _Chunk(lambda actor: actor.call.remote(function, tuple(args), kwargs), 1)
-        )
+        arguments = tuple(args)
+        return self._submit(_Chunk(lambda actor: actor.call.remote(function, arguments, kwargs), 1))
 
     def map_submitter(self, function: Any, star: bool, each: bool) -> Callable[[Any], Any]:
         how = 2 * each + star
@@ -110,105 +127,274 @@ class ActorEngine:
 
         return submit
 
-    @staticmethod
-    def is_ready(part: _Chunk) -> bool:
-        return part.done()
+    def is_ready(self, part: _Chunk) -> bool:
+        ref, worker = part.ref, part.worker
+        if ref is None:
+            return part.error is not None
+        if not _futures.is_ready_now(ref):
+            return False
+        if worker is not None:
+            self._look(worker)
+        return part.ref is ref
 
     def failed(self, error: Exception) -> Any:
-        chunk = _Chunk(lambda actor: None, 0)
-        chunk.set_exception(error)
+        chunk = _Chunk(None, 0)
+        chunk.error = error
         return chunk
 
     def value(self, part: _Chunk, timeout: float | None = None) -> Any:
-        if concurrent.futures.wait([part], timeout).not_done:
-            raise NotReady
-        return part.result()
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            if (ref := part.ref) is None:
+                with self._handed_out:
+                    left = None if end is None else end - time.monotonic()
+                    if not self._handed_out.wait_for(lambda: _has_ref_or_error(part), left):
+                        raise NotReady
+                if (ref := part.ref) is None:
+                    assert part.error is not None
+                    raise part.error
+            left = None if end is None else max(0.0, end - time.monotonic())
+            try:
+                return _core.get(ref, timeout=left)
+            except BaseException as error:
+                if type(error) is exceptions.GetTimeoutError:
+                    raised: BaseException = NotReady()
+                else:
+                    raised = _calls.as_raised(error)
+            finally:
+                if (worker := part.worker) is not None:
+                    self._look(worker)
+                if self._waiting:
+                    self._advance()
+            with self._lock:  # It may just be taken back.
+                if part.ref is ref:
+                    raise raised
 
     def values(self, parts: list[Any], timeout: float | None = None) -> list[Any]:
-        if concurrent.futures.wait(parts, timeout).not_done:
-            raise NotReady
-        return [part.result() for part in parts]
+        end = None if timeout is None else time.monotonic() + timeout
+        flight = _flight.Flight(self.is_ready, self.wait_for)
+        flight.parts.extend(parts)
+        values: list[Any] = []
+        first_error: BaseException | None = None
+        while flight.parts:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            try:
+                values.append(self.value(flight.first(), left))
+            except NotReady:
+                raise
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
+        return values
 
-    @staticmethod
-    def wait_for(parts: Sequence[Any], count: int, timeout: float | None) -> bool:
-        """Until `count` of them are ready: one or, briefly, several. False: not in time."""
-        if count == 1:
-            return bool(concurrent.futures.wait(parts, timeout, "FIRST_COMPLETED").done)
-        return False  # They come one by one.
+    def wait_for(self, parts: Sequence[Any], count: int, timeout: float | None) -> bool:
+        """Until `count` of them are ready: one or, if they are handed out, several. False: not in
+        time. It may be that one of those that are ready is to be done again."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._advance()
+            failed = sum(part.error is not None for part in parts)
+            refs = [ref for part in parts if (ref := part.ref) is not None]
+            left = None if end is None else max(0.0, end - time.monotonic())
+            if failed >= count:
+                return True
+            if len(refs) + failed >= count:
+                return _flight.wait_for_refs(refs, count - failed, left)
+            if count > 1:
+                return False
+            with self._handed_out:
+                if not self._handed_out.wait_for(lambda: any(map(_has_ref_or_error, parts)), left):
+                    return False
 
     def wait_for_all(self, parts: Sequence[Any]) -> None:
-        concurrent.futures.wait(parts)
+        with self._handed_out:
+            self._handed_out.wait_for(lambda: all(map(_has_ref_or_error, parts)))
+        if refs := [part.ref for part in parts if part.ref is not None]:
+            _flight.wait_for_refs(refs, len(refs), None)
 
     def tell(self, part: _Chunk, follower: _futures.Follower) -> None:
-        part.add_done_callback(lambda _: follower.on_ready())
+        with self._lock:
+            ref = part.ref
+            if ref is None and part.error is None:
+                part.follower = follower
+                return
+        if ref is None:
+            follower.on_ready()
+            return
+
+        def told(*_: Any) -> None:
+            if self.is_ready(part) or not _core.is_connected():
+                follower.on_ready()
+            else:
+                self.tell(part, follower)  # It is to be done again.
+
+        _futures.notifier_of_session().settle_at_once(ref, told)
 
     def close(self) -> None:
         with self._lock:
             self._is_closed = True
-            self._end_if_done()
+            self._advance()
 
     def terminate(self, parts: list[Any]) -> None:
         with self._lock:
             self._is_closed = self._is_terminated = True
-            waiting = list(self._waiting)
-            self._waiting.clear()
             for worker in self._workers:
                 mobula.kill(worker.actor)
-            self._end_if_done()
-        for chunk in waiting:
-            chunk.set_exception(mobula.exceptions.ActorDiedError(TERMINATED))
+                for chunk in worker.in_flight:
+                    chunk.worker = None  # It is not to be done again.
+                worker.in_flight.clear()
+            self._workers.clear()
+            self._fail_waiting(exceptions.ActorDiedError(TERMINATED))
+
+    # ---- how
+
+    def on_ready(self) -> None:
+        with self._lock:
+            if not _core.is_connected():
+                self._fail_waiting(exceptions.ActorDiedError("The session has ended."))
+            else:
+                self._advance()
 
     def _submit(self, chunk: _Chunk) -> _Chunk:
         with self._lock:
             if self._is_terminated:
-                chunk.set_exception(mobula.exceptions.ActorDiedError(TERMINATED))
+                chunk.error = exceptions.ActorDiedError(TERMINATED)
                 return chunk
             self._waiting.append(chunk)
             self._hand_out()
         return chunk
 
+    def _advance(self) -> None:
+        """Hands out what there is room for by now; or lets the actors go."""
+        with self._lock:
+            for worker in list(self._workers):
+                self._look(worker)
+            self._hand_out()
+            if not self._waiting:
+                self._take_back()
+            if self._is_closed and not self._waiting:
+                # The last handles: the actors end.
+                self._workers = [worker for worker in self._workers if worker.in_flight]
+            self._watch_all()
+
+    def _take_back(self) -> None:
+        """With the lock held: if an actor has nothing to do, half of what another has not started."""
+        if all(worker.in_flight or worker.retired for worker in self._workers):
+            return
+        busy = max(self._workers, key=lambda worker: len(worker.in_flight))
+        for _ in range(len(busy.in_flight) // 2):
+            chunk = busy.in_flight[-1]
+            if not _core.cancel(chunk.ref, False, False, True):
+                break
+            busy.in_flight.pop()
+            busy.given -= chunk.calls
+            chunk.ref = chunk.worker = None
+            self._waiting.appendleft(chunk)
+        self._hand_out()
+
+    def _look(self, worker: _Worker) -> None:
+        """What has it done, and how fast? Is it alive?"""
+        with self._lock:
+            ended: list[_Chunk] = []
+            while worker.in_flight and _futures.is_ready_now(worker.in_flight[0].ref):
+                ended.append(worker.in_flight.popleft())
+            if not ended:
+                return
+            now = time.perf_counter()
+            fits = int(_AHEAD_S * len(ended) / max(now - worker.looked_at, 1e-6))
+            worker.ahead = max(_AHEAD_MIN, min(fits, 2 * worker.ahead, _AHEAD_MAX))
+            worker.looked_at = now
+            lost = len(ended)
+            died = _has_died(ended[-1])  # Then all that it had has ended so.
+            if died:
+                lost = next(number for number, chunk in enumerate(ended) if _has_died(chunk))
+                for chunk in reversed([*ended[lost + 1 :], *worker.in_flight]):
+                    chunk.ref = None
+                    self._waiting.appendleft(chunk)
+                worker.in_flight.clear()
+            for chunk in ended[: lost + 1]:
+                chunk.worker = chunk.send = None
+            if died or (worker.retired and not worker.in_flight):
+                self._replace(worker)
+                self._hand_out()
+
+    def _replace(self, worker: _Worker) -> None:
+        if worker in self._workers and not self._is_terminated:
+            self._workers[self._workers.index(worker)] = _Worker(self._make_actor())
+
+    def _watch_all(self) -> None:
+        """With the lock held: this engine is told when there is something to do."""
+        much = any(len(worker.in_flight) > 1 for worker in self._workers)
+        for worker in self._workers:
+            if not worker.in_flight:
+                continue
+            if worker.watched is not None and not _futures.is_ready_now(worker.watched):
+                continue
+            if much or self._waiting or worker.retired or self._is_closed:
+                at = len(worker.in_flight) // 2 if self._waiting and not worker.retired else -1
+                worker.watched = worker.in_flight[at].ref
+                _futures.notifier_of_session().settle_at_once(worker.watched, self)
+
     def _hand_out(self) -> None:
         """With the lock held."""
+        handed_out = False
         while self._waiting:
-            worker = min(
-                (w for w in self._workers if not w.retired), key=lambda w: w.chunks, default=None
-            )
-            if worker is None or worker.chunks >= _CHUNKS_AHEAD:
-                return
-            chunk = self._waiting.popleft()
-            assert chunk.send is not None
-            try:
-                ref = chunk.send(worker.actor)
-            except Exception as error:  # What cannot be pickled fails its own calls alone.
-                chunk.set_exception(error)
+            if (worker := self._free_worker()) is None:
+                break
+            self._hand_to(worker, self._waiting.popleft())
+            handed_out = True
+        self._watch_all()
+        if handed_out:
+            self._handed_out.notify_all()
+
+    def _free_worker(self) -> _Worker | None:
+        free = None
+        for worker in self._workers:
+            if len(worker.in_flight) >= worker.ahead:
+                self._look(worker)
+            if worker.retired or len(worker.in_flight) >= worker.ahead:
                 continue
-            chunk.send = None
-            worker.chunks += 1
+            if free is None or len(worker.in_flight) < len(free.in_flight):
+                free = worker
+        return free
+
+    def _hand_to(self, worker: _Worker, chunk: _Chunk) -> None:
+        assert chunk.send is not None
+        try:
+            ref = chunk.send(worker.actor)
+        except Exception as error:  # What cannot be pickled fails its own calls alone.
+            chunk.error = error
+        else:
+            if not worker.in_flight:
+                worker.looked_at = time.perf_counter()
+            worker.in_flight.append(chunk)
             worker.given += chunk.calls
-            self._running.add(chunk)
+            chunk.worker = worker
+            chunk.ref = ref
             if self._calls_per_actor is not None and worker.given >= self._calls_per_actor:
                 worker.retired = True
-            settle = partial(self._finish, chunk, worker)
-            _futures.notifier_of_session().settle_at_once(ref, settle)
+        self._tell_follower(chunk)
 
-    def _finish(
-        self, chunk: _Chunk, worker: _Worker, value: Any, error: BaseException | None
-    ) -> None:
-        with self._lock:
-            self._running.discard(chunk)
-            worker.chunks -= 1
-            died = isinstance(error, mobula.exceptions.RayActorError)
-            over = died or (worker.retired and worker.chunks == 0)
-            if over and worker in self._workers and not self._is_terminated:
-                self._workers[self._workers.index(worker)] = _Worker(self._make_actor())
-            self._hand_out()
-            self._end_if_done()
-        if error is None:
-            chunk.set_result(value)
-        else:
-            chunk.set_exception(_calls.as_raised(error))
+    def _tell_follower(self, chunk: _Chunk) -> None:
+        follower, chunk.follower = chunk.follower, None
+        if follower is not None:
+            self.tell(chunk, follower)
 
-    def _end_if_done(self) -> None:
+    def _fail_waiting(self, error: BaseException) -> None:
         """With the lock held."""
-        if self._is_closed and not self._running and not self._waiting:
-            self._workers.clear()  # The last handles: the actors end.
+        while self._waiting:
+            chunk = self._waiting.popleft()
+            chunk.error = error
+            self._tell_follower(chunk)
+        self._handed_out.notify_all()
+
+
+def _has_ref_or_error(part: _Chunk) -> bool:
+    return part.ref is not None or part.error is not None
+
+
+def _has_died(chunk: _Chunk) -> bool:
+    return isinstance(_futures.value_of(chunk.ref)[1], exceptions.ActorDiedError)

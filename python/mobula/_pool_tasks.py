@@ -54,7 +54,7 @@ class TaskEngine:
             return _core.get(parts, timeout=timeout)  # type: ignore[no-any-return]
         except BaseException as error:
             raised = self._raised(error)
-        if isinstance(raised, NotReady) or _is_interrupt(raised):
+        if isinstance(raised, NotReady) or is_interrupt(raised):
             raise raised
         # It has not waited for those behind.
         if len(_core.wait(parts, num_returns=len(parts), timeout=timeout)[0]) < len(parts):
@@ -94,6 +94,6 @@ class TaskEngine:
         return _calls.as_raised(error)
 
 
-def _is_interrupt(error: BaseException) -> bool:
+def is_interrupt(error: BaseException) -> bool:
     """Of this process, not of the task."""
     return isinstance(error, KeyboardInterrupt) and not isinstance(error, exceptions.RayError)

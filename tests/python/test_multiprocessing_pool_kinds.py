@@ -288,7 +288,7 @@ def test_a_huge_iterable_is_read_as_results_are_taken(pool: Pool) -> None:
         assert next(read) <= 8  # Four chunks a process.
         for _ in range(100):
             next(results)
-        assert next(read) <= 2 * 100 + 20
+        assert next(read) <= 3 * 100 + 20
         for _ in range(2000):
             next(results)
         assert next(read) <= 2100 + 1024 + 20
@@ -590,3 +590,45 @@ print(len(called))
     assert ran.returncode == 0, ran.stderr
     lines = ran.stdout.split()
     assert len(lines) == 3 and lines[2] == "1" and "TimeoutError" not in lines, ran.stdout
+
+
+def test_what_an_actor_that_died_had_not_started_is_done_once_by_another(tmp_path: Path) -> None:
+    def note(x: int) -> int:
+        (tmp_path / f"{x} {os.getpid()} {time.monotonic_ns()}").touch()
+        if x in (50, 120):
+            os._exit(1)
+        return x
+
+    with Pool(2, **ON_ACTORS) as pool:
+        pool.map(square, range(200), 1)  # It is known by now how many chunks they may have.
+        told: list[BaseException] = []
+        result = pool.map_async(note, range(200), 1, error_callback=told.append)
+        with pytest.raises(ray.exceptions.RayActorError):
+            result.get(60)
+        assert [type(error) for error in told] == [type(result._error)]
+        assert sorted(int(name.split()[0]) for name in os.listdir(tmp_path)) == list(range(200))
+        found: list[int | None] = []
+        unordered = pool.imap_unordered(note, range(100, 140))
+        for _ in range(40):
+            try:
+                found.append(next(unordered))
+            except ray.exceptions.RayActorError:
+                found.append(None)
+        assert sorted(x or 0 for x in found) == [0, *range(100, 120), *range(121, 140)]
+
+
+def test_a_slow_call_of_an_actor_holds_up_nothing_that_another_can_do(tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+    with Pool(2, **ON_ACTORS) as pool:
+        for _ in range(3):
+            results = [pool.apply_async(square, (x,)) for x in range(300)]
+            slow = pool.apply_async(wait_for_file, (gate,))
+            called: list[int] = []
+            later = [pool.apply_async(square, (x,), callback=called.append) for x in range(300)]
+            assert [result.get(60) for result in results] == [x * x for x in range(300)]
+            assert [result.get(60) for result in later] == [x * x for x in range(300)]
+            assert not slow.ready()
+            assert sorted(called) == [x * x for x in range(300)]
+            Path(gate).touch()
+            assert slow.get(60) == gate
+            Path(gate).unlink()

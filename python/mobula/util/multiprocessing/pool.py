@@ -534,6 +534,7 @@ class Pool:
             self._engine.wait_for_all(list(flight))
         for result in self._results():
             result.wait()
+        self._engine.close()
 
     def __enter__(self) -> Pool:
         if self._closed:
