@@ -534,8 +534,8 @@ class ActorHandle:
         self.__dict__[name] = found
         return found
 
-    def __dir__(self) -> list[str]:
-        return sorted({*object.__dir__(self), *self._mobula_info.methods})
+    def __dir__(self) -> list[str]:  # Methods only, as in Ray: libraries wrap all that they find.
+        return sorted(self._mobula_info.methods)
 
     @property
     def _actor_id(self) -> Any:

@@ -219,3 +219,14 @@ def test_less_than_the_smallest_amount_is_refused(amount: float) -> None:
 @pytest.mark.mobula_only  # In Ray 0.57 is 0.5699, since binary fractions say so.
 def test_what_is_meant_as_a_multiple_is_one() -> None:
     assert ray.get(ray.remote(num_cpus=0.57)(assigned).remote()) == {"CPU": 0.57}
+
+
+# ---- what `dir` tells of a handle
+
+
+def test_dir_of_a_handle_tells_methods_only() -> None:
+    """Libraries that wrap an actor set all of it on an object of their own: no `__class__`, then."""
+    handle = Counter.remote()
+    assert {"increase", "value", "__ray_ready__"} <= set(dir(handle))
+    assert not {"__class__", "__dict__", "_mobula_ref", "_actor_id"} & set(dir(handle))
+    assert ray.get(handle.increase.remote()) is None
