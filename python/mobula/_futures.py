@@ -50,24 +50,35 @@ def value_of(ref: _core.ObjectRef[Any]) -> tuple[Any, BaseException | None]:
 
 
 # What is said of a ref whose session has ended: there is another one, or none.
-_OF_ANOTHER_SESSION = (ValueError, exceptions.RaySystemError)
+OF_ANOTHER_SESSION = (ValueError, exceptions.RaySystemError)
 
 
 class _SessionEnded(Exception):
     """It is not that of the ref any more."""
 
 
+def has_ended(ref: _core.ObjectRef[Any]) -> bool:
+    """Its session, that is."""
+    try:
+        _core.is_ready(ref)
+    except OF_ANOTHER_SESSION:
+        return True
+    return False
+
+
 def _is_ready(ref: _core.ObjectRef[Any], timeout: float) -> bool:
     try:
         return bool(_core.wait([ref], timeout=timeout)[0])
-    except _OF_ANOTHER_SESSION:
+    except OF_ANOTHER_SESSION:
+        if not has_ended(ref):  # A signal's handler may raise anything.
+            raise
         raise _SessionEnded from None
 
 
 def is_ready_now(ref: _core.ObjectRef[Any]) -> bool:
     try:
         return _core.is_ready(ref)
-    except _OF_ANOTHER_SESSION:  # The future is settled by now, or about to be.
+    except OF_ANOTHER_SESSION:  # The future is settled by now, or about to be.
         return False
 
 
@@ -209,7 +220,7 @@ class RefFuture(concurrent.futures.Future[Any]):
         end = None if timeout is None else time.monotonic() + timeout
         # The session may end meanwhile; what is pending is settled then.
         with contextlib.suppress(_SessionEnded):
-            look = _LOOK_S if timeout is None else min(timeout, _LOOK_S)
+            look = _LOOK_S if timeout is None else max(0.0, min(timeout, _LOOK_S))
             while not _is_ready(ref, look):
                 if self._state != PENDING:
                     return

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import mobula
 from mobula import _calls, _core, _flight, _futures, exceptions
-from mobula._pool_tasks import TERMINATED, NotReady, is_interrupt
+from mobula._pool_tasks import (
+    TERMINATED,
+    Interrupted,
+    NotReady,
+    is_interrupt,
+    wait_for_all_refs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,21 +152,19 @@ class ActorEngine(_futures.Follower):
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             if (ref := part.ref) is None:
-                with self._handed_out:
-                    left = None if end is None else end - time.monotonic()
-                    if not self._handed_out.wait_for(lambda: _has_ref_or_error(part), left):
-                        raise NotReady
+                if not self._wait_until_handed_out(part, _left(end)):
+                    raise NotReady
                 if (ref := part.ref) is None:
                     assert part.error is not None
                     raise part.error
-            left = None if end is None else max(0.0, end - time.monotonic())
             try:
-                return _core.get(ref, timeout=left)
+                if not wait_for_all_refs((ref,), _left(end)):
+                    raise NotReady
+                return _core.get(ref)
+            except (NotReady, Interrupted):
+                raise
             except BaseException as error:
-                if type(error) is exceptions.GetTimeoutError:
-                    raised: BaseException = NotReady()
-                else:
-                    raised = _calls.as_raised(error)
+                raised = _calls.as_raised(error)
             finally:
                 if (worker := part.worker) is not None:
                     self._look(worker)
@@ -170,6 +174,13 @@ class ActorEngine(_futures.Follower):
                 if part.ref is ref:
                     raise raised
 
+    def _wait_until_handed_out(self, part: _Chunk, timeout: float | None) -> bool:
+        try:
+            with self._handed_out:
+                return self._handed_out.wait_for(lambda: _has_ref_or_error(part), timeout)
+        except BaseException as error:
+            raise Interrupted(error) from None
+
     def values(self, parts: list[Any], timeout: float | None = None) -> list[Any]:
         end = None if timeout is None else time.monotonic() + timeout
         flight = _flight.Flight(self.is_ready, self.wait_for)
@@ -177,10 +188,10 @@ class ActorEngine(_futures.Follower):
         values: list[Any] = []
         first_error: BaseException | None = None
         while flight.parts:
-            left = None if end is None else max(0.0, end - time.monotonic())
+            left = _left(end)
             try:
                 values.append(self.value(flight.first(), left))
-            except NotReady:
+            except (NotReady, Interrupted):
                 raise
             except BaseException as error:
                 if is_interrupt(error):
@@ -198,7 +209,7 @@ class ActorEngine(_futures.Follower):
             self._advance()
             failed = sum(part.error is not None for part in parts)
             refs = [ref for part in parts if (ref := part.ref) is not None]
-            left = None if end is None else max(0.0, end - time.monotonic())
+            left = _left(end)
             if failed >= count:
                 return True
             if len(refs) + failed >= count:
@@ -390,6 +401,10 @@ class ActorEngine(_futures.Follower):
             chunk.error = error
             self._tell_follower(chunk)
         self._handed_out.notify_all()
+
+
+def _left(end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - time.monotonic())
 
 
 def _has_ref_or_error(part: _Chunk) -> bool:

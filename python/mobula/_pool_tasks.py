@@ -20,6 +20,23 @@ class NotReady(Exception):
     """A part is not there in time."""
 
 
+class Interrupted(BaseException):
+    """What a signal's handler raised while this process waited. It is not that of a part."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def wait_for_all_refs(refs: Sequence[Any], timeout: float | None) -> bool:
+    """False: not in time. Interrupted. `get` does not wait then; it raises if the session has ended."""
+    try:
+        return _flight.wait_for_refs(refs, len(refs), timeout)
+    except BaseException as error:
+        if isinstance(error, _futures.OF_ANOTHER_SESSION) and _futures.has_ended(refs[0]):
+            return True
+        raise Interrupted(error) from None
+
+
 class TaskEngine:
     """Any thread may use it."""
 
@@ -39,27 +56,26 @@ class TaskEngine:
         return _core.put_error(error, "a pool")
 
     def value(self, part: Any, timeout: float | None = None) -> Any:
-        """Raises what it raised; NotReady."""
+        """Raises what it raised; NotReady, Interrupted."""
+        if not _futures.is_ready_now(part) and not wait_for_all_refs((part,), timeout):
+            raise NotReady
         try:
-            return _core.get(part) if timeout is None else _core.get(part, timeout=timeout)
+            return _core.get(part)
         except BaseException as error:
             raised = self._raised(error)
         raise raised
 
     def values(self, parts: list[Any], timeout: float | None = None) -> list[Any]:
-        """Of all, when all are ready. Raises the first error; NotReady."""
+        """Of all, when all are ready. Raises the first error; NotReady, Interrupted."""
         if len(parts) == 1:
             return [self.value(parts[0], timeout)]
+        if parts and not wait_for_all_refs(parts, timeout):
+            raise NotReady
         try:
-            return _core.get(parts, timeout=timeout)  # type: ignore[no-any-return]
+            return _core.get(parts)  # type: ignore[no-any-return]
         except BaseException as error:
             raised = self._raised(error)
-        if isinstance(raised, NotReady) or is_interrupt(raised):
-            raise raised
-        # It has not waited for those behind.
-        if len(_core.wait(parts, num_returns=len(parts), timeout=timeout)[0]) < len(parts):
-            raise NotReady
-        return [self.value(part) for part in parts]
+        raise raised
 
     wait_for = staticmethod(_flight.wait_for_refs)
 
@@ -81,8 +97,6 @@ class TaskEngine:
             _core.cancel(part, True, True)
 
     def _raised(self, error: BaseException) -> BaseException:
-        if type(error) is exceptions.GetTimeoutError:
-            return NotReady()
         if self._is_terminated and isinstance(
             error, (exceptions.TaskCancelledError, exceptions.WorkerCrashedError)
         ):

@@ -20,7 +20,7 @@ import mobula
 from mobula import _address, _calls, _futures
 from mobula._flight import Flight
 from mobula._pool_actors import ActorEngine, PoolActor
-from mobula._pool_tasks import NotReady, TaskEngine
+from mobula._pool_tasks import Interrupted, NotReady, TaskEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,14 +85,14 @@ class AsyncResult(_futures.Follower):
         if self._told is not None:
             self._told.wait(timeout)
         elif self._parts is not None:
-            self._fetch(timeout)
+            self._fetch(_from_now(timeout))
 
     def get(self, timeout: float | None = None) -> Any:
         """The result; raises what a call raised. TimeoutError (multiprocessing's): not in time."""
         if self._told is not None:
             if not self._told.wait(timeout):
                 raise PoolTimeoutError
-        elif self._parts is not None and not self._fetch(timeout):
+        elif self._parts is not None and not self._fetch(_from_now(timeout)):
             raise PoolTimeoutError
         if self._error is not None:
             try:
@@ -134,6 +134,8 @@ class AsyncResult(_futures.Follower):
                     value = _joined(value)
         except NotReady:
             return False
+        except Interrupted as interrupted:
+            raise interrupted.error from None
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and not isinstance(
                 error, mobula.exceptions.RayError
@@ -209,6 +211,11 @@ class AsyncResult(_futures.Follower):
             self._told.set()
 
 
+def _from_now(timeout: float | None) -> float | None:
+    """Time that is over is none."""
+    return None if timeout is None else max(timeout, 0.0)
+
+
 def _joined(chunks: list[Any]) -> list[Any]:
     """The results of all chunks; raises the first error."""
     joined: list[Any] = []
@@ -281,11 +288,15 @@ class IMapIterator:
             return result
 
     def _next_value(self, timeout: float | None) -> Any:
+        timeout = _from_now(timeout)
         part = self._next_part(timeout)
         try:
             return self._engine.value(part, timeout)
         except NotReady:
             self._flight.parts.appendleft(part)
+        except Interrupted as interrupted:
+            self._flight.parts.appendleft(part)
+            raise interrupted.error from None
         except KeyboardInterrupt as error:
             if not isinstance(error, mobula.exceptions.RayError):
                 self._flight.parts.appendleft(part)  # It was of this program.
