@@ -69,3 +69,8 @@ def test_the_list_is_of_the_ray_that_we_are_compatible_with() -> None:
 
     assert f"Ray {RAY_VERSION};" in NAMES.read_text().splitlines()[0]
     assert len(list(names_of_ray())) > 100
+
+
+def test_libraries_learn_that_nobody_traces() -> None:
+    tracing = importlib.import_module("mobula.util.tracing.tracing_helper")
+    assert (tracing._global_is_tracing_enabled, tracing._is_tracing_enabled()) == (False, False)
