@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import functools
 import os
 import sys
@@ -58,17 +57,11 @@ class _Actor:
 
 
 _actor: _Actor | None = None
-_current_call: contextvars.ContextVar[Any] = contextvars.ContextVar("mobula_call", default=None)
 
 
 def this_actor() -> _Actor | None:
     """The actor that this process is, if it is one."""
     return _actor
-
-
-def current_call() -> Any:
-    """The call that this asyncio task executes."""
-    return _current_call.get()
 
 
 # ---- its beginning -------------------------------------------------------------------------------
@@ -339,24 +332,21 @@ def _run_calls(group: int) -> None:
 # ---- event loops ---------------------------------------------------------------------------------
 
 
-class _LoopGroup:
+class _LoopGroup(_core.LoopCalls):
     """The calls of one concurrency group, on an event loop of their own.
 
     A thread waits for calls and tells the loop. That takes two changes of threads, so after a call the
     loop looks for the next one by itself for a moment, on credit (docs/decisions/waiting.md). While it
     does, the thread rests, and callers need not wake anybody."""
 
+    cancelled_error = asyncio.CancelledError
+
     def __init__(self, number: int, limit: int, loop: asyncio.AbstractEventLoop) -> None:
         self._number = number
-        self._limit = limit
-        self._running = 0
-        self._is_full = False
         self._taken = threading.Event()  # The thread is to wait for calls.
         self._looking = False
         self._last_found = 0.0
         self._credit = _LOOK_SECONDS_MAX
-        self.tasks: dict[Any, asyncio.Task[None]] = {}
-        self.cancelled: set[Any] = set()
         self.loop = loop
 
     def run(self) -> None:
@@ -377,27 +367,18 @@ class _LoopGroup:
     def _told(self) -> None:
         soon = time.perf_counter() - self._last_found < 2 * _LOOK_SECONDS_MAX
         self._credit = min(self._credit + (10e-6 if soon else 0.5e-6), _LOOK_SECONDS_MAX)
-        self._take()
+        self.refill()
 
     def _look(self) -> None:
         self._looking = False
-        self._take()
+        self.refill()
 
-    def _take(self) -> None:
-        found = False
-        while self._running < self._limit:
-            call = _core.take_call(self._number)
-            if call is None:
-                self._drained(found)
-                return
-            found = True
-            if isinstance(call, bool):
-                self.loop.stop()
-                return
-            self._running += 1
-            key = call.key
-            self.tasks[key] = self.loop.create_task(self._execute(call, key))
-        self._is_full = True
+    def refill(self) -> None:
+        found = self.take(self.loop.create_task)
+        if self.is_over:
+            self.loop.stop()
+        elif not self.is_full:
+            self._drained(found > 0)
 
     def _drained(self, found: bool) -> None:
         """There is no call now: the loop looks again, or the thread waits for the next."""
@@ -415,49 +396,24 @@ class _LoopGroup:
             self._credit -= 4 * _LOOK_SECONDS_MAX
         self._taken.set()
 
-    async def _execute(self, call: Any, key: Any) -> None:
-        _current_call.set(call)
-        try:
-            awaited = call.begin()
-            if awaited is None:
-                return
-            if hasattr(awaited, "__aiter__"):
-                await self._send_items(call, awaited)
-                call.finish(None)
-            else:
-                value = await awaited
-                if key in self.cancelled:  # It went on all the same: nobody wants what it made.
-                    raise asyncio.CancelledError
-                call.finish(value)
-        except SystemExit as error:
-            leave(error)
-        except asyncio.CancelledError as error:
-            _without_our_frames(error)
-            self._end(call, _cancellation())
-        except BaseException as error:
-            self._end(call, _without_our_frames(error))
-        finally:
-            del self.tasks[key]
-            self.cancelled.discard(key)
-            self._running -= 1
-            if self._is_full:
-                self._is_full = False
-                self._take()
-
-    def cancel(self, key: Any) -> None:
-        task = self.tasks.get(key)
+    def cancel(self, call: _core.ActorCall) -> None:
+        task = self.tasks.get(call)
         if task is not None:
-            self.cancelled.add(key)
+            call.note_cancelled()
             task.cancel()
 
-    @staticmethod
-    def _end(call: Any, error: BaseException) -> None:
+    def on_error(self, call: _core.ActorCall, error: BaseException) -> None:
+        if isinstance(error, SystemExit):
+            leave(error)
+        _without_our_frames(error)
+        if isinstance(error, asyncio.CancelledError):
+            error = _cancellation()
         try:
             call.fail(error)
         except SystemExit as exit_error:
             leave(exit_error)
 
-    async def _send_items(self, call: Any, items: Any) -> None:
+    async def send_items(self, call: _core.ActorCall, items: Any) -> None:
         async for item in items:
             if call.waits:
                 wanted = await self.loop.run_in_executor(None, call.yield_item, item)
@@ -498,5 +454,6 @@ def _pass_cancels(groups: list[_LoopGroup]) -> None:
     """Cancels the asyncio tasks whose calls are cancelled."""
     while (key := _core.next_cancelled_call()) is not None:
         for group in groups:
-            if key in group.tasks:
-                group.loop.call_soon_threadsafe(group.cancel, key)
+            call = group.find(*key)
+            if call is not None:
+                group.loop.call_soon_threadsafe(group.cancel, call)

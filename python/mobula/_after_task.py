@@ -35,6 +35,23 @@ SIGNALS = (
 )
 
 
+_loaded: tuple[int, dict[str, Any]] = (0, {})
+
+
+def modules_of_package() -> dict[str, Any]:
+    """Those that are loaded. The zygote calls it, too: a look at all modules touches the memory of
+    each, of which every worker would have a copy."""
+    global _loaded
+    if _loaded[0] != len(sys.modules):
+        modules = {
+            name: module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] == "mobula"
+        }
+        _loaded = len(sys.modules), modules
+    return _loaded[1]
+
+
 class PutRight:
     """Remembers what the process is like before its first task."""
 
@@ -50,11 +67,7 @@ class PutRight:
         self._profile = sys.getprofile()
         self._threads_trace = threading.gettrace()
         self._threads_profile = threading.getprofile()
-        self._modules = {
-            name: module
-            for name, module in sys.modules.items()
-            if name.partition(".")[0] == "mobula"
-        }
+        self._modules = modules_of_package()
 
     def __call__(self, is_actor: bool) -> None:
         """Whatever it finds. An actor's process is its own: only what is broken is put right."""

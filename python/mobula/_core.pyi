@@ -7,7 +7,7 @@ RuntimeError, and objects made before the fork do nothing when they are collecte
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 T = TypeVar("T")
@@ -52,9 +52,6 @@ class Hooks(Protocol):
 
     def actor_method(self, description: Any, group: int) -> Callable[..., Any]:
         """What is called for a method of this actor."""
-
-    def current_call(self) -> ActorCall | None:
-        """The call that the current asyncio task executes."""
 
     def pending_calls_error(self, name: str, actor: ObjectRef[Any], limit: str) -> BaseException:
         """Too many calls of an actor are pending."""
@@ -626,22 +623,37 @@ def actor_exiting(reason: str, /) -> None:
 def run_calls(group: int, /) -> None:
     """Executes calls of a concurrency group until the end; several threads may. SystemExit."""
 
-class ActorCall:
-    """A call that an event loop executes."""
+class ActorCall(Coroutine[Any, Any, None]):
+    """A call that an event loop executes: the coroutine of its task."""
 
-    streaming: bool
     waits: bool
     """`yield_item` may wait for the consumer."""
-    key: tuple[int, int]
-    def begin(self) -> Any:
-        """Calls the method. What is to be awaited, or iterated over; None: the call is over."""
-    def finish(self, value: Any, /) -> None: ...
-    def fail(self, error: BaseException, /) -> None: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, *error: Any) -> Any: ...
+    def close(self) -> None: ...
+    def __await__(self) -> Generator[Any, Any]: ...
+    def fail(self, error: BaseException, /) -> None:
+        """The error becomes the result. SystemExit: the actor ends."""
     def yield_item(self, item: Any, /) -> bool:
         """False: nobody wants more."""
+    def note_cancelled(self) -> None:
+        """Its result does not count any more."""
 
-def take_call(group: int, /) -> ActorCall | bool | None:
-    """None: there is none now; False: there will be none."""
+class LoopCalls:
+    """The calls of one concurrency group of an actor, on an event loop. Subclasses have the methods
+    `refill()` (there is room for calls again), `on_error(call, error)` (its coroutine has raised: call
+    its `fail`) and `send_items(call, items)` (a coroutine that does), and a class `cancelled_error`."""
+
+    tasks: dict[ActorCall, asyncio.Task[None] | None]
+    is_full: bool
+    """After `take`: there are as many as may run at a time."""
+    is_over: bool
+    """After `take`: no calls will come any more."""
+    def __init__(self, group: int, limit: int, loop: asyncio.AbstractEventLoop, /) -> None: ...
+    def take(self, create_task: Callable[[ActorCall], asyncio.Task[None]], /) -> int:
+        """Makes tasks of the calls that have come. How many they were."""
+    def find(self, channel: int, tag: int, /) -> ActorCall | None:
+        """The call that runs with this key."""
 
 def wait_for_call(group: int, /) -> bool:
     """Waits until there may be one; False: there will be none."""

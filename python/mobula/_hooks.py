@@ -83,11 +83,6 @@ class _Hooks:
 
         return _actor_worker.method(description, group)
 
-    def current_call(self) -> Any:
-        from mobula import _actor_worker
-
-        return _actor_worker.current_call()
-
     def pending_calls_error(self, name: str, actor: Any, limit: str) -> BaseException:
         from mobula import exceptions
 

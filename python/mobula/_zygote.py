@@ -57,13 +57,15 @@ def main(arguments: list[str], texts: list[str]) -> None:
     pinned = [name for name in _THREAD_VARIABLES if name not in os.environ]
     for name in pinned:
         os.environ[name] = "1"
-    from mobula import _titles, _worker  # noqa: F401  # With everything that it imports.
+    # With everything that a worker imports.
+    from mobula import _after_task, _titles, _worker  # noqa: F401
 
     _titles.name_process("zygote", "mobula::zygote")
 
     # What there is in the directories of sys.path is then known: the first import of a worker, that of
     # the user's module, need not list them all. Python looks at their times before it believes this.
     importlib.machinery.PathFinder.find_spec("__no_such_module__")
+    _after_task.modules_of_package()
     # Objects made so far are never collected: their pages stay shared with the workers.
     gc.collect()
     gc.freeze()

@@ -8,16 +8,17 @@
 
 #include <cstdint>
 #include <deque>
-#include <map>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "core/actors/call_queue.h"
+#include "process/claimed_task.h"
 #include "process/object.h"
-#include "process/runtime_types.h"
 
 namespace mobula::process {
 
@@ -30,6 +31,7 @@ struct ActorCalls {
   OutboundChannel* channel = nullptr;  // While queue.reach() is kOpen, until its end is known.
   uint32_t epoch = 0;
   bool concurrent = false;       // Calls end in any order.
+  uint32_t since_pump = 0;       // Calls that were submitted since results were looked for.
   std::string lost_text;         // While it is restarting.
   std::vector<std::byte> death;  // A wire value, once it is dead.
 };
@@ -48,7 +50,12 @@ struct ActorRole {
   // Calls that run on threads or event loops, by channel and tag, with their numbers; those among them
   // that were cancelled; and of these the ones that the binding has yet to hear of.
   using CallKey = std::pair<uint64_t, uint64_t>;
-  std::map<CallKey, uint64_t> running;
+  struct CallKeyHash {
+    size_t operator()(const CallKey& key) const {
+      return std::hash<uint64_t>{}((key.first << 48) ^ key.second);
+    }
+  };
+  std::unordered_map<CallKey, uint64_t, CallKeyHash> running;
   std::set<CallKey> cancelled;
   std::deque<CallKey> cancelled_news;
   std::vector<std::deque<StashedCall>> groups;  // By number; empty: there is one, and no stash.

@@ -170,13 +170,18 @@ NextTask RuntimeImpl::next_call(uint32_t group, ClaimedTask& task, Gate& gate) {
   }
 }
 
-NextTask RuntimeImpl::take_call(uint32_t group, ClaimedTask& task) {
+bool RuntimeImpl::take_calls(uint32_t group, size_t most,
+                             std::vector<std::unique_ptr<ClaimedTask>>& calls) {
   Locked lock(*this);
   pump();
-  if (exit_or(NextTask::kTask) == NextTask::kExit) return NextTask::kExit;
-  if (!take_of_group(group, task)) return NextTask::kNone;
-  note_running(task);
-  return NextTask::kTask;
+  if (exit_or(NextTask::kTask) == NextTask::kExit) return false;
+  while (calls.size() < most) {
+    auto task = std::make_unique<ClaimedTask>();
+    if (!take_of_group(group, *task)) break;
+    note_running(*task);
+    calls.push_back(std::move(task));
+  }
+  return true;
 }
 
 void RuntimeImpl::note_running(ClaimedTask& task) {

@@ -19,6 +19,9 @@ using actors::Reach;
 
 namespace {
 
+// While there are more calls than can be in flight. Far fewer than can, so that the actor has work.
+constexpr uint32_t kCallsBetweenPumps = 16;
+
 // `cause`: what the constructor raised, as Python has told it in letters; or empty.
 std::vector<std::byte> actor_error(wire::SystemErrorCode code, ObjectId actor, bool in_constructor,
                                    std::string_view text, std::string_view cause = {}) {
@@ -247,8 +250,12 @@ Result<void> RuntimeImpl::launch_call(Task& task, const Submission& submission) 
       return {};
   }
   send_calls(calls);
-  // Keep the actor fed while a program only submits.
-  if (calls.queue.has_waiting() && shm::has_news(*bell_)) pump();
+  // Keep the actor fed while a program only submits: not for each result, which costs both sides.
+  if (calls.queue.has_waiting() && ++calls.since_pump >= kCallsBetweenPumps &&
+      shm::has_news(*bell_)) {
+    calls.since_pump = 0;
+    pump();
+  }
   wake_reader_thread();
   return {};
 }

@@ -168,7 +168,7 @@ Task* RuntimeImpl::adopt_task(ObjectId object, std::span<const std::byte> bytes)
   refs_.end_task(process_, CallId{~uint64_t{0}}, records);
   send_records(records);
 
-  auto* task = new Task();
+  auto* task = tasks_.make();
   task->call = CallId{next_call_++};
   task->function = adopted_function(spec->name, spec->function, std::move(refs[0]));
   task->shape = shape;

@@ -27,6 +27,7 @@ struct Execution {
   uint64_t tag = 0;          // and its claim tag and slot there.
   uint16_t slot = 0;
   uint64_t number = 0;         // Counts the tasks executed here.
+  uint32_t since_pump = 0;     // Tasks that were taken without a look at the bell.
   bool retiring = false;       // No task after this one.
   bool blocked = false;        // The task waits in get; its CPUs were given back.
   uint64_t yield_parcels = 0;  // Counts the parcels of items.

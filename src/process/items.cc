@@ -67,7 +67,7 @@ void RuntimeImpl::want_item(Task& task, Object& object) {
 void RuntimeImpl::run_again(Task& task) {
   if (task.retries_left > 0) --task.retries_left;
   ++task.attempt;
-  auto* run = new Task();
+  auto* run = tasks_.make();
   run->call = CallId{next_call_++};
   run->function = task.function;
   run->shape = task.shape;

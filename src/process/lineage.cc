@@ -147,7 +147,7 @@ void RuntimeImpl::settle_lineage() {
         delete_if_unwanted(*result.mapped());
       }
       const auto task = kept_.extract(forgotten.call);
-      if (!task.empty()) delete task.mapped();
+      if (!task.empty()) tasks_.free(task.mapped());
     }
     for (const ObjectId id : effects.unused) {
       if (lineage_.is_argument(id)) continue;
@@ -445,7 +445,7 @@ void RuntimeImpl::make_private(Object& object) {
 // With everything else, at the end.
 void RuntimeImpl::free_lineage() {
   for (auto& [key, task] : kept_) {
-    if (task->resting) delete task;
+    if (task->resting) tasks_.free(task);
   }
   kept_.clear();
   std::vector<Object*> dormant;

@@ -1,7 +1,5 @@
 // RuntimeImpl: results in, and what the dispatcher decides carried out.
 
-#include <sys/eventfd.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -17,39 +15,6 @@ constexpr size_t kPumpBudget = 256;
 constexpr Duration kAuditEvery = std::chrono::milliseconds(100);
 
 }  // namespace
-
-Deferred& RuntimeImpl::deferred() {
-  // Filled while the thread holds the lock, emptied after it opened it: one set a thread is enough.
-  thread_local Deferred pending;
-  return pending;
-}
-
-void RuntimeImpl::Locked::lock() {
-  runtime_.lock_.lock();
-  held_ = true;
-}
-
-void RuntimeImpl::Locked::unlock() {
-  held_ = false;
-  // Never older than the moment in which the lock was last open.
-  runtime_.trace_.publish({runtime_.unfinished_, runtime_.dispatcher_.queued(),
-                           runtime_.dispatcher_.in_flight(), runtime_.live_calls_});
-  runtime_.lock_.unlock();
-  Deferred& pending = deferred();
-  for (const Deferred::Bell& bell : pending.bells) {
-    if (bell.bit != ~uint32_t{0}) shm::announce(*bell.bell, bell.bit);
-    if (bell.wake && shm::should_wake(*bell.bell)) shm::wake(*bell.bell);
-  }
-  pending.bells.clear();
-  for (std::atomic<uint32_t>* word : pending.words) shm::futex_wake(*word);
-  pending.words.clear();
-  for (const auto& event : pending.events) ::eventfd_write(event->get(), 1);
-  pending.events.clear();
-  if (pending.daemon) {
-    pending.daemon = false;
-    shm::ring_daemon(*runtime_.daemon_bell_, runtime_.daemon_event_.get());
-  }
-}
 
 void RuntimeImpl::ring_later(ChannelEnd& channel, bool wake) {
   for (Deferred::Bell& bell : deferred().bells) {
@@ -87,7 +52,8 @@ void RuntimeImpl::collect_news() {
 // Reads what has come, completes objects, keeps workers busy. Returns how many frames it handled.
 size_t RuntimeImpl::pump() {
   drain_dropped();
-  if (const Instant now = monotonic_now(); now - audited_ >= kAuditEvery) audit(now);
+  pumped_ = monotonic_now();
+  if (pumped_ - audited_ >= kAuditEvery) audit(pumped_);
   collect_news();
   size_t budget = kPumpBudget;
   while (!results_ready_.empty() && budget > 0) {
@@ -158,7 +124,12 @@ Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
   if (!failed && header->num_returns != task->returns.size()) {
     return fail(ErrorCode::kInvalidArgument, "result with a wrong number of returns");
   }
-  MOBULA_TRY(wire::check_values(values, failed ? 1 : header->num_returns));
+  const bool is_one = failed || header->num_returns == 1;
+  size_t end = 0;
+  const Result<wire::ValueView> first = is_one ? wire::read_value(values, end) : wire::ValueView{};
+  MOBULA_TRY(first);
+  if (!is_one || end != values.size())
+    MOBULA_TRY(wire::check_values(values, is_one ? 1 : header->num_returns));
 
   channel.release_slot(*task);
   const auto run_time =
@@ -169,7 +140,21 @@ Result<void> RuntimeImpl::on_result_frame(OutboundChannel& channel,
   } else {
     dispatcher_.on_result(*task, run_time, monotonic_now());
   }
+  const wire::ValueHeader& value = first->header;
+  if (is_one && !task->stream && value.ref_count == 0 && value.kind != wire::ValueKind::kInStore &&
+      (header->frame.flags & wire::kResultParcel) == 0) {
+    complete_plainly(*task, first->whole, failed);
+    return {};
+  }
   return complete_returns(channel, *task, *header, values);
+}
+
+// With a value, or error, that stands for itself.
+void RuntimeImpl::complete_plainly(Task& task, std::span<const std::byte> value, bool failed) {
+  task.answered = true;
+  for (Object* object : task.returns) complete(*object, value, {});
+  if (!failed && task.rebuilding) remember(task);
+  finish_returns(task);
 }
 
 // The call was cancelled while it ran, and returned something all the same: that is nobody's.

@@ -21,9 +21,9 @@
 #include <vector>
 
 #include "base/result.h"
+#include "process/claimed_task.h"
 #include "process/key_values.h"
 #include "process/loop_queues.h"
-#include "process/runtime_types.h"
 #include "process/state_types.h"
 #include "shm/memory.h"
 
@@ -105,7 +105,7 @@ class Runtime {
   // After NextTask::kActor.
   virtual ActorIdentity actor_identity() = 0;
   virtual LeaseInfo actor_lease() = 0;
-  // An object of any process, which something keeps alive while this call lasts, with a count.
+  // An object of any process, which something keeps alive during this call, with a count.
   virtual Object* adopt_object(ObjectId id) = 0;
   // It was made, has so many concurrency groups, and calls itself `repr`, if that is not empty. Calls
   // come now.
@@ -116,8 +116,9 @@ class Runtime {
   virtual void actor_exiting(const std::string& reason) = 0;
   // Waits for a call of this group (from 0) and starts it. Several threads may do so.
   virtual NextTask next_call(uint32_t group, ClaimedTask& task, Gate& gate) = 0;
-  // The same without waiting: kNone.
-  virtual NextTask take_call(uint32_t group, ClaimedTask& task) = 0;
+  // The same without waiting, for up to `most` that have come. False: the end.
+  virtual bool take_calls(uint32_t group, size_t most,
+                          std::vector<std::unique_ptr<ClaimedTask>>& calls) = 0;
   // Waits, without the interpreter's lock, for a running call to be cancelled. False: the end.
   virtual bool next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) = 0;
   virtual bool is_cancelled(const ClaimedTask& call) = 0;
@@ -200,11 +201,10 @@ class Runtime {
   // ---- a worker's side
   // Waits for a task and starts it. kExit: this worker is to end.
   virtual NextTask next_task(ClaimedTask& task, Gate& gate) = 0;
-  // `results`: num_returns values, or one error value if `failed`. Values above the inline limit
-  // must have been stored (kind kInStore; `stored` lists their writes, in order). The claimed task's
-  // decoded arguments should be dropped before.
-  virtual void finish_task(ClaimedTask& task, PackedValues results, bool failed,
-                           std::vector<StoreWrite> stored) = 0;
+  // Its decoded arguments should be dropped before.
+  virtual void finish_task(ClaimedTask& task, TaskOutcome outcome) = 0;
+  // Both, at less cost.
+  virtual NextTask finish_and_next(ClaimedTask& task, TaskOutcome outcome, Gate& gate) = 0;
   // One item of a generator. Waits while the task is too far ahead of its consumer. kEnough: go on;
   // kTimeout: nobody wants more items; kInterrupted: as the gate says.
   virtual Waited yield_item(ClaimedTask& task, PackedValues item, std::vector<StoreWrite> stored,

@@ -3,7 +3,7 @@
 // what it remembers is in runtime_state.h.
 // Threads: see runtime.h. Wake-up calls are collected in Deferred, and made when Locked has unlocked.
 
-#include "process/deferred.h"
+#include "process/locked.h"
 #include "process/runtime_state.h"
 #include "wire/task_spec.h"
 
@@ -54,7 +54,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void actor_failed(const std::string& text, std::span<const std::byte> error) override;
   void actor_exiting(const std::string& reason) override;
   NextTask next_call(uint32_t group, ClaimedTask& task, Gate& gate) override;
-  NextTask take_call(uint32_t group, ClaimedTask& task) override;
+  bool take_calls(uint32_t group, size_t most,
+                  std::vector<std::unique_ptr<ClaimedTask>>& calls) override;
   bool wait_for_call(uint32_t group) override;
   bool next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) override;
   bool is_cancelled(const ClaimedTask& call) override;
@@ -77,8 +78,8 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void recover(Object& object, const wire::StoreLocation& location) override;
   Result<Pinned> open_location(const wire::StoreLocation& at, Deadline, Gate& gate) override;
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
-  void finish_task(ClaimedTask& task, PackedValues results, bool failed,
-                   std::vector<StoreWrite> stored) override;
+  void finish_task(ClaimedTask& task, TaskOutcome outcome) override;
+  NextTask finish_and_next(ClaimedTask& task, TaskOutcome outcome, Gate& gate) override;
   Waited yield_item(ClaimedTask&, PackedValues item, std::vector<StoreWrite>, Gate&) override;
   void retire() override;
   void interrupt_with(int signal) override { execution_.signal = signal; }
@@ -98,22 +99,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   std::optional<wire::StoreLocation> location(const Object& object) override;
 
  private:
-  // Holds the lock; on unlock() or destruction opens it and does what was deferred.
-  class Locked {
-   public:
-    explicit Locked(RuntimeImpl& runtime) : runtime_(runtime) { lock(); }
-    ~Locked() {
-      if (held_) unlock();
-    }
-    Locked(const Locked&) = delete;
-    Locked& operator=(const Locked&) = delete;
-    void lock();
-    void unlock();
-
-   private:
-    RuntimeImpl& runtime_;
-    bool held_ = false;
-  };
   void wait_until(Locked& lock, const std::function<bool()>& is_out);
   // lifecycle.cc
   Result<void> say_hello();
@@ -216,6 +201,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Result<void> complete_returns(OutboundChannel& channel, Task& task,
                                 const wire::ResultHeader& header,
                                 std::span<const std::byte> values);
+  void complete_plainly(Task& task, std::span<const std::byte> value, bool failed);
   void close_parcel(ProcessId callee, CallId parcel, std::span<Object* const> objects,
                     std::vector<std::vector<ObjectId>> refs);
   void fail_cancelled(Task& task);
@@ -227,7 +213,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void flush_senders();
   void ring_later(ChannelEnd& channel, bool wake);
   void ring_daemon_later();
-  static Deferred& deferred();
+  Deferred& deferred() { return *deferred_; }
 
   // wait.cc
   bool satisfied(const Waiter& waiter) const;
@@ -247,6 +233,10 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
 
   // worker.cc
   bool may_exit() const;
+  bool goes_straight_on(Instant now);
+  NextTask wait_for_task(ClaimedTask& task, Gate& gate, Locked& lock);
+  void start(ClaimedTask& task, Instant now, Locked& lock);
+  void finish(ClaimedTask& task, TaskOutcome outcome, Instant now);
   bool take_task(ClaimedTask& task, uint32_t group = 0);
   Result<bool> take_from(InboundChannel& channel, ClaimedTask& task, uint32_t group);
   Result<void> on_function_frame(InboundChannel& channel, std::span<const std::byte> frame);

@@ -19,6 +19,7 @@
 #include "process/actor_calls.h"
 #include "process/channel.h"
 #include "process/clock.h"
+#include "process/deferred.h"
 #include "process/driver_lines.h"
 #include "process/error_values.h"
 #include "process/execution.h"
@@ -26,6 +27,7 @@
 #include "process/object_pool.h"
 #include "process/output_label.h"
 #include "process/question.h"
+#include "process/recycled.h"
 #include "process/runtime.h"
 #include "process/store_client.h"
 #include "process/task_trace.h"
@@ -69,6 +71,8 @@ struct RuntimeState {
   mutable std::mutex lock_;
   // ---- guarded by lock_
   ObjectPool pool_;
+  Recycled<Task> tasks_;
+  Deferred* deferred_ = nullptr;  // Of the thread that holds the lock.
   std::unique_ptr<Uplink> uplink_;
   tasks::Dispatcher dispatcher_;
   tasks::Effects effects_;
@@ -130,6 +134,7 @@ struct RuntimeState {
   bool held_look_ = false;       // A thread looks for news and keeps the interpreter's lock.
   SpinCredit held_credit_;       // Of such looks.
   Duration interpreter_wait_{};  // For that lock after a wait, lately.
+  Instant pumped_{};             // When the bell was last looked at.
   Instant audited_{};            // When all channels were last looked at, whatever the bell said.
   std::map<uint64_t, Question*> questions_;
   uint64_t next_question_ = 1;

@@ -92,7 +92,7 @@ uint32_t TestNode::add_worker(Execute execute) {
     ClaimedTask task;
     while (peer.runtime->next_task(task, gate) == NextTask::kTask) {
       PackedValues results = execute(*peer.runtime, task);
-      peer.runtime->finish_task(task, std::move(results), false, {});
+      peer.runtime->finish_task(task, {std::move(results), false, {}});
     }
   });
   return peer.number;

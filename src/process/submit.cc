@@ -158,7 +158,7 @@ Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues 
             ") different combinations of resources, nesting depth and priority: that is all "
             "it can. Round amounts and priorities to fewer values");
   }
-  auto* task = new Task();
+  auto* task = tasks_.make();
   task->call = CallId{next_call_++};
   task->function = submission.function;
   task->shape = shape;
@@ -171,12 +171,11 @@ Result<Task*> RuntimeImpl::make_task(const Submission& submission, PackedValues 
   task->parent = submission.parent;
   if (task->parent == 0 && execution_.running) task->parent = execution_.number;
   task->first_return = {node_, process_, next_index_};
-  task->returns.resize(submission.num_returns);
-  for (size_t i = 0; i < returns.size(); ++i) {
-    Object* object = new_object();
+  for (Object*& object : returns) {
+    object = new_object();
     object->count.store(2, std::memory_order_relaxed);  // The caller's and the task's.
     object->producer = task;
-    task->returns[i] = returns[i] = object;
+    task->returns.push_back(object);
   }
   if (returns.empty()) ++next_index_;  // A task without returns still has an id.
   task->return_count = submission.num_returns;
@@ -455,7 +454,7 @@ void RuntimeImpl::free_task(Task& task) {
   unlink_task(task);
   for (Object* ref : task.refs) release(ref);
   if (task.calls != nullptr) release(task.calls->actor);
-  delete &task;
+  tasks_.free(&task);
 }
 
 }  // namespace mobula::process

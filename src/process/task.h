@@ -16,6 +16,7 @@
 #include "core/tasks/item_rebuild.h"
 #include "core/tasks/task_list.h"
 #include "process/object.h"
+#include "process/returns.h"
 #include "process/runtime_types.h"
 #include "process/stream.h"
 
@@ -70,7 +71,7 @@ struct Task : actors::CallNode {
   CallId call{};
   std::vector<std::byte> arguments;  // Wire values; kReference ones are substituted when sent.
   std::vector<Object*> refs;         // Every ref named in them, pinned until the result is in.
-  std::vector<Object*> returns;
+  Returns returns;
   ObjectId first_return;
   uint64_t tag = 0;  // Valid in flight, with `slot`.
   uint32_t value_count = 0;

@@ -64,7 +64,7 @@ void TaskTrace::begin(ClaimedTask& task, uint64_t next_index, bool is_call) {
        static_cast<uint16_t>(is_call ? 1 : 0), is_call ? 0 : number(task.lease->bundle.group)});
 }
 
-void TaskTrace::end(const ClaimedTask& task, uint64_t next_index, bool failed) {
+void TaskTrace::end(const ClaimedTask& task, uint64_t next_index, bool failed, Instant now) {
   // Items and single returns may have failed though the task has not.
   const bool has_error = failed || task.error_type != 0;
   const uint64_t children = overlapped_ ? 0 : next_index - task.children_from;
@@ -72,7 +72,7 @@ void TaskTrace::end(const ClaimedTask& task, uint64_t next_index, bool failed) {
                    .call = number(task.call),
                    .task = task.first_return.index,
                    .start_ns = nanoseconds(task.started),
-                   .end_ns = nanoseconds(monotonic_now()),
+                   .end_ns = nanoseconds(now),
                    .children_from = task.children_from,
                    .children = static_cast<uint32_t>(std::min<uint64_t>(children, UINT32_MAX)),
                    .group = is_actor_ ? 0 : number(task.lease->bundle.group),

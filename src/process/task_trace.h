@@ -11,7 +11,7 @@
 #include <unordered_map>
 
 #include "base/resources.h"
-#include "process/runtime_types.h"
+#include "process/claimed_task.h"
 #include "process/state_types.h"
 #include "process/task.h"
 #include "shm/home.h"
@@ -28,7 +28,7 @@ class TaskTrace {
   // `next_index`: of the id of the next object or task that is made here. Calls of an actor may run
   // side by side; then it is not known which of them made what.
   void begin(ClaimedTask& task, uint64_t next_index, bool is_call);
-  void end(const ClaimedTask& task, uint64_t next_index, bool failed);
+  void end(const ClaimedTask& task, uint64_t next_index, bool failed, Instant now);
   // The task, or one attempt of it, has ended without a record of the worker's. `shape`: null for a
   // call of an actor. `error`: a wire value.
   void end_by_owner(Task& task, const ShapeKey* shape, std::span<const std::byte> error);

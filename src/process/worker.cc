@@ -12,9 +12,9 @@ namespace mobula::process {
 
 namespace {
 
-uint64_t elapsed_ns(Instant since) {
-  return static_cast<uint64_t>(std::max<int64_t>((monotonic_now() - since).count(), 0));
-}
+// A worker with tasks at hand looks at what else has come after so many of them, or so long.
+constexpr uint32_t kTasksBetweenPumps = 64;
+constexpr Duration kPumpEvery = std::chrono::milliseconds(1);
 
 }  // namespace
 
@@ -23,8 +23,32 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
   execution_.running = false;
   execution_.thread = std::this_thread::get_id();
   execution_.pthread = ::pthread_self();
+  return wait_for_task(task, gate, lock);
+}
+
+NextTask RuntimeImpl::finish_and_next(ClaimedTask& task, TaskOutcome outcome, Gate& gate) {
+  const Instant now = monotonic_now();
+  Locked lock(*this);
+  finish(task, std::move(outcome), now);
+  if (goes_straight_on(now) && take_task(task)) {
+    start(task, now, lock);
+    return NextTask::kTask;
+  }
+  return wait_for_task(task, gate, lock);
+}
+
+// There are tasks that need no look at the bell. While nobody looks at it, callers need not ring it.
+bool RuntimeImpl::goes_straight_on(Instant now) {
+  if (tasks_ready_.empty() || exit_asked_ || execution_.retiring || !disconnected_.empty()) {
+    return false;
+  }
+  return ++execution_.since_pump < kTasksBetweenPumps && now - pumped_ < kPumpEvery;
+}
+
+NextTask RuntimeImpl::wait_for_task(ClaimedTask& task, Gate& gate, Locked& lock) {
   while (true) {
     pump();
+    execution_.since_pump = 0;
     if (exit_asked_ || !disconnected_.empty()) return NextTask::kExit;
     if (execution_.retiring && may_exit()) return NextTask::kExit;
     if (role_ != nullptr && std::exchange(role_->is_new, false)) {
@@ -35,14 +59,7 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
       return NextTask::kActor;
     }
     if (take_task(task)) {
-      execution_.running = true;
-      execution_.channel = ChannelId{task.channel};
-      execution_.tag = task.claim_tag;
-      execution_.slot = task.claim_slot;
-      task.number = ++execution_.number;
-      task.started = monotonic_now();
-      trace_.begin(task, next_index_, role_ != nullptr);
-      if (task.time_limit_ms != 0) watch_time_limit(&task, lock);
+      start(task, monotonic_now(), lock);
       return NextTask::kTask;
     }
     Waiter waiter;
@@ -50,6 +67,17 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
     const Waited waited = wait_for(waiter, std::nullopt, gate, lock, task_credit_);
     if (waited == Waited::kInterrupted) return NextTask::kInterrupted;
   }
+}
+
+void RuntimeImpl::start(ClaimedTask& task, Instant now, Locked& lock) {
+  execution_.running = true;
+  execution_.channel = ChannelId{task.channel};
+  execution_.tag = task.claim_tag;
+  execution_.slot = task.claim_slot;
+  task.number = ++execution_.number;
+  task.started = now;
+  trace_.begin(task, next_index_, role_ != nullptr);
+  if (task.time_limit_ms != 0) watch_time_limit(&task, lock);
 }
 
 void RuntimeImpl::retire() {
@@ -282,10 +310,14 @@ std::vector<Object*> RuntimeImpl::receive_refs(std::span<const std::byte> values
   return received;
 }
 
-void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool failed,
-                              std::vector<StoreWrite> stored) {
-  const uint64_t run_time = elapsed_ns(task.started);
+void RuntimeImpl::finish_task(ClaimedTask& task, TaskOutcome outcome) {
+  const Instant now = monotonic_now();
   Locked lock(*this);
+  finish(task, std::move(outcome), now);
+}
+
+void RuntimeImpl::finish(ClaimedTask& task, TaskOutcome outcome, Instant now) {
+  auto& [results, failed, stored] = outcome;
   execution_.running = false;
   clock_.limit.finish();
   drain_dropped();
@@ -297,9 +329,9 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
         system_error(wire::SystemErrorCode::kInternal, too_many_bytes("results", bytes));
     failed = true;
   }
-  trace_.end(task, next_index_, failed);
+  trace_.end(task, next_index_, failed, now);
   if (role_ != nullptr) {
-    role_->running.erase({task.channel, task.claim_tag});
+    if (!role_->running.empty()) role_->running.erase({task.channel, task.claim_tag});
     if (!role_->cancelled.empty()) role_->cancelled.erase({task.channel, task.claim_tag});
   }
   const auto found = inbound_.find(ChannelId{task.channel});
@@ -323,7 +355,7 @@ void RuntimeImpl::finish_task(ClaimedTask& task, PackedValues results, bool fail
                                              (parcel ? wire::kResultParcel : 0));
   header.call = task.call;
   header.claim_tag = task.claim_tag;
-  header.run_time_ns = run_time;
+  header.run_time_ns = static_cast<uint64_t>(std::max<int64_t>((now - task.started).count(), 0));
   header.num_returns = failed ? 1 : task.num_returns;
   header.claim_slot = task.claim_slot;
   publish_result(channel, std::as_writable_bytes(std::span(&header, 1)), results);

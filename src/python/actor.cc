@@ -15,7 +15,6 @@ namespace mobula::python {
 
 namespace {
 
-using process::ClaimedTask;
 using process::Object;
 
 // ---- any process
@@ -221,121 +220,6 @@ PyObject* run_calls(PyObject*, PyObject* group) {
 
 // ---- calls of event loops
 
-struct CallObject {
-  PyObject_HEAD ClaimedTask* task;  // Null once it is over.
-};
-
-CallObject* as_call(PyObject* object) { return reinterpret_cast<CallObject*>(object); }
-
-PyTypeObject call_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
-bool any_call = false;
-
-void call_dealloc(PyObject* self) {
-  delete as_call(self)->task;
-  PyObject_Free(self);
-}
-
-bool check_open(CallObject* call) {
-  if (call->task != nullptr && the_worker != nullptr) return true;
-  PyErr_SetString(PyExc_RuntimeError, "the call is over");
-  return false;
-}
-
-// What has to be awaited, or None: the call is over. SystemExit: the actor ends.
-PyObject* call_begin(PyObject* self, PyObject*) {
-  CallObject* call = as_call(self);
-  if (!check_open(call)) return nullptr;
-  const Owned keep(Py_NewRef(self));
-  PyObject* result = the_worker->begin(*call->task);
-  if (result == Py_None) {
-    delete call->task;
-    call->task = nullptr;
-  }
-  return result;
-}
-
-PyObject* over(CallObject* call, bool goes_on) {
-  delete call->task;
-  call->task = nullptr;
-  if (!goes_on) return nullptr;
-  Py_RETURN_NONE;
-}
-
-PyObject* call_finish(PyObject* self, PyObject* value) {
-  CallObject* call = as_call(self);
-  if (!check_open(call)) return nullptr;
-  return over(call, the_worker->end(*call->task, Owned(Py_NewRef(value))));
-}
-
-PyObject* call_fail(PyObject* self, PyObject* error) {
-  CallObject* call = as_call(self);
-  if (!check_open(call)) return nullptr;
-  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error)), error);
-  return over(call, the_worker->end(*call->task, Owned()));
-}
-
-// False: nobody wants more items.
-PyObject* call_yield(PyObject* self, PyObject* item) {
-  CallObject* call = as_call(self);
-  if (!check_open(call)) return nullptr;
-  const Owned keep(Py_NewRef(self));
-  process::Waited sent = process::Waited::kEnough;
-  if (!the_worker->send_item(*call->task, Owned(Py_NewRef(item)), sent)) return nullptr;
-  return PyBool_FromLong(sent == process::Waited::kEnough);
-}
-
-PyObject* call_streaming(PyObject* self, void*) {
-  const ClaimedTask* task = as_call(self)->task;
-  return PyBool_FromLong(task != nullptr && task->streaming);
-}
-
-// May `yield_item` wait for the consumer?
-PyObject* call_waits(PyObject* self, void*) {
-  const ClaimedTask* task = as_call(self)->task;
-  return PyBool_FromLong(task != nullptr && task->ahead_max != 0);
-}
-
-PyObject* call_key(PyObject* self, void*) {
-  const ClaimedTask* task = as_call(self)->task;
-  if (task == nullptr) Py_RETURN_NONE;
-  return Py_BuildValue("(KK)", static_cast<unsigned long long>(task->channel),
-                       static_cast<unsigned long long>(task->claim_tag));
-}
-
-PyMethodDef call_methods[] = {{"begin", call_begin, METH_NOARGS, nullptr},
-                              {"finish", call_finish, METH_O, nullptr},
-                              {"fail", call_fail, METH_O, nullptr},
-                              {"yield_item", call_yield, METH_O, nullptr},
-                              {nullptr, nullptr, 0, nullptr}};
-
-PyGetSetDef call_properties[] = {{"streaming", call_streaming, nullptr, nullptr, nullptr},
-                                 {"waits", call_waits, nullptr, nullptr, nullptr},
-                                 {"key", call_key, nullptr, nullptr, nullptr},
-                                 {nullptr, nullptr, nullptr, nullptr, nullptr}};
-
-// (group) -> ActorCall, None (there is none now), or False (the end)
-PyObject* take_call(PyObject*, PyObject* group) {
-  const long number = PyLong_AsLong(group);
-  if (PyErr_Occurred()) return nullptr;
-  Session* open = require_session();
-  if (open == nullptr) return nullptr;
-  const SessionUse use(open);
-  auto task = std::make_unique<ClaimedTask>();
-  switch (use.runtime().take_call(static_cast<uint32_t>(number), *task)) {
-    case process::NextTask::kTask:
-      break;
-    case process::NextTask::kNone:
-      Py_RETURN_NONE;
-    default:
-      Py_RETURN_FALSE;
-  }
-  any_call = true;
-  CallObject* call = PyObject_New(CallObject, &call_type);
-  if (call == nullptr) return nullptr;
-  call->task = task.release();
-  return reinterpret_cast<PyObject*>(call);
-}
-
 // The key of a running call that was cancelled; None at the end.
 PyObject* next_cancelled_call(PyObject*, PyObject*) {
   Session* open = require_session();
@@ -370,13 +254,6 @@ PyObject* wait_for_call(PyObject*, PyObject* group) {
 
 }  // namespace
 
-const ClaimedTask* awaited_call() {
-  if (!any_call) return nullptr;
-  const Owned call(call_hook("current_call", Owned(PyTuple_New(0))));
-  if (!call || !Py_IS_TYPE(call.get(), &call_type)) return nullptr;
-  return as_call(call.get())->task;  // Its context keeps it.
-}
-
 PyMethodDef actor_methods[] = {{"create_actor", create_actor, METH_VARARGS, nullptr},
                                {"find_actor", find_actor, METH_VARARGS, nullptr},
                                {"list_actors", list_actors, METH_VARARGS, nullptr},
@@ -388,20 +265,8 @@ PyMethodDef actor_methods[] = {{"create_actor", create_actor, METH_VARARGS, null
                                {"actor_failed", actor_failed, METH_VARARGS, nullptr},
                                {"actor_exiting", actor_exiting, METH_O, nullptr},
                                {"run_calls", run_calls, METH_O, nullptr},
-                               {"take_call", take_call, METH_O, nullptr},
                                {"next_cancelled_call", next_cancelled_call, METH_NOARGS, nullptr},
                                {"wait_for_call", wait_for_call, METH_O, nullptr},
                                {nullptr, nullptr, 0, nullptr}};
-
-bool init_actor_call_type() {
-  call_type.tp_name = "mobula._core.ActorCall";
-  call_type.tp_doc = "A call of this actor that an event loop executes.";
-  call_type.tp_basicsize = sizeof(CallObject);
-  call_type.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION;
-  call_type.tp_dealloc = call_dealloc;
-  call_type.tp_methods = call_methods;
-  call_type.tp_getset = call_properties;
-  return PyType_Ready(&call_type) == 0;
-}
 
 }  // namespace mobula::python

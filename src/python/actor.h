@@ -1,6 +1,6 @@
 #pragma once
 // Actors as _core offers them: making, finding and killing them; and, in a process that is one, what its
-// executor in Python needs: the identity, and the calls of event loops as objects of the type ActorCall.
+// executor in Python needs: the identity, and news of calls (those of event loops: actor_call.h).
 //
 // Threads: with the GIL only.
 
@@ -10,10 +10,5 @@
 namespace mobula::python {
 
 extern PyMethodDef actor_methods[];
-
-// The call that this thread's asyncio task executes, or nullptr; an exception may be set.
-const process::ClaimedTask* awaited_call();
-
-bool init_actor_call_type();
 
 }  // namespace mobula::python

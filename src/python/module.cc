@@ -19,6 +19,7 @@
 #include <system_error>
 
 #include "python/actor.h"
+#include "python/actor_call.h"
 #include "python/adoption.h"
 #include "python/await.h"
 #include "python/decode.h"
@@ -339,7 +340,7 @@ void make_module(nb::module_& module) {
   nb::set_leak_warnings(false);  // At exit the interpreter keeps what it pleases.
   if (!init_ref_type() || !init_store_view_type() || !init_submitter_types() ||
       !init_stream_type() || PyModule_AddFunctions(module.ptr(), methods) != 0 ||
-      PyModule_AddFunctions(module.ptr(), actor_methods) != 0 || !init_actor_call_type() ||
+      PyModule_AddFunctions(module.ptr(), actor_methods) != 0 || !init_actor_calls(module.ptr()) ||
       !add_types(module) || !init_pickling(nb::object(module.attr("load_ref")).ptr())) {
     throw nb::python_error();
   }

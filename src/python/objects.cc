@@ -89,8 +89,12 @@ PyObject* get_list(Session& session, PyObject* list, PyObject* timeout) {
   }
   Owned values(PyList_New(static_cast<Py_ssize_t>(objects.size())));
   if (!values) return nullptr;
+  const bool any_stored =
+      objects.size() > 1 && std::any_of(objects.begin(), objects.end(), [](const Object* object) {
+        return object->is_ready() && object->value.kind() == wire::ValueKind::kInStore;
+      });
   for (size_t i = 0; i < objects.size(); ++i) {
-    if (i % kPrefetchEvery == 0 && objects.size() > 1) {
+    if (any_stored && i % kPrefetchEvery == 0) {
       session.runtime->prefetch(std::span(objects).subspan(i));
     }
     if (!all_ready && !objects[i]->is_ready()) {

@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "base/text.h"
-#include "python/actor.h"
+#include "python/actor_call.h"
 #include "python/decode.h"
 #include "python/encode.h"
 #include "python/object_ref.h"
@@ -144,23 +144,26 @@ bool Worker::run() {
   ClaimedTask task;
   IdleGate gate(shown_, leftovers_);
   process_title().show("IDLE");
+  process::NextTask next = runtime.next_task(task, gate);
   while (true) {
-    switch (runtime.next_task(task, gate)) {
+    switch (next) {
       case process::NextTask::kExit:
         return true;
       case process::NextTask::kInterrupted:
         return false;
-      case process::NextTask::kTask:
-        if (!execute(task)) return false;
+      case process::NextTask::kTask: {
+        process::TaskOutcome outcome;
+        if (!execute(task, outcome)) return false;
+        next = runtime.finish_and_next(task, std::move(outcome), gate);
         break;
+      }
       case process::NextTask::kActor: {
         bool stays = false;
         if (!become_actor(stays)) return false;
         if (!stays) return true;
+        next = runtime.next_task(task, gate);
         break;
       }
-      case process::NextTask::kNone:
-        break;
     }
   }
 }
@@ -171,9 +174,12 @@ bool Worker::run_calls(uint32_t group) {
   PythonGate gate;
   while (true) {
     switch (runtime.next_call(group, task, gate)) {
-      case process::NextTask::kTask:
-        if (!execute(task)) return false;
+      case process::NextTask::kTask: {
+        process::TaskOutcome outcome;
+        if (!execute(task, outcome)) return false;
+        runtime.finish_task(task, std::move(outcome));
         break;
+      }
       case process::NextTask::kInterrupted:
         return false;
       default:
@@ -229,9 +235,9 @@ bool Worker::end(ClaimedTask& task, Owned result) {
   if (!goes_on) return false;
   leftovers_.after_task();
   if (failed) {
-    session_.runtime->finish_task(task, error.take(), true, {});
+    session_.runtime->finish_task(task, {error.take(), true, {}});
   } else {
-    session_.runtime->finish_task(task, encoder.take(), false, encoder.take_stored());
+    session_.runtime->finish_task(task, {encoder.take(), false, encoder.take_stored()});
   }
   return true;
 }
@@ -243,7 +249,7 @@ bool Worker::end_items(ClaimedTask& task, bool failed) {
   return end(task, failed ? Owned() : Owned(Py_NewRef(Py_None)));
 }
 
-bool Worker::execute(ClaimedTask& task) {
+bool Worker::execute(ClaimedTask& task, process::TaskOutcome& outcome) {
   if (task.lease_changed && !start_lease(*task.lease)) return false;
   Encoder encoder(session_);
   leftovers_.before_task(task.function->name, task.started);
@@ -271,12 +277,12 @@ bool Worker::execute(ClaimedTask& task) {
     const bool goes_on = fail_task(task, error);
     if (goes_on) leftovers_.after_task();
     running = nullptr;
-    if (goes_on) session_.runtime->finish_task(task, error.take(), true, {});
+    if (goes_on) outcome = {error.take(), true, {}};
     return goes_on;
   }
   leftovers_.after_task();
   running = nullptr;
-  session_.runtime->finish_task(task, encoder.take(), false, encoder.take_stored());
+  outcome = {encoder.take(), false, encoder.take_stored()};
   return true;
 }
 
@@ -594,26 +600,19 @@ Owned resources_dict(std::string_view lines) {
 
 uint64_t current_number() {
   const ClaimedTask* task = running != nullptr ? running : awaited_call();
-  if (task == nullptr) PyErr_Clear();
   return task != nullptr ? task->number : 0;
 }
 
 PyObject* is_cancelled(PyObject*, PyObject*) {
   const ClaimedTask* task = running != nullptr ? running : awaited_call();
-  if (task == nullptr || open_session == nullptr) {
-    if (PyErr_Occurred()) return nullptr;
-    Py_RETURN_FALSE;
-  }
+  if (task == nullptr || open_session == nullptr) Py_RETURN_FALSE;
   return PyBool_FromLong(open_session->runtime->is_cancelled(*task));
 }
 
 PyObject* current_task(PyObject*, PyObject*) {
   const ClaimedTask* task = running;
   if (task == nullptr) task = awaited_call();
-  if (task == nullptr) {
-    if (PyErr_Occurred()) return nullptr;
-    Py_RETURN_NONE;
-  }
+  if (task == nullptr) Py_RETURN_NONE;
   const Owned gpus(PyList_New(0));
   if (!gpus) return nullptr;
   for (const uint32_t gpu : task->lease->gpus) {

@@ -71,7 +71,8 @@ class Worker {
   bool end_items(process::ClaimedTask& task, bool failed);
 
  private:
-  bool execute(process::ClaimedTask& task);
+  // False with an exception set that ends this process.
+  bool execute(process::ClaimedTask& task, process::TaskOutcome& outcome);
   bool become_actor(bool& stays);
   DecodedFunction* decode_method(process::ReceivedFunction& function);
   bool start_lease(const process::LeaseInfo& lease);

@@ -45,6 +45,11 @@ inline bool should_wake(BellPage& bell) {
   return bell.sleeping.load(std::memory_order_relaxed) != 0 && bell.sleeping.exchange(0) != 0;
 }
 
+// The same behind announce(), whose fence serves for this look, too.
+inline bool sleeps_after_announcement(BellPage& bell) {
+  return bell.sleeping.load() != 0 && bell.sleeping.exchange(0) != 0;
+}
+
 // The system call. Not under any lock.
 void wake(BellPage& bell);
 
