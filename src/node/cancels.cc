@@ -43,7 +43,8 @@ Result<bool> Cancels::on_record(const Session& session, const wire::fb::ToDaemon
 Result<void> Cancels::on_cancel(const Session& session, const wire::fb::Cancel& record) {
   const ProcessId callee{record.callee()};
   const Session* worker = sessions_.find(callee);
-  if (worker == nullptr || !worker->welcomed) return {};  // It is dead: the task has ended.
+  // It is dead: the task has ended.
+  if (worker == nullptr || !worker->welcomed || !worker->socket) return {};
   const auto channel = channels_.find(session.id, callee);
   if (!channel) {
     return fail(ErrorCode::kInvalidArgument, "only the caller of a task can cancel it");
