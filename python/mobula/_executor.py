@@ -45,9 +45,11 @@ class _Future(_futures.RefFuture):
 
     _is_cancelling = False
 
-    def __init__(self, ref: Any, executor: Executor | None) -> None:
+    def __init__(self, ref: Any, executor: Executor) -> None:
+        # Another thread may settle it as soon as it is made.
+        self._executor: Executor | None = executor  # Until it is settled.
+        executor._unfinished.add(self)
         super().__init__(ref)
-        self._executor = executor  # Until it is settled.
 
     def cancel(self) -> bool:
         ref = self._ref
@@ -100,20 +102,24 @@ class _Mapped(_futures.Follower):
         self._executor: Executor | None = executor  # Until all have ended.
         self._flight = Flight()
         self._is_cancelling = False
+        self._is_submitting = True
 
     def submit_all(self, submit: Callable[[Any], Any], calls: Iterable[Any]) -> None:
         executor, parts = self._executor, self._flight.parts
         assert executor is not None
         executor._unfinished.add(self)
         self.follow()
-        for call in calls:
-            with executor._lock:
-                if executor._is_shut_down:
-                    raise RuntimeError(_SHUT_DOWN)
-                try:
-                    parts.append(submit(call))
-                except Exception as error:  # Arguments that cannot be pickled fail their own call.
-                    parts.append(_core.put_error(error, "map"))
+        try:
+            for call in calls:
+                with executor._lock:
+                    if executor._is_shut_down:
+                        raise RuntimeError(_SHUT_DOWN)
+                    try:
+                        parts.append(submit(call))
+                    except Exception as error:  # What cannot be pickled fails its own call.
+                        parts.append(_core.put_error(error, "map"))
+        finally:
+            self._is_submitting = False
 
     def results(self, end: float | None) -> Iterator[Any]:
         flight = self._flight
@@ -121,8 +127,9 @@ class _Mapped(_futures.Follower):
             while flight.parts:
                 yield self._value_of(flight.first(), end)
         finally:
+            # Those that a worker executes go on.
             self.cancel()
-            self._leave()
+            self.settle_if_ready()
 
     def _value_of(self, ref: Any, end: float | None) -> Any:
         try:
@@ -131,6 +138,8 @@ class _Mapped(_futures.Follower):
             else:
                 value = _core.get(ref, timeout=max(0.0, end - time.monotonic()))
         except BaseException as error:
+            if not _futures.is_ready_now(ref):
+                self._flight.parts.appendleft(ref)  # It is to be cancelled, or waited for.
             if type(error) is exceptions.GetTimeoutError:
                 raised: BaseException = concurrent.futures.TimeoutError()
             elif self._is_cancelling and type(error) is exceptions.TaskCancelledError:
@@ -158,6 +167,8 @@ class _Mapped(_futures.Follower):
         return self._executor is None
 
     def settle_if_ready(self) -> bool:
+        if self._is_submitting:
+            return False
         try:
             for ref in reversed(self._flight.parts):
                 if not _futures.is_ready_now(ref):
@@ -262,9 +273,7 @@ class Executor(concurrent.futures.Executor):
                 failed: concurrent.futures.Future[Any] = concurrent.futures.Future()
                 failed.set_exception(error)
                 return failed
-            future = _Future(ref, self)
-            self._unfinished.add(future)
-        return future
+            return _Future(ref, self)
 
     def _forget(self, future: _Future | _Mapped) -> None:
         self._unfinished.discard(future)  # At once, as other threads see it.

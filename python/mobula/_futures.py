@@ -11,6 +11,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import itertools
+import logging
 import os
 import threading
 import time
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     # Called with the value, or None and the error.
     Settle = Callable[[Any, BaseException | None], None]
+
+_logger = logging.getLogger("mobula")
+_RAISED = "a callback of a future raised an exception"
 
 # How often who waits in RefFuture.result() looks whether it was cancelled meanwhile.
 _LOOK_S = 0.1
@@ -313,17 +317,23 @@ class _Notifier:
         for token in list(self._waiting):
             self._settle(*self._waiting.pop(token))
         for pending in list(_pending.values()):
-            pending.end()
+            try:
+                pending.end()
+            except BaseException:
+                _logger.exception(_RAISED)
 
     @staticmethod
     def _settle(ref: _core.ObjectRef[Any], settle: RefFuture | Follower | Settle) -> None:
         # In a frame of its own: nothing of it may live on while the thread waits.
-        if isinstance(settle, Follower):
-            settle.on_ready()
-        elif not isinstance(settle, RefFuture):
-            settle(*value_of(ref))
-        elif settle._state == PENDING:
-            settle._settle(*value_of(ref))
+        try:
+            if isinstance(settle, Follower):
+                settle.on_ready()
+            elif not isinstance(settle, RefFuture):
+                settle(*value_of(ref))
+            elif settle._state == PENDING:
+                settle._settle(*value_of(ref))
+        except BaseException:  # SystemExit, perhaps. Others need this thread.
+            _logger.exception(_RAISED)
 
 
 def _sweep() -> bool:
@@ -333,7 +343,12 @@ def _sweep() -> bool:
         some = list(itertools.islice(_pending.values(), _SWEPT_AT_ONCE))
         ready = 0
         for pending in some:
-            if pending.settle_if_ready():
+            try:
+                is_settled = pending.settle_if_ready()
+            except BaseException:
+                _logger.exception(_RAISED)
+                is_settled = pending.is_settled()
+            if is_settled:
                 ready += 1
             elif _pending.pop(id(pending), None) is not None:
                 _pending[id(pending)] = pending  # Behind the others.
