@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench import beside_ray, cases, record, table
+from bench import beside_ray, cases, record, table, ways_in
 from bench.runner import SubjectFailed, ray_is_there
 from bench.settings import QUICK, Settings
 from bench.subjects.floor import build
 
 ROOT = Path(__file__).resolve().parents[1]
-ROW_NAMES = cases.ROW_NAMES + beside_ray.ROW_NAMES
+ROW_NAMES = cases.ROW_NAMES + ways_in.ROW_NAMES + beside_ray.ROW_NAMES
 
 
 def arguments() -> argparse.Namespace:
@@ -57,10 +57,11 @@ def main() -> int:
     machine = record.machine()
     print(describe(machine), flush=True)
     results: list[cases.Result] = []
+    ways: list[ways_in.Result] = []
     beside: list[beside_ray.Result] = []
     raw: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    for case in (*cases.CASES, *beside_ray.CASES):
+    for case in (*cases.CASES, *ways_in.CASES, *beside_ray.CASES):
         if wanted.isdisjoint(row.name for row in case.rows):
             continue
         print(f"  {case.subject} ...", file=sys.stderr, flush=True)
@@ -68,6 +69,9 @@ def main() -> int:
             if isinstance(case, cases.Case):
                 rows, details = cases.measure(case, settings)
                 results += [result for result in rows if result.row.name in wanted]
+            elif isinstance(case, ways_in.Case):
+                some, details = ways_in.measure(case, settings, with_ray)
+                ways += [result for result in some if result.row.name in wanted]
             else:
                 more, details = beside_ray.measure(case, settings, with_ray)
                 beside += [result for result in more if result.row.name in wanted]
@@ -83,6 +87,7 @@ def main() -> int:
                 "machine": machine,
                 "quick": settings.quick,
                 "rows": rows_json,
+                "ways_in": [record.row_record_of_way_in(one) for one in ways],
                 "beside_ray": [record.row_record_beside_ray(one, settings) for one in beside],
                 "failed": failed,
                 "raw": raw,
@@ -93,6 +98,8 @@ def main() -> int:
     )
     if results:
         print(f"\n{table.render(results, settings)}\n\n{table.LEGEND}")
+    if ways:
+        print(f"\n{table.render_ways_in(ways)}\n\n{table.LEGEND_WAYS_IN}")
     if beside:
         print(f"\n{table.render_beside_ray(beside, settings)}\n")
         there = table.LEGEND_BESIDE_RAY.format(**asdict(settings))

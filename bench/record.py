@@ -12,7 +12,7 @@ from typing import Any
 
 import mobula
 
-from bench import beside_ray
+from bench import beside_ray, ways_in
 from bench.cases import Result
 from bench.settings import Settings
 
@@ -88,6 +88,25 @@ def row_record_beside_ray(result: beside_ray.Result, settings: Settings) -> dict
         "bound": result.row.bound,
         "more_is_better": result.row.more_is_better,
         "met": result.met,
+        "others_cores": result.others_cores,
+        "noisy": result.noisy,
+    }
+
+
+def row_record_of_way_in(result: ways_in.Result) -> dict[str, Any]:
+    return {
+        "name": result.row.name,
+        "title": result.row.title,
+        "unit": "/s",
+        "measured": result.measured,
+        "values": result.ours,
+        "target": result.row.target,
+        "times_others_target": result.row.times_others,
+        "met": result.met,
+        "floor": result.floor,
+        "times_floor": result.times_floor,
+        "others": result.others,
+        "times_others": result.times_others,
         "others_cores": result.others_cores,
         "noisy": result.noisy,
     }

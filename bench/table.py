@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from bench import beside_ray
+from bench import beside_ray, ways_in
 from bench.cases import OTHERS_CORES_MAX, Result
 from bench.settings import Settings
 
@@ -14,6 +14,10 @@ HEADINGS = (
 )
 HEADINGS_BESIDE_RAY = (
     *("beside Ray", "Mobula", "min - max", "Ray", "min - max", "x Ray", "target", "met", "others"),
+)
+HEADINGS_WAYS_IN = (
+    *("ways in", "measured", "min - max", "target", "met", "floor", "x floor"),
+    *("best of the others", "x others", "others"),
 )
 LEFT_ALIGNED = 1
 
@@ -74,6 +78,30 @@ def cells_beside_ray(result: beside_ray.Result, settings: Settings) -> tuple[str
     )
 
 
+def render_ways_in(results: list[ways_in.Result]) -> str:
+    return aligned([HEADINGS_WAYS_IN, *map(cells_of_way_in, results)])
+
+
+def cells_of_way_in(result: ways_in.Result) -> tuple[str, ...]:
+    row = result.row
+    targets = [] if row.target is None else [f">= {number(row.target)}"]
+    if row.times_others is not None:
+        targets.append(f"{number(row.times_others)} x others")
+    best = result.best
+    return (
+        row.title,
+        f"{number(result.measured)} /s",
+        f"{number(min(result.ours))} - {number(max(result.ours))}",
+        ", ".join(targets),
+        {True: "yes", False: "MISSED", None: "?"}[result.met],
+        number(result.floor),
+        times(result.times_floor),
+        "-" if best is None else f"{number(result.others[best])} {best}",
+        times(result.times_others),
+        f"{result.others_cores:.2f}{' ~' if result.noisy else ''}",
+    )
+
+
 def aligned(rows: list[tuple[str, ...]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
@@ -96,6 +124,10 @@ rows with ~ had more than {OTHERS_CORES_MAX:.2f} and are not to be trusted."""
 LEGEND_BESIDE_RAY = """\
 x Ray: how many times as good. Ray had {queued_in_ray:,} queued tasks, since a million would take it
 minutes; rates and bytes are per task."""
+LEGEND_WAYS_IN = """\
+floor: the interface with nothing behind it. others: ProcessPoolExecutor, multiprocessing.Pool and a
+manager's queue ("processes"), loky, dask.distributed and Ray, as far as they have such a thing and are
+installed."""
 WITHOUT_RAY = """\
 The real Ray was not measured (it lives in .venv-ray): the rows beside it have Mobula's figures only.
 `make bench` installs it."""

@@ -6,7 +6,10 @@ import os
 
 import ray
 
-from bench.subjects import beside
+from bench.subjects import beside, ways
 
 os.environ["BENCH_PACKAGE"] = "ray"
-SUBJECTS = beside.subjects(ray, lambda settings: settings.queued_in_ray)
+SUBJECTS = {
+    **beside.subjects(ray, lambda settings: settings.queued_in_ray),
+    **ways.subjects(ray),
+}

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench import beside_ray, cases, processes  # noqa: E402
+from bench import beside_ray, cases, processes, ways_in  # noqa: E402
 from bench.runner import SubjectFailed, Taken, take  # noqa: E402
 from bench.settings import QUICK  # noqa: E402
 from bench.subjects.floor import load, worker  # noqa: E402
@@ -69,6 +69,12 @@ def test_a_quick_run_measures_every_row(quick_run: tuple[str, dict[str, Any]]) -
         assert row["ray"] is None and row["times_ray"] is None, row
         # What is missing is left open, and not met.
         assert (row["times_ray_target"] is None) or row["met"] is not True, row
+    assert [row["name"] for row in figures["ways_in"]] == list(ways_in.ROW_NAMES)
+    for row in figures["ways_in"]:
+        assert row["measured"] > 0 and row["title"] in text, row
+        assert (row["floor"] is None) == (row["name"] == "joblib-auto"), row
+        assert "Ray" not in row["others"]
+        assert ("processes" in row["others"]) == (row["name"] != "actor-pool"), row
     rates = [row for row in figures["rows"] if row["unit"] == "/s"]
     assert rates and all(row["measured"] > 0 for row in rates)
 
@@ -144,6 +150,19 @@ def test_a_row_beside_ray_has_to_be_so_many_times_as_good() -> None:
     assert result("queued-memory", 601, 3000).met is False
     assert result("queued-memory", 601, None).met is False
     assert result("queued-memory", 599, 3000).met is True
+
+
+def test_a_way_in_has_to_be_so_many_times_as_good_as_the_best_of_the_others() -> None:
+    def result(ours: float, others: dict[str, float]) -> ways_in.Result:
+        row = ways_in.Row("name", "title", "key", 100, 4)
+        return ways_in.Result(row, [ours], 1000, others, others_cores=0)
+
+    assert result(400, {"a": 100, "b": 20}).met is True
+    assert result(400, {"a": 20, "b": 101}).met is False
+    assert result(400, {}).met is None
+    assert result(99, {}).met is False
+    assert result(400, {"a": 20, "b": 101}).best == "b"
+    assert result(400, {}).times_floor == 0.4
 
 
 def test_results_of_the_floor_come_back_in_order() -> None:
