@@ -347,6 +347,7 @@ class _LoopGroup(_core.LoopCalls):
         self._looking = False
         self._last_found = 0.0
         self._credit = _LOOK_SECONDS_MAX
+        self._ready = getattr(loop, "_ready", None)  # What it runs next, if it shows that.
         self.loop = loop
 
     def run(self) -> None:
@@ -374,7 +375,7 @@ class _LoopGroup(_core.LoopCalls):
         self.refill()
 
     def refill(self) -> None:
-        found = self.take(self.loop.create_task)
+        found = self.take(self.loop.create_task, self._ready)
         if self.is_over:
             self.loop.stop()
         elif not self.is_full:

@@ -7,7 +7,7 @@ RuntimeError, and objects made before the fork do nothing when they are collecte
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence, Sized
 from typing import Any, Generic, Literal, Protocol, TypedDict, TypeVar
 
 T = TypeVar("T")
@@ -650,8 +650,14 @@ class LoopCalls:
     is_over: bool
     """After `take`: no calls will come any more."""
     def __init__(self, group: int, limit: int, loop: asyncio.AbstractEventLoop, /) -> None: ...
-    def take(self, create_task: Callable[[ActorCall], asyncio.Task[None]], /) -> int:
-        """Makes tasks of the calls that have come. How many they were."""
+    def take(
+        self,
+        create_task: Callable[[ActorCall], asyncio.Task[None]],
+        ready: Sized | None,
+        /,
+    ) -> int:
+        """Makes tasks of the calls that have come and are not answered at once. How many they were.
+        `ready`: what the loop has to run now; None if it does not tell."""
     def find(self, channel: int, tag: int, /) -> ActorCall | None:
         """The call that runs with this key."""
 

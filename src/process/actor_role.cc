@@ -18,6 +18,9 @@ namespace {
 constexpr CallId kCreation{1};
 constexpr size_t kReprBytesMax = 1024;
 constexpr size_t kReasonBytesMax = 16 * 1024;
+constexpr int64_t kLookInVain = 40;  // So many takes without a look pay for one.
+constexpr int64_t kLookPaid = 15;
+constexpr int64_t kLookPaidMax = 200;
 constexpr auto kFarewellWithin = std::chrono::seconds(5);
 
 class NoGate final : public Gate {
@@ -28,6 +31,23 @@ class NoGate final : public Gate {
 };
 
 std::string text_of(const flatbuffers::String* text) { return text != nullptr ? text->str() : ""; }
+
+// Looks for news without yielding: the interpreter's lock is held. A look in vain is paid for by many
+// without one.
+void look_for_calls(const shm::BellPage& bell, int64_t& credit, Duration most) {
+  if (credit < 0) {
+    ++credit;
+    return;
+  }
+  const Instant begun = monotonic_now();
+  while (!shm::has_news(bell)) {
+    for (int i = 0; i < 8; ++i) __builtin_ia32_pause();
+    if (monotonic_now() - begun < most) continue;
+    credit = std::min<int64_t>(credit, 0) - kLookInVain;
+    return;
+  }
+  credit = std::min(credit + kLookPaid, kLookPaidMax);
+}
 
 }  // namespace
 
@@ -170,8 +190,9 @@ NextTask RuntimeImpl::next_call(uint32_t group, ClaimedTask& task, Gate& gate) {
   }
 }
 
-bool RuntimeImpl::take_calls(uint32_t group, size_t most,
+bool RuntimeImpl::take_calls(uint32_t group, size_t most, Duration look,
                              std::vector<std::unique_ptr<ClaimedTask>>& calls) {
+  if (look > Duration(0)) look_for_calls(*bell_, loop_credit_.microseconds, look);
   Locked lock(*this);
   pump();
   if (exit_or(NextTask::kTask) == NextTask::kExit) return false;

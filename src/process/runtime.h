@@ -116,8 +116,8 @@ class Runtime {
   virtual void actor_exiting(const std::string& reason) = 0;
   // Waits for a call of this group (from 0) and starts it. Several threads may do so.
   virtual NextTask next_call(uint32_t group, ClaimedTask& task, Gate& gate) = 0;
-  // The same without waiting, for up to `most` that have come. False: the end.
-  virtual bool take_calls(uint32_t group, size_t most,
+  // The same without waiting for more than a `look`, for up to `most` that have come. False: the end.
+  virtual bool take_calls(uint32_t group, size_t most, Duration look,
                           std::vector<std::unique_ptr<ClaimedTask>>& calls) = 0;
   // Waits, without the interpreter's lock, for a running call to be cancelled. False: the end.
   virtual bool next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) = 0;

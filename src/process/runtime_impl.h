@@ -54,7 +54,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void actor_failed(const std::string& text, std::span<const std::byte> error) override;
   void actor_exiting(const std::string& reason) override;
   NextTask next_call(uint32_t group, ClaimedTask& task, Gate& gate) override;
-  bool take_calls(uint32_t group, size_t most,
+  bool take_calls(uint32_t group, size_t most, Duration look,
                   std::vector<std::unique_ptr<ClaimedTask>>& calls) override;
   bool wait_for_call(uint32_t group) override;
   bool next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) override;

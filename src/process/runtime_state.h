@@ -160,6 +160,7 @@ struct RuntimeState {
   SpinCredit get_credit_;    // Of the thread that reads; races are harmless, values are bounded.
   SpinCredit brief_credit_;  // Of look_briefly().
   SpinCredit task_credit_;
+  SpinCredit loop_credit_;  // Of take_calls(); with the interpreter's lock.
 
   std::thread link_thread_;
   std::thread reader_thread_;

@@ -17,11 +17,16 @@ using process::ClaimedTask;
 
 // Taken from the rings at a time; more are taken at once.
 constexpr size_t kTakenMax = 64;
+// How long a loop that has nothing to do looks for the next call after it has answered one at once, and for
+// how long it does so before it looks at its timers and descriptors.
+constexpr Duration kLook = std::chrono::microseconds(20);
+constexpr Duration kAtOnceMax = std::chrono::milliseconds(1);
 
 struct LoopCallsObject {
   PyObject_HEAD PyObject*
-      tasks;         // dict: the calls that were taken and are not over -> asyncio's tasks.
-  Py_ssize_t limit;  // So many run at a time.
+      tasks;             // dict: the calls that were taken and are not over -> asyncio's tasks.
+  Py_ssize_t limit;      // So many run at a time.
+  Py_ssize_t not_begun;  // Calls whose tasks have not taken their first step.
   uint32_t group;
   bool is_full;  // There may be more than the limit: `refill` is called when one is over.
   bool is_over;  // No call will come any more.
@@ -32,6 +37,8 @@ struct CallObject {
   LoopCallsObject* group;
   PyObject* awaited;  // A coroutine, or what __await__ gave. Null: new, or over.
   bool cancelled;
+  bool is_counted;   // In not_begun of its group.
+  bool begun_early;  // Before its task was made, and that has not taken its first step.
 };
 
 LoopCallsObject* as_group(PyObject* object) { return reinterpret_cast<LoopCallsObject*>(object); }
@@ -47,6 +54,10 @@ PyTypeObject call_type = {PyVarObject_HEAD_INIT(nullptr, 0)};
 PyObject* current_call = nullptr;
 bool any_call = false;
 
+void note_begun(CallObject* call) {
+  if (std::exchange(call->is_counted, false)) --call->group->not_begun;
+}
+
 // ---- the end of a call
 
 bool check_open(CallObject* call) {
@@ -57,6 +68,7 @@ bool check_open(CallObject* call) {
 
 // Its result was sent. False with an exception set.
 bool leave_group(CallObject* call) {
+  note_begun(call);
   delete std::exchange(call->task, nullptr);
   Py_CLEAR(call->awaited);
   LoopCallsObject* group = call->group;
@@ -108,6 +120,7 @@ bool set_awaited(CallObject* call, Owned returned) {
 
 // Calls the method. PYGEN_NEXT: there is something to await.
 PySendResult begin(CallObject* call) {
+  note_begun(call);
   const Owned token(PyContextVar_Set(current_call, as_object(call)));
   if (!token) return PYGEN_ERROR;
   Owned returned(the_worker->begin(*call->task));
@@ -132,6 +145,10 @@ PySendResult call_am_send(PyObject* self, PyObject* value, PyObject** came) {
   *came = nullptr;
   if (!check_open(call)) return PYGEN_ERROR;
   const Owned keep(Py_NewRef(self));
+  if (std::exchange(call->begun_early, false)) {
+    note_begun(call);
+    if (!Owned(PyContextVar_Set(current_call, self))) return PYGEN_ERROR;
+  }
   if (call->awaited == nullptr) {
     const PySendResult begun = begin(call);
     if (begun == PYGEN_RETURN) *came = Py_NewRef(Py_None);
@@ -331,16 +348,34 @@ PyObject* make_call(LoopCallsObject* group, std::unique_ptr<ClaimedTask> task) {
   call->group = as_group(Py_NewRef(as_object(group)));
   call->awaited = nullptr;
   call->cancelled = false;
+  call->is_counted = false;
+  call->begun_early = false;
   PyObject_GC_Track(as_object(call));
   any_call = true;
   return as_object(call);
 }
 
+// Begins a call that may need no task; in a context of its own, as a task would. `over`: it needs none.
+bool begin_early(CallObject* call, bool& over) {
+  const Owned context(PyContext_CopyCurrent());
+  if (!context || PyContext_Enter(context.get()) != 0) return false;
+  const PySendResult begun = begin(call);
+  if (begun == PYGEN_ERROR) {
+    const Owned error = take_exception();
+    if (PyContext_Exit(context.get()) != 0) return false;
+    PyErr_SetObject(as_object(Py_TYPE(error.get())), error.get());
+    return false;
+  }
+  over = begun == PYGEN_RETURN;
+  call->begun_early = !over;
+  return PyContext_Exit(context.get()) == 0;
+}
+
 // Up to `most` calls, which are in `tasks` from now on, so that who cancels one finds it.
-bool take_some(LoopCallsObject* group, process::Runtime& runtime, size_t most,
+bool take_some(LoopCallsObject* group, process::Runtime& runtime, size_t most, Duration look,
                std::vector<Owned>& calls) {
   std::vector<std::unique_ptr<ClaimedTask>> taken;
-  group->is_over = !runtime.take_calls(group->group, most, taken);
+  group->is_over = !runtime.take_calls(group->group, most, look, taken);
   for (std::unique_ptr<ClaimedTask>& task : taken) {
     calls.emplace_back(make_call(group, std::move(task)));
     PyObject* call = calls.back().get();
@@ -349,13 +384,36 @@ bool take_some(LoopCallsObject* group, process::Runtime& runtime, size_t most,
   return true;
 }
 
-// (create_task): takes the calls that have come, as far as the limit allows, and makes a task of each. How
-// many they were.
-PyObject* group_take(PyObject* self, PyObject* create_task) {
+// Begins a call, or makes the task that does. `over`: it was answered. False with an exception set.
+bool start(LoopCallsObject* group, const Owned& object, PyObject* create_task, bool& over) {
+  CallObject* call = as_call(object.get());
+  over = false;
+  // Only if no call that came before is still to begin.
+  if (group->not_begun == 0 && the_worker != nullptr &&
+      the_worker->is_at_once(*call->task->function) && (!begin_early(call, over) || over)) {
+    return over;
+  }
+  if (!call->begun_early) {
+    call->is_counted = true;
+    ++group->not_begun;
+  }
+  const Owned task(PyObject_CallOneArg(create_task, object.get()));
+  if (!task) return false;
+  // With a task that starts at once (of a task factory), it may be over.
+  if (call->task == nullptr) return true;
+  return PyDict_SetItem(group->tasks, object.get(), task.get()) == 0;
+}
+
+// (create_task, what the loop has to run now, or None if it does not tell): takes the calls that have come,
+// as far as the limit allows, and makes a task of each that is not answered at once. How many they were.
+PyObject* group_take(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
   LoopCallsObject* group = as_group(self);
+  if (count != 2) return PyErr_Format(PyExc_TypeError, "take() takes 2 arguments");
   Session* open = require_session();
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
+  const Instant until = monotonic_now() + kAtOnceMax;
+  Duration look{0};
   Py_ssize_t total = 0;
   while (true) {
     const Py_ssize_t room = group->limit - PyDict_GET_SIZE(group->tasks);
@@ -363,18 +421,20 @@ PyObject* group_take(PyObject* self, PyObject* create_task) {
     if (group->is_full) break;
     std::vector<Owned> calls;
     const size_t most = std::min(static_cast<size_t>(room), kTakenMax);
-    if (!take_some(group, use.runtime(), most, calls)) return nullptr;
+    if (!take_some(group, use.runtime(), most, look, calls)) return nullptr;
+    bool all_over = !calls.empty() && arguments[1] != Py_None;
     for (const Owned& call : calls) {
-      const Owned task(PyObject_CallOneArg(create_task, call.get()));
-      if (!task) return nullptr;
-      // With a task that starts at once (of a task factory), it may be over.
-      if (as_call(call.get())->task == nullptr) continue;
-      if (PyDict_SetItem(group->tasks, call.get(), task.get()) != 0) return nullptr;
+      bool over = false;
+      if (!start(group, call, arguments[0], over)) return nullptr;
+      all_over = all_over && over;
     }
     total += static_cast<Py_ssize_t>(calls.size());
-    if (calls.size() < most) break;
+    if (calls.size() == most) continue;
+    // Who got an answer at once may ask again at once. The loop waits for that if it has nothing to do.
+    if (!all_over || PyObject_Length(arguments[1]) != 0 || monotonic_now() >= until) break;
+    look = kLook;
   }
-  return PyLong_FromSsize_t(total);
+  return PyErr_Occurred() != nullptr ? nullptr : PyLong_FromSsize_t(total);
 }
 
 // (channel, tag) -> the call, if it is one of these.
@@ -414,9 +474,10 @@ void group_dealloc(PyObject* self) {
   Py_TYPE(self)->tp_free(self);
 }
 
-PyMethodDef group_methods[] = {{"take", group_take, METH_O, nullptr},
-                               {"find", group_find, METH_VARARGS, nullptr},
-                               {nullptr, nullptr, 0, nullptr}};
+PyMethodDef group_methods[] = {
+    {"take", reinterpret_cast<PyCFunction>(group_take), METH_FASTCALL, nullptr},
+    {"find", group_find, METH_VARARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
 
 PyGetSetDef group_properties[] = {{"tasks", group_tasks, nullptr, nullptr, nullptr},
                                   {"is_full", group_is_full, nullptr, nullptr, nullptr},

@@ -351,8 +351,16 @@ DecodedFunction* Worker::decode_method(ReceivedFunction& function) {
       "actor_method", Owned(Py_BuildValue("(NI)", description.release(), function.group - 1))));
   decoded->name = to_text(function.name);
   if (!decoded->callable || !decoded->name) return nullptr;
+  decoded->at_once = PyMethod_Check(decoded->callable.get()) != 0 &&
+                     PyObject_HasAttrString(decoded->callable.get(), "__mobula_at_once__") != 0;
   function.decoded = decoded.release();
   return static_cast<DecodedFunction*>(function.decoded);
+}
+
+bool Worker::is_at_once(ReceivedFunction& function) {
+  const DecodedFunction* decoded = decode_function(function);
+  if (decoded == nullptr) PyErr_Clear();  // Its task says so.
+  return decoded != nullptr && decoded->at_once;
 }
 
 PyObject* Worker::call(const ClaimedTask& task) {

@@ -22,6 +22,7 @@ namespace mobula::python {
 struct DecodedFunction {
   Owned callable;
   Owned name;
+  bool at_once = false;       // Of an actor with event loops: see Worker::is_at_once.
   std::string keyword_bytes;  // Of the last call, and the tuple made from them.
   Owned keyword_names;
 };
@@ -60,6 +61,9 @@ class Worker {
   // The same for the calls of one concurrency group of an actor.
   bool run_calls(uint32_t group);
 
+  // Of a method that may be called before its asyncio task is made, and needs none if it returns at once:
+  // it has the attribute __mobula_at_once__.
+  bool is_at_once(process::ReceivedFunction& function);
   // Calls the method. What it returns, if that is to be awaited, or None: then the call is over.
   // nullptr with an exception set that ends this process.
   PyObject* begin(process::ClaimedTask& task);

@@ -257,3 +257,59 @@ def test_shutdown_fails_who_waits() -> None:
     queue.shutdown(force=True)
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(waiting)
+
+
+def test_calls_of_one_caller_are_answered_in_their_order(queue: Queue) -> None:
+    actor = queue.actor
+    for _ in range(20):
+        refs = []
+        expected: list[Any] = []
+        for i in range(3):
+            refs += [actor.put.remote(i, None), actor.qsize.remote(), actor.get.remote(None)]
+            expected += [True, 1, (True, i)]
+        refs += [actor.put_now.remote([1, 2]), actor.__ray_call__.remote(lambda own: own.qsize())]
+        refs += [actor.get_now.remote(2), actor.empty.remote()]
+        expected += [(True, 0), 2, (True, [1, 2]), True]
+        assert ray.get(refs) == expected
+
+
+def test_errors_of_calls_that_are_answered_at_once_come_back(queue: Queue) -> None:
+    with pytest.raises(TypeError):
+        ray.get(queue.actor.get_now.remote("a"))
+    with pytest.raises(TypeError):
+        ray.get(queue.actor.put_now.remote(3))
+    assert ray.get(queue.actor.qsize.remote()) == 0
+
+
+def test_a_get_that_waits_can_be_cancelled_and_takes_nothing(queue: Queue) -> None:
+    waiting = [queue.actor.get.remote(None) for _ in range(3)]
+    wait_until(lambda: waiting_gets(queue) == 3, "three gets wait")
+    ray.cancel(waiting[1])
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(waiting[1])
+    queue.put_nowait_batch([1, 2, 3])
+    assert sorted(ray.get([waiting[0], waiting[2]])) == [(True, 1), (True, 2)]
+    assert queue.get() == 3 and queue.empty()
+
+
+def test_a_method_that_is_called_early_knows_its_call(queue: Queue) -> None:
+    class Tells:
+        def __reduce__(self) -> Any:
+            # Called in the queue's actor, for the arguments of a call that is answered at once.
+            return _task_name, ()
+
+    queue.put(Tells())
+    name = queue.get()
+    assert name.endswith("put")
+    assert ray.get(queue.actor.qsize.remote()) == 0
+
+
+def _task_name() -> str:
+    return str(ray.get_runtime_context().get_task_function_name())
+
+
+def test_timers_of_the_actor_run_beside_a_caller_that_never_rests(queue: Queue) -> None:
+    waiting = get_one.remote(queue, 0.05)
+    while not ray.wait([waiting], timeout=0)[0]:
+        queue.size()
+    assert ray.get(waiting) == "empty"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from typing import Any, TypeVar
+
+_Method = TypeVar("_Method")
 
 
 class Empty(queue.Empty):
@@ -17,6 +19,13 @@ class Empty(queue.Empty):
 
 class Full(queue.Full):
     """The queue has as many items as it may."""
+
+
+def _at_once(method: _Method) -> _Method:
+    """What it returns is the answer, or to be awaited. It is called before there is an asyncio task,
+    and needs none if it returns at once."""
+    method.__mobula_at_once__ = True  # type: ignore[attr-defined]
+    return method
 
 
 class _QueueActor:
@@ -28,15 +37,19 @@ class _QueueActor:
         self._maxsize = maxsize
         self._items: asyncio.Queue[Any] = asyncio.Queue(maxsize)
 
+    @_at_once
     def qsize(self) -> int:
         return self._items.qsize()
 
+    @_at_once
     def empty(self) -> bool:
         return self._items.empty()
 
+    @_at_once
     def full(self) -> bool:
         return self._items.full()
 
+    @_at_once
     def put(self, item: Any, timeout: float | None) -> bool | Coroutine[Any, Any, bool]:
         if self._items.full():
             return self._put_later(item, timeout)
@@ -50,6 +63,7 @@ class _QueueActor:
             return False
         return True
 
+    @_at_once
     def get(self, timeout: float | None) -> tuple[bool, Any] | Coroutine[Any, Any, Any]:
         if self._items.empty():
             return self._get_later(timeout)
@@ -61,6 +75,7 @@ class _QueueActor:
         except asyncio.TimeoutError:
             return False, None
 
+    @_at_once
     def put_now(self, items: list[Any]) -> tuple[bool, int]:
         """All of them or none."""
         used = self._items.qsize()
@@ -70,6 +85,7 @@ class _QueueActor:
             self._items.put_nowait(item)
         return True, used
 
+    @_at_once
     def get_now(self, count: int) -> tuple[bool, Any]:
         """So many or none."""
         if self._items.qsize() < count:
