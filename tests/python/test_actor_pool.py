@@ -307,6 +307,7 @@ class Log:
         return line
 
 
+@pytest.mark.mobula_only
 def test_map_keeps_order_and_state_however_many_calls_are_ahead() -> None:
     logs = [Log.remote(), Log.remote()]
     pool = ActorPool(logs)
@@ -320,6 +321,7 @@ def test_map_keeps_order_and_state_however_many_calls_are_ahead() -> None:
     assert sorted(map(id, pool._idle_actors)) == sorted(map(id, logs))
 
 
+@pytest.mark.mobula_only
 def test_an_error_ends_a_map_and_leaves_the_pool_whole() -> None:
     pool = ActorPool([Worker.remote(), Worker.remote()])
 
@@ -351,6 +353,7 @@ def test_what_is_left_of_a_map_can_be_had_one_by_one() -> None:
     assert len(pool._idle_actors) == 2 and pool.has_free()
 
 
+@pytest.mark.mobula_only
 def test_a_fast_call_never_waits_behind_a_slow_one_when_results_come_in_any_order(
     tmp_path: Path,
 ) -> None:
@@ -485,6 +488,7 @@ def test_a_pool_with_the_same_actor_twice_gives_it_two_calls() -> None:
     assert pool._idle_actors == [actor, actor]
 
 
+@pytest.mark.mobula_only
 def test_actors_that_are_pushed_while_a_map_runs_get_calls() -> None:
     pool = ActorPool([Log.remote()])
     results = pool.map(lambda log, value: log.add.remote(value), range(1000))
@@ -496,6 +500,7 @@ def test_actors_that_are_pushed_while_a_map_runs_get_calls() -> None:
     assert len(pool._idle_actors) == 2 and not pool._ahead
 
 
+@pytest.mark.mobula_only
 def test_calls_with_several_returns_after_others_are_right() -> None:
     pool = ActorPool([Several.remote(), Several.remote()])
 
@@ -520,6 +525,7 @@ def test_a_dead_actor_fails_its_calls_and_no_others() -> None:
     assert len(set(taken)) == len(taken) and set(taken) <= {2 * i for i in range(2000)}
 
 
+@pytest.mark.mobula_only
 def test_a_function_that_fails_in_the_middle_leaves_the_pool_whole() -> None:
     pool = ActorPool([Worker.remote(), Worker.remote()])
 
@@ -533,6 +539,7 @@ def test_a_function_that_fails_in_the_middle_leaves_the_pool_whole() -> None:
         assert len(pool._idle_actors) == 2
 
 
+@pytest.mark.mobula_only
 def test_a_pool_of_a_subclass_keeps_to_what_that_does() -> None:
     seen: list[int] = []
 

@@ -15,7 +15,7 @@ import mobula as ray
 import pytest
 import uvloop
 
-pytestmark = pytest.mark.usefixtures("shared_session")
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.mobula_only]
 
 uvloop.new_event_loop().close()  # Of its first loop a process keeps two descriptors.
 

@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.mobula_only
+
 PROGRAM = """
 import concurrent.futures, gc, json, os, sys, tempfile, time, tracemalloc
 import mobula as ray

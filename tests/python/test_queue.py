@@ -156,6 +156,7 @@ def waiting_gets(queue: Queue) -> int:
     return int(ray.get(call))
 
 
+@pytest.mark.mobula_only
 def test_who_waits_gets_what_comes_also_when_others_need_not_wait(queue: Queue) -> None:
     waiting = [get_one.remote(queue) for _ in range(3)]
     wait_until(lambda: waiting_gets(queue) == 3, "three gets wait")
@@ -250,6 +251,7 @@ def test_batches_of_coroutines_and_sizes_agree(queue: Queue) -> None:
     assert queue.size() == 0
 
 
+@pytest.mark.mobula_only
 def test_shutdown_fails_who_waits() -> None:
     queue = Queue(actor_options={"num_cpus": 0})
     waiting = get_one.options(max_retries=0).remote(queue)
@@ -259,6 +261,7 @@ def test_shutdown_fails_who_waits() -> None:
         ray.get(waiting)
 
 
+@pytest.mark.mobula_only
 def test_calls_of_one_caller_are_answered_in_their_order(queue: Queue) -> None:
     actor = queue.actor
     for _ in range(20):
@@ -273,6 +276,7 @@ def test_calls_of_one_caller_are_answered_in_their_order(queue: Queue) -> None:
         assert ray.get(refs) == expected
 
 
+@pytest.mark.mobula_only
 def test_errors_of_calls_that_are_answered_at_once_come_back(queue: Queue) -> None:
     with pytest.raises(TypeError):
         ray.get(queue.actor.get_now.remote("a"))
@@ -281,6 +285,7 @@ def test_errors_of_calls_that_are_answered_at_once_come_back(queue: Queue) -> No
     assert ray.get(queue.actor.qsize.remote()) == 0
 
 
+@pytest.mark.mobula_only
 def test_a_get_that_waits_can_be_cancelled_and_takes_nothing(queue: Queue) -> None:
     waiting = [queue.actor.get.remote(None) for _ in range(3)]
     wait_until(lambda: waiting_gets(queue) == 3, "three gets wait")
@@ -292,6 +297,7 @@ def test_a_get_that_waits_can_be_cancelled_and_takes_nothing(queue: Queue) -> No
     assert queue.get() == 3 and queue.empty()
 
 
+@pytest.mark.mobula_only
 def test_a_method_that_is_called_early_knows_its_call(queue: Queue) -> None:
     class Tells:
         def __reduce__(self) -> Any:
