@@ -123,7 +123,7 @@ _LOADED_MAX = 32
 def _run_loaded(how: int, number: bytes, function: bytes, value: Any) -> Any:
     call = _loaded.get(number)
     if call is None:
-        call = HOW[how](_core._decode_for_test(function, ()))
+        call = HOW[how](decoded(function))
         while len(_loaded) >= _LOADED_MAX:
             del _loaded[next(iter(_loaded))]
         _loaded[number] = call
@@ -283,12 +283,22 @@ class Functions:
     def _submitter_with_function(self, function: Any, how: int) -> Callable[[Any], Any]:
         # What was sent once stays in the workers, and in this process, to the end.
         try:
-            encoded, refs = _core._encode_for_test(function)
+            as_bytes = encoded(function)
         except Exception as error:
             return functools.partial(_fail, error)
-        if refs or len(encoded) > _FUNCTION_BYTES_MAX:
+        if as_bytes is None:
             return functools.partial(self._call_given, how, _core.put(function))
-        return functools.partial(self._call_loaded, how, os.urandom(12), encoded)
+        return functools.partial(self._call_loaded, how, os.urandom(12), as_bytes)
+
+
+def encoded(function: Any) -> bytes | None:
+    """None: it is too large to travel with each call, or holds refs. Raises why it has no bytes."""
+    as_bytes, refs = _core._encode_for_test(function)
+    return None if refs or len(as_bytes) > _FUNCTION_BYTES_MAX else as_bytes
+
+
+def decoded(function: bytes) -> Any:
+    return _core._decode_for_test(function, ())
 
 
 def _fail(error: BaseException, value: Any) -> Any:

@@ -1,16 +1,18 @@
 """What a pool runs on if its processes keep something: an initializer's work, or resources; or if they
 are replaced after so many calls. Each process is an actor.
 
-An actor has as many chunks as it does in about 2 ms; what a slow one holds up is taken back when
-another has nothing to do. The rest waits here, in the order of submission. Who waits for a chunk waits
-for its ref, and hands out more when it has that; so does the thread of the futures, which is told when
-an actor has done half of what it has, or all. Calls of an actor start in order: of the chunks of one
-that died, only the first that was not done is lost.
+An actor has two chunks, or ever more while each takes less than 2 ms; what a slow one holds up is taken
+back when another has nothing to do. The rest waits here, in the order of submission. Who waits for a
+chunk waits for its ref, and hands out more when it has that. So does the thread of the futures, which
+is told when an actor has done most of what it has, or all. Calls of an actor start in order: of the
+chunks of one that died, only the first that was not done is lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dis
+import os
 import threading
 import time
 import types
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 
 _AHEAD_S = 0.002
 _AHEAD_MIN = 2
-_AHEAD_MAX = 64
+_AHEAD_MAX = 256
+_LOADED_MAX = 32
 
 
 def _share_globals(initializer: Callable[..., Any], function: Callable[..., Any]) -> None:
@@ -57,6 +60,7 @@ class PoolActor:
 
     def __init__(self, initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
         self._initializer = initializer
+        self._loaded: dict[bytes, Callable[[Any], Any]] = {}  # The last ones, by their numbers.
         if initializer is not None:
             initializer(*arguments)
 
@@ -71,6 +75,19 @@ class PoolActor:
             _share_globals(self._initializer, function)
         return _calls.HOW[how](function)(held.value)
 
+    def run_loaded(self, function: bytes, number: bytes, how: int, held: Any) -> Any:
+        """The same, of a function that comes with many calls of one map."""
+        call = self._loaded.get(number)
+        if call is None:
+            loaded = _calls.decoded(function)
+            if self._initializer is not None:
+                _share_globals(self._initializer, loaded)
+            call = _calls.HOW[how](loaded)
+            while len(self._loaded) >= _LOADED_MAX:
+                del self._loaded[next(iter(self._loaded))]
+            self._loaded[number] = call
+        return call(held.value)
+
 
 class _Worker:
     """An actor and what it has to do."""
@@ -80,6 +97,7 @@ class _Worker:
         self.in_flight: deque[_Chunk] = deque()  # They end in this order.
         self.ahead = _AHEAD_MIN  # So many chunks it may have.
         self.looked_at = 0.0
+        self.taken = 0  # Results of it, since more was handed out.
         self.watched: Any = None  # A ref of whose end the engine is told.
         self.given = 0  # Calls, in all.
         self.retired = False  # It has had all the calls it may get.
@@ -125,11 +143,18 @@ class ActorEngine(_futures.Follower):
 
     def map_submitter(self, function: Any, star: bool, each: bool) -> Callable[[Any], Any]:
         how = 2 * each + star
+        encoded, number = None, os.urandom(12)
+        # What cannot be encoded fails each call, as it is sent.
+        with contextlib.suppress(Exception):
+            encoded = _calls.encoded(function)
 
         def submit(value: Any) -> Any:
             held = _calls.Held(value)
-            count = len(value) if each else 1
-            return self._submit(_Chunk(lambda actor: actor.run.remote(function, how, held), count))
+            if encoded is None:
+                send = lambda actor: actor.run.remote(function, how, held)  # noqa: E731
+            else:
+                send = lambda actor: actor.run_loaded.remote(encoded, number, how, held)  # noqa: E731
+            return self._submit(_Chunk(send, len(value) if each else 1))
 
         return submit
 
@@ -166,11 +191,15 @@ class ActorEngine(_futures.Follower):
             except BaseException as error:
                 raised = _calls.as_raised(error)
             finally:
+                worker = part.worker
+                if worker is not None and self._waiting:
+                    worker.taken += 1
+                    if 2 * worker.taken >= worker.ahead:
+                        worker.taken = 0
+                        self._advance()
+            with self._lock:  # It may just be taken back.
                 if (worker := part.worker) is not None:
                     self._look(worker)
-                if self._waiting:
-                    self._advance()
-            with self._lock:  # It may just be taken back.
                 if part.ref is ref:
                     raise raised
 
@@ -315,8 +344,10 @@ class ActorEngine(_futures.Follower):
             if not ended:
                 return
             now = time.perf_counter()
-            fits = int(_AHEAD_S * len(ended) / max(now - worker.looked_at, 1e-6))
-            worker.ahead = max(_AHEAD_MIN, min(fits, 2 * worker.ahead, _AHEAD_MAX))
+            if now - worker.looked_at > _AHEAD_S * len(ended):  # Each took so long.
+                worker.ahead = _AHEAD_MIN
+            elif not worker.in_flight or 2 * len(ended) >= worker.ahead:
+                worker.ahead = min(2 * worker.ahead, _AHEAD_MAX)
             worker.looked_at = now
             lost = len(ended)
             died = _has_died(ended[-1])  # Then all that it had has ended so.
@@ -345,7 +376,8 @@ class ActorEngine(_futures.Follower):
             if worker.watched is not None and not _futures.is_ready_now(worker.watched):
                 continue
             if much or self._waiting or worker.retired or self._is_closed:
-                at = len(worker.in_flight) // 2 if self._waiting and not worker.retired else -1
+                more = self._waiting and not worker.retired
+                at = len(worker.in_flight) * 3 // 4 if more else -1
                 worker.watched = worker.in_flight[at].ref
                 _futures.notifier_of_session().settle_at_once(worker.watched, self)
 
@@ -364,7 +396,7 @@ class ActorEngine(_futures.Follower):
     def _free_worker(self) -> _Worker | None:
         free = None
         for worker in self._workers:
-            if len(worker.in_flight) >= worker.ahead:
+            if worker.in_flight and _futures.is_ready_now(worker.in_flight[0].ref):
                 self._look(worker)
             if worker.retired or len(worker.in_flight) >= worker.ahead:
                 continue
