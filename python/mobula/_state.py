@@ -69,6 +69,10 @@ def _parsed_amounts(lines: str) -> dict[str, float]:
     return {name: int(amount) / _UNIT for name, _, amount in pairs if name}
 
 
+# For processes that are slow because the machine is busy.
+_PATIENCE_S = 10.0
+
+
 def gather(
     *,
     name: str = "",
@@ -79,10 +83,10 @@ def gather(
     tasks_max: int = schema.MAX_LIMIT,
     objects_max: int = 0,
 ) -> Snapshot:
-    """Asks the node. Processes that do not answer within a second (or `timeout`, if that is less) are
-    left out and named in `silent`. With `name`, `key` or `state` others are left out as far as that is
-    easy. RaySystemError: not connected."""
-    patience = 1.0 if timeout is None else min(1.0, max(timeout, 0.0))
+    """Asks the node. Processes that do not answer are left out and named in `silent`: those that are
+    stopped after a second, others after ten (`timeout` seconds, if that is less). With `name`, `key` or
+    `state` others are left out as far as that is easy. RaySystemError: not connected."""
+    patience = _PATIENCE_S if timeout is None else min(_PATIENCE_S, max(timeout, 0.0))
     options: _core.StateOptions = {
         "patience_ms": int(patience * 1000),
         "tasks_max": tasks_max,

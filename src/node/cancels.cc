@@ -7,25 +7,11 @@
 #include <string>
 
 #include "node/log.h"
+#include "node/machine.h"
 
 namespace mobula::node {
 
 using wire::fb::UplinkBody;
-
-namespace {
-
-// By SIGSTOP or a debugger: nothing in it runs.
-bool is_stopped(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string line;
-  std::getline(file, line);
-  const size_t end_of_name = line.rfind(')');  // It may contain anything.
-  if (end_of_name == std::string::npos || end_of_name + 2 >= line.size()) return false;
-  const char state = line[end_of_name + 2];
-  return state == 'T' || state == 't';
-}
-
-}  // namespace
 
 Result<bool> Cancels::on_record(const Session& session, const wire::fb::ToDaemon& record) {
   switch (record.body_type()) {

@@ -28,4 +28,7 @@ uint64_t oom_kill_count();
 
 std::string host_name();
 
+// By SIGSTOP or a debugger: nothing in the process runs.
+bool is_stopped(pid_t pid);
+
 }  // namespace mobula::node

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "node/machine.h"
+
 namespace mobula::node {
 
 namespace {
@@ -42,7 +44,25 @@ void StateQueries::answer(Session& asker, const wire::fb::Query& query) {
     });
   }
   const auto patience = std::chrono::milliseconds(std::min(query.patience_ms(), kPatienceMaxMs));
-  gathering.patience = loop_.at(monotonic_now() + patience, [this, id] { end(id); });
+  gathering.until = monotonic_now() + patience;
+  look_again(id, kFirstLook);
+}
+
+void StateQueries::look_again(uint64_t id, Duration after) {
+  Gathering& gathering = gatherings_.at(id);
+  const Instant then = std::min(gathering.until, monotonic_now() + after);
+  gathering.next_look = loop_.at(then, [this, id] { look(id); });
+}
+
+void StateQueries::look(uint64_t id) {
+  const Gathering& gathering = gatherings_.at(id);
+  const auto may_answer = [this](ProcessId process) {
+    const Session* session = sessions_.find(process);
+    return session != nullptr && session->pid > 0 && !is_stopped(session->pid);
+  };
+  const bool wait =
+      monotonic_now() < gathering.until && std::ranges::any_of(gathering.silent, may_answer);
+  return wait ? look_again(id, kNextLooks) : end(id);
 }
 
 void StateQueries::send_own_part(Session& asker, const wire::fb::Query& query) {

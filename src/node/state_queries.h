@@ -6,12 +6,14 @@
 //                                                       asker's patience is over──► answered
 //
 // The daemon tells what it knows itself as JSON, in sections that its parts fill. What processes say of
-// their tasks it passes on unread, by descriptor, and so the traces. A process that is stopped or busy
-// delays the answer by `patience` at most, and is named in it.
+// their tasks it passes on unread, by descriptor, and so the traces. A process that is stopped delays the
+// answer by kFirstLook, one that is slow because the machine is busy by the asker's patience at most;
+// they are named in it.
 //
 // Threads: the loop's.
 // Limits:  kGatheringsMax under way.
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -26,6 +28,9 @@
 namespace mobula::node {
 
 constexpr size_t kGatheringsMax = 64;
+// When it is looked at first whether those that have not answered are stopped.
+constexpr auto kFirstLook = std::chrono::seconds(1);
+constexpr auto kNextLooks = std::chrono::milliseconds(200);
 
 class StateQueries {
  public:
@@ -53,13 +58,17 @@ class StateQueries {
     ProcessId asker{};
     uint64_t request = 0;
     std::set<ProcessId> silent;  // Have not answered yet.
-    std::unique_ptr<io::Timer> patience;
+    Instant until{};
+    std::unique_ptr<io::Timer> next_look;
   };
 
   void send_own_part(Session& asker, const wire::fb::Query& query);
   void send_text(Session& asker, uint64_t request, const std::string& text, bool last);
   void pass_on(const Gathering& gathering, const Session& from, const wire::fb::LiveState& answer,
                const std::vector<shm::Fd>& descriptors);
+  void look_again(uint64_t id, Duration after);
+  // Ends it if nobody is left for whom to wait.
+  void look(uint64_t id);
   void end(uint64_t id);
 
   io::Loop& loop_;

@@ -23,8 +23,8 @@ Shows how full the object store is, and every object: its size, where it is, whi
 and how, and who else keeps it alive.
 
 Each process is asked what it refers to itself, objects that nobody else knows included; the daemon adds
-who holds what is shared. A process that does not answer within a second is named, and only its shared
-objects are shown. Of each process the 10,000 largest objects are looked at.
+who holds what is shared. A process that does not answer (stopped, or too busy) is named, and only its
+shared objects are shown. Of each process the 10,000 largest objects are looked at.
 
   where      process: in the memory of PID; node: in the daemon's; memory, disk, memory+disk: in the
              store; pending: there is no value yet
