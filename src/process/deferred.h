@@ -14,9 +14,10 @@
 namespace mobula::process {
 
 struct Deferred {
+  static constexpr uint32_t kNoBit = ~uint32_t{0};
   struct Bell {
     shm::BellPage* bell;
-    uint32_t bit;
+    uint32_t bit;  // To be announced; or kNoBit.
     bool wake;
   };
   std::vector<Bell> bells;

@@ -23,7 +23,7 @@ void Locked::unlock() {
                          state_.dispatcher_.in_flight(), state_.live_calls_});
   state_.lock_.unlock();
   for (const Deferred::Bell& bell : pending_.bells) {
-    shm::announce(*bell.bell, bell.bit);
+    if (bell.bit != Deferred::kNoBit) shm::announce(*bell.bell, bell.bit);
     if (bell.wake && shm::sleeps_after_announcement(*bell.bell)) shm::wake(*bell.bell);
   }
   pending_.bells.clear();

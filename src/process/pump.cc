@@ -26,6 +26,15 @@ void RuntimeImpl::ring_later(ChannelEnd& channel, bool wake) {
   deferred().bells.push_back({&channel.peer_bell(), channel.peer_bit, wake});
 }
 
+// What was announced already.
+void RuntimeImpl::wake_later(ChannelEnd& channel) {
+  std::vector<Deferred::Bell>& bells = deferred().bells;
+  const auto known = std::ranges::find_if(bells, [&](const Deferred::Bell& bell) {
+    return bell.bell == &channel.peer_bell() && bell.wake;
+  });
+  if (known == bells.end()) bells.push_back({&channel.peer_bell(), Deferred::kNoBit, true});
+}
+
 // Turns bell bits into lists of channels to read.
 void RuntimeImpl::collect_news() {
   for (uint32_t w = 0; w < shm::kBellWords; ++w) {

@@ -59,7 +59,6 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool wait_for_call(uint32_t group) override;
   bool next_cancelled_call(uint64_t& channel, uint64_t& claim_tag) override;
   bool is_cancelled(const ClaimedTask& call) override;
-
   Object* put(PackedValues value) override;
   Result<StoreWrite> begin_store(size_t size, Gate& gate) override;
   void abandon_store(StoreWrite& write) override;
@@ -212,6 +211,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   void audit(Instant now);  // audit.cc
   void flush_senders();
   void ring_later(ChannelEnd& channel, bool wake);
+  void wake_later(ChannelEnd& channel);
   void ring_daemon_later();
   Deferred& deferred() { return *deferred_; }
 

@@ -402,6 +402,7 @@ Slept RuntimeImpl::sleep_on_bell(const Waiter& waiter, std::optional<Instant> de
   }
   lock.lock();
   reader_sleeps_ = false;
+  if (woken != shm::Woken::kByBell) shm::cancel_sleep(*bell_);
   return woken;
 }
 
@@ -491,14 +492,15 @@ void RuntimeImpl::run_reader() {
     if (senders_waiting_) limit = std::min(limit, Duration(kFlushEvery));
     const uint32_t sequence = shm::prepare_sleep(*bell_);
     lock.unlock();
-    if (shm::has_news(*bell_)) {
-      shm::cancel_sleep(*bell_);
-      // What has come does not need us yet: leave it for a tick, so that it comes in batches.
-      shm::futex_sleep(reader_word_, reader_word_.load(), milliseconds(1));
-    } else if (limit > Duration(0)) {
-      shm::sleep(*bell_, sequence, limit);
-      lock.lock();
-    }
+    const bool news = shm::has_news(*bell_);
+    if (!news && limit > Duration(0)) shm::sleep(*bell_, sequence, limit);
+    lock.lock();
+    // The flag is another thread's if one reads by now, and perhaps sleeps.
+    if (reader_ == nullptr) shm::cancel_sleep(*bell_);
+    if (!news) continue;
+    lock.unlock();
+    // What has come does not need us yet: leave it for a tick, so that it comes in batches.
+    shm::futex_sleep(reader_word_, reader_word_.load(), milliseconds(1));
   }
 }
 

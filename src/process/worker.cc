@@ -400,12 +400,13 @@ void RuntimeImpl::publish_result(InboundChannel& channel, std::span<std::byte> h
   }
   ++channel.results_pushed;
   channel.header().results_pushed.store(channel.results_pushed, std::memory_order_relaxed);
-  // The count must be out before we look at the position (Dekker with publish_wake_positions).
-  std::atomic_thread_fence(std::memory_order_seq_cst);
+  // The bit must be out before we look at the position: who publishes one looks at the bits once more
+  // before it sleeps (sleep_on_bell).
+  shm::announce(channel.peer_bell(), channel.peer_bit);
   // An error may end a wait for many.
-  const bool wake = failed || channel.results_pushed >=
-                                  channel.header().wake_at_result.load(std::memory_order_relaxed);
-  ring_later(channel, wake);
+  if (failed || channel.results_pushed >= channel.header().wake_at_result.load()) {
+    wake_later(channel);
+  }
   for (Object* ref : results.refs) release(ref);
 }
 

@@ -31,9 +31,7 @@ void wake(BellPage& bell) {
 }
 
 Woken sleep(BellPage& bell, uint32_t sequence, Duration timeout) {
-  const Woken woken = wait_on(bell.sequence, sequence, timeout, FUTEX_WAIT);
-  bell.sleeping.store(0);
-  return woken;
+  return wait_on(bell.sequence, sequence, timeout, FUTEX_WAIT);
 }
 
 void ring_daemon(DaemonBell& bell, int event_fd) {

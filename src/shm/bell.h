@@ -73,7 +73,8 @@ inline uint32_t prepare_sleep(BellPage& bell) {
 inline void cancel_sleep(BellPage& bell) { bell.sleeping.store(0); }
 
 enum class Woken { kByBell, kByTimeout, kBySignal };
-// Sleeps until the sequence moves, at most `timeout`. Clears the sleeping flag.
+// Sleeps until the sequence moves, at most `timeout`. Who rings has taken the flag back; after anything
+// else it is the caller's to take back, unless another thread of its own sleeps there by now.
 Woken sleep(BellPage& bell, uint32_t sequence, Duration timeout);
 
 struct DaemonBell {

@@ -214,6 +214,18 @@ TEST(Bell, no_wake_up_is_lost_between_looking_and_sleeping) {
   sender.join();
 }
 
+TEST(Bell, who_was_woken_leaves_the_flag_to_the_next_sleeper) {
+  SharedMemory memory(kBellBytes);
+  auto& bell = *reinterpret_cast<BellPage*>(memory.data());
+  const uint32_t first = prepare_sleep(bell);
+  ring_bell(bell, 5);
+  EXPECT_EQ(bell.sleeping.load(), 0U);
+  bell.news[0].exchange(0);
+  prepare_sleep(bell);  // Another thread, before the first one has run again.
+  EXPECT_EQ(sleep(bell, first, std::chrono::seconds(20)), Woken::kByBell);
+  EXPECT_EQ(bell.sleeping.load(), 1U);
+}
+
 TEST(ClaimWord, a_task_is_started_or_taken_back_but_never_both) {
   SharedMemory memory(kChannelBytes);
   ClaimWord& claim = channel_claim(memory.data(), 3);
