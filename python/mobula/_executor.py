@@ -221,7 +221,16 @@ class Executor(concurrent.futures.Executor):
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> concurrent.futures.Future[Any]:
         """`fn(*args, **kwargs)` in a worker. RuntimeError: after shutdown()."""
-        return self._future_of(self._functions.submit, fn, args, kwargs)
+        with self._lock:
+            if self._is_shut_down:
+                raise RuntimeError(_SHUT_DOWN)
+            try:
+                ref = self._functions.submit(fn, args, kwargs)
+            except Exception as error:  # Arguments that cannot be pickled fail their own call.
+                failed: concurrent.futures.Future[Any] = concurrent.futures.Future()
+                failed.set_exception(error)
+                return failed
+            return _Future(ref, self)
 
     def map(
         self,
@@ -262,18 +271,6 @@ class Executor(concurrent.futures.Executor):
                 future.cancel()
         for future in unfinished if wait else ():
             future.wait()
-
-    def _future_of(self, submit: Callable[..., Any], *call: Any) -> concurrent.futures.Future[Any]:
-        with self._lock:
-            if self._is_shut_down:
-                raise RuntimeError(_SHUT_DOWN)
-            try:
-                ref = submit(*call)
-            except Exception as error:  # Arguments that cannot be pickled fail their own call.
-                failed: concurrent.futures.Future[Any] = concurrent.futures.Future()
-                failed.set_exception(error)
-                return failed
-            return _Future(ref, self)
 
     def _forget(self, future: _Future | _Mapped) -> None:
         self._unfinished.discard(future)  # At once, as other threads see it.

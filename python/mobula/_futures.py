@@ -86,6 +86,15 @@ def is_ready_now(ref: _core.ObjectRef[Any]) -> bool:
         return False
 
 
+# Held while one is moved in `_pending`, in which it is missing for a moment.
+_moving = threading.Lock()
+
+
+def all_pending() -> list[RefFuture | Follower]:
+    with _moving:
+        return list(_pending.values())
+
+
 class Follower:
     """Something that is settled like a future, by who waits for it, or else by the thread."""
 
@@ -350,10 +359,13 @@ def _sweep() -> bool:
                 is_settled = pending.is_settled()
             if is_settled:
                 ready += 1
-            elif _pending.pop(id(pending), None) is not None:
+                continue
+            with _moving:
+                if _pending.pop(id(pending), None) is None:
+                    continue
                 _pending[id(pending)] = pending  # Behind the others.
-                if pending.is_settled():
-                    _pending.pop(id(pending), None)
+            if pending.is_settled():
+                _pending.pop(id(pending), None)
         any_ready = any_ready or ready > 0
         if ready < _SWEPT_AT_ONCE:
             return any_ready

@@ -617,7 +617,7 @@ class Pool:
         """Those that are not settled."""
         return [
             one
-            for one in list(_futures._pending.values())
+            for one in _futures.all_pending()
             if isinstance(one, AsyncResult) and one.of_pool(self)
         ]
 
