@@ -39,7 +39,7 @@ void relax() { __builtin_ia32_pause(); }
 
 // How long a thread may keep the interpreter's lock and look, seen what it costs to get it back.
 Duration held_look_max(Duration interpreter_wait) {
-  return std::clamp(interpreter_wait / 16, kKeepInterpreter, kHeldLookMax);
+  return std::clamp(interpreter_wait / 16, kLookMax, kHeldLookMax);
 }
 
 bool is_error_of(const Object& object) { return wire::is_error(object.value.kind()); }
@@ -214,7 +214,8 @@ void RuntimeImpl::poke_reader() {
 // interpreter's lock after each result. Credit is what the looks have saved lately of such waits.
 bool RuntimeImpl::look_held(Waiter& waiter, HeldLook& held, Locked& lock) {
   const bool beside = reader_ != nullptr && reader_ != &waiter;
-  if (!beside && interpreter_wait_ < kContended) return false;  // Looks as the reader, then.
+  const bool contended = interpreter_wait_ >= kContended;
+  if (!beside && !contended) return false;  // Looks as the reader, then.
   const Instant begun = monotonic_now();
   held.over = held.over || begun >= held.until;
   if (held.over || held_look_) return false;
@@ -231,13 +232,17 @@ bool RuntimeImpl::look_held(Waiter& waiter, HeldLook& held, Locked& lock) {
   lock.unlock();
   bool news = shm::has_news(*bell_);
   for (Instant now = begun; !news && now < held.until; now = monotonic_now()) {
-    // At first without yielding: nobody else of this process can run meanwhile.
-    if (now - begun >= kKeepInterpreter) ::sched_yield();
+    if (now - begun >= kPause) {
+      ::sched_yield();
+      // This CPU is wanted. But who lets go of the interpreter's lock now is away for longer.
+      if (!contended && monotonic_now() - now > kAwayMax) break;
+    }
     for (int i = 0; i < 8 && !news; ++i) {
       relax();
       news = shm::has_news(*bell_);
     }
   }
+  news = news || shm::has_news(*bell_);
   lock.lock();
   held_look_ = false;
   if (reader_sleeps_) {
@@ -250,7 +255,9 @@ bool RuntimeImpl::look_held(Waiter& waiter, HeldLook& held, Locked& lock) {
     c = std::min(c + std::max<int64_t>(15, interpreter_wait_ / microseconds(2)), kHeldCreditMax);
   } else {
     held.over = true;
-    c -= 4 * (std::min(monotonic_now() - begun, kHeldLookMax) / microseconds(1));
+    const Duration took = monotonic_now() - begun;
+    const Duration counted = contended ? std::min(took, kHeldLookMax) : took;
+    c = std::max(std::min<int64_t>(c, 0) - 4 * (counted / microseconds(1)), kCreditMin);
   }
   return news;
 }
