@@ -13,9 +13,11 @@ Exit status 1: a test or check that counts did not pass, or something was left b
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from libraries import environments, table
 from libraries.case_files import Case, CaseError, read_cases
@@ -89,6 +91,11 @@ def run(cases: Sequence[Case], ways: Sequence[str], times: int) -> bool:
     return all_well
 
 
+def heed_termination() -> None:
+    """What runs is ended with the runner."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m libraries",
@@ -98,12 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], metavar="WORD")
     parser.add_argument("--way", action="append", default=[], choices=list(WAYS))
     parser.add_argument("--times", type=int, default=1, metavar="N", help="the quickest of N runs")
+    parser.add_argument("--patience", type=float, default=1.0, help="what to multiply limits by")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args(arguments)
+    heed_termination()
     try:
-        cases = read_cases()
+        cases = [
+            replace(case, seconds_max=case.seconds_max * options.patience) for case in read_cases()
+        ]
         if options.table:
             table.PAGE.write_text(table.render(cases, table.PAGE.read_text()))
             return 0

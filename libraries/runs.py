@@ -70,8 +70,10 @@ def run_case(case: Case, way: Way, python: Path, outputs: Path) -> Result:
         output = outputs / f"{case.library}-{way.name}-{number}.txt"
         try:
             _run(_Place(case, run, way, python, folder, mark, output), result)
-        finally:
+        except BaseException:
             end_marked(mark)
+            raise
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
     return result
 
@@ -120,7 +122,10 @@ def _run(place: _Place, result: Result) -> None:
             status = None
         result.seconds += time.monotonic() - begun
         left = _left_behind(place, status is not None, before)
-        end_marked(place.mark)
+        try:
+            end_marked(place.mark)
+        except TimeoutError as error:
+            left.append(str(error))
         process.wait()
     if left:
         result.troubles.append(f"{place.title} left behind: {'; '.join(left)}")

@@ -50,6 +50,8 @@ def variables(python: Path, folder: Path, mark: str, said: Mapping[str, str]) ->
         **kept,
         MARK_VARIABLE: mark,
         "HOME": str(folder / "home"),
+        # Kept: to look at all fonts takes a second or two, and has nothing to do with Ray.
+        "MPLCONFIGDIR": str(python.parents[2] / "matplotlib"),
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
