@@ -236,7 +236,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   bool goes_straight_on(Instant now);
   NextTask wait_for_task(ClaimedTask& task, Gate& gate, Locked& lock);
   void start(ClaimedTask& task, Instant now, Locked& lock);
-  void finish(ClaimedTask& task, TaskOutcome outcome, Instant now);
+  void finish(ClaimedTask& task, TaskOutcome& outcome, Instant now);
   bool take_task(ClaimedTask& task, uint32_t group = 0);
   Result<bool> take_from(InboundChannel& channel, ClaimedTask& task, uint32_t group);
   Result<void> on_function_frame(InboundChannel& channel, std::span<const std::byte> frame);

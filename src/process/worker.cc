@@ -29,7 +29,7 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
 NextTask RuntimeImpl::finish_and_next(ClaimedTask& task, TaskOutcome outcome, Gate& gate) {
   const Instant now = monotonic_now();
   Locked lock(*this);
-  finish(task, std::move(outcome), now);
+  finish(task, outcome, now);
   if (goes_straight_on(now) && take_task(task)) {
     start(task, now, lock);
     return NextTask::kTask;
@@ -313,10 +313,10 @@ std::vector<Object*> RuntimeImpl::receive_refs(std::span<const std::byte> values
 void RuntimeImpl::finish_task(ClaimedTask& task, TaskOutcome outcome) {
   const Instant now = monotonic_now();
   Locked lock(*this);
-  finish(task, std::move(outcome), now);
+  finish(task, outcome, now);
 }
 
-void RuntimeImpl::finish(ClaimedTask& task, TaskOutcome outcome, Instant now) {
+void RuntimeImpl::finish(ClaimedTask& task, TaskOutcome& outcome, Instant now) {
   auto& [results, failed, stored] = outcome;
   execution_.running = false;
   clock_.limit.finish();
