@@ -92,8 +92,14 @@ def run(cases: Sequence[Case], ways: Sequence[str], times: int) -> bool:
 
 
 def heed_termination() -> None:
-    """What runs is ended with the runner."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    """What runs is ended with the runner. A second signal does not keep it from that: `timeout` passes
+    on the one that its process group has been sent already."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
