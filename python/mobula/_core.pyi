@@ -21,6 +21,9 @@ class Hooks(Protocol):
     def auto_init(self) -> None:
         """Called on first use without a session. Must connect, or raise."""
 
+    def require_session(self) -> None:
+        """RaySystemError if there is none."""
+
     def future(self, ref: ObjectRef[Any]) -> Any:
         """What `ref.future()` returns."""
 

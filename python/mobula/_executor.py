@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
 import itertools
 import threading
@@ -155,13 +156,18 @@ class _Mapped(_futures.Follower):
     def cancel(self) -> None:
         """What no worker executes yet."""
         self._is_cancelling = True
-        for ref in list(self._flight.parts):
-            _core.cancel(ref, False, False, True)
+        with contextlib.suppress(*_futures.OF_ANOTHER_SESSION):
+            for ref in list(self._flight.parts):
+                _core.cancel(ref, False, False, True)
 
     def wait(self) -> None:
         """Until all have ended."""
         if refs := list(self._flight.parts):
-            wait_for_refs(refs, len(refs), None)
+            try:
+                wait_for_refs(refs, len(refs), None)
+            except _futures.OF_ANOTHER_SESSION:
+                if not _futures.has_ended(refs[0]):
+                    raise
 
     def is_settled(self) -> bool:
         return self._executor is None

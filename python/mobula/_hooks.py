@@ -23,6 +23,11 @@ class _Hooks:
 
         _session.auto_init()
 
+    def require_session(self) -> None:
+        from mobula import _session
+
+        _session.require_session()
+
     def made_at(self, ref: _core.ObjectRef[Any]) -> str:
         from mobula import _session
 

@@ -253,7 +253,7 @@ class ActorEngine(_futures.Follower):
         with self._handed_out:
             self._handed_out.wait_for(lambda: all(map(_has_ref_or_error, parts)))
         if refs := [part.ref for part in parts if part.ref is not None]:
-            _flight.wait_for_refs(refs, len(refs), None)
+            wait_for_all_refs(refs, None)
 
     def tell(self, part: _Chunk, follower: _futures.Follower) -> None:
         with self._lock:
@@ -282,7 +282,8 @@ class ActorEngine(_futures.Follower):
         with self._lock:
             self._is_closed = self._is_terminated = True
             for worker in self._workers:
-                mobula.kill(worker.actor)
+                with contextlib.suppress(*_futures.OF_ANOTHER_SESSION):
+                    mobula.kill(worker.actor)
                 for chunk in worker.in_flight:
                     chunk.worker = None  # It is not to be done again.
                 worker.in_flight.clear()

@@ -6,6 +6,7 @@ of them than both engines can do.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from mobula import _calls, _core, _flight, _futures, exceptions
@@ -81,7 +82,7 @@ class TaskEngine:
 
     def wait_for_all(self, parts: Sequence[Any]) -> None:
         if parts:
-            _core.wait(list(parts), num_returns=len(parts), timeout=None)
+            wait_for_all_refs(parts, None)
 
     def tell(self, part: Any, follower: _futures.Follower) -> None:
         """`follower.on_ready()` is called once when the part is ready."""
@@ -94,7 +95,8 @@ class TaskEngine:
         """`parts`: those in flight."""
         self._is_terminated = True
         for part in reversed(parts):  # The last ones first, so that none of them starts meanwhile.
-            _core.cancel(part, True, True)
+            with contextlib.suppress(*_futures.OF_ANOTHER_SESSION):
+                _core.cancel(part, True, True)
 
     def _raised(self, error: BaseException) -> BaseException:
         if self._is_terminated and isinstance(

@@ -116,7 +116,7 @@ PyObject* kill_actor(PyObject*, PyObject* arguments) {
   PyObject* actor;
   int no_restart;
   if (!PyArg_ParseTuple(arguments, "Op", &actor, &no_restart)) return nullptr;
-  Session* open = require_session();
+  Session* open = require_session_of(actor);
   if (open == nullptr || !read_actor(actor, *open)) return nullptr;
   const SessionUse use(open);
   use.runtime().kill_actor(as_ref(actor)->object, no_restart != 0);

@@ -100,8 +100,8 @@ PyObject* await_ready(PyObject*, PyObject* ref) {
 PyObject* await_ref(PyObject* ref) {
   const Owned loop(running_loop());
   if (!loop) return nullptr;
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  Session* open = require_session_of(ref);
+  if (open == nullptr) return nullptr;
   const process::Object& object = *as_ref(ref)->object;
   if (object.is_ready() || SessionUse(open).runtime().look_briefly(object, nullptr)) {
     return await_ready(nullptr, ref);

@@ -192,6 +192,16 @@ bool check_session(const RefObject* ref, const Session& session) {
   return false;
 }
 
+Session* require_session_of(PyObject* maybe_ref) {
+  if (!is_ref(maybe_ref)) return require_session();
+  if (open_session == nullptr && !forked_child) {
+    const Owned open(call_hook("require_session", Owned(PyTuple_New(0))));
+    if (!open) return nullptr;
+  }
+  Session* open = require_session();
+  return open != nullptr && check_session(as_ref(maybe_ref), *open) ? open : nullptr;
+}
+
 PyObject* task_hex(ObjectId first_return) {
   return PyUnicode_FromString(hex_digits(id_bytes(first_return), kTaskIdBytes).c_str());
 }

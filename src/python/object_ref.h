@@ -31,6 +31,9 @@ PyObject* make_ref(Session& session, process::Object* object, uint32_t return_in
 
 // Can `ref` be used in `session`? Otherwise false and ValueError.
 bool check_session(const RefObject* ref, const Session& session);
+// `require_session` for something that may be a ref: then the session must be that of the ref, and
+// none is started if that has ended. nullptr with an exception set.
+Session* require_session_of(PyObject* maybe_ref);
 
 // 48 hexadecimal digits: the name of the task whose first return is `first_return`.
 PyObject* task_hex(ObjectId first_return);

@@ -153,6 +153,11 @@ PyObject* only_positional(PyObject* const* arguments, Py_ssize_t count, PyObject
   return nullptr;
 }
 
+// What a session is required for: the first of a list, or what it is itself.
+PyObject* first_of(PyObject* refs) {
+  return PyList_Check(refs) && PyList_GET_SIZE(refs) > 0 ? PyList_GET_ITEM(refs, 0) : refs;
+}
+
 struct WaitCall {
   Py_ssize_t num_returns = 1;
   Deadline deadline;
@@ -290,7 +295,7 @@ PyObject* get(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject*
     Deadline checked;
     if (!read_timeout(timeout, checked)) return nullptr;
   }
-  Session* open = require_session();
+  Session* open = require_session_of(first_of(what));
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
   if (is_ref(what)) return get_one(*open, as_ref(what), timeout);
@@ -352,7 +357,7 @@ PyObject* wait(PyObject*, PyObject* const* arguments, Py_ssize_t count, PyObject
   PyObject* list =
       only_positional(arguments, count, names, "wait", old_name ? "object_refs" : "ray_waitables");
   if (list == nullptr || !check_wait_list(list)) return nullptr;
-  Session* open = require_session();
+  Session* open = require_session_of(first_of(list));
   if (open == nullptr) return nullptr;
   const SessionUse use(open);
   const Owned tuple(PyList_AsTuple(list));
@@ -390,8 +395,8 @@ PyObject* cancel(PyObject*, PyObject* arguments) {
   if (!PyArg_ParseTuple(arguments, "O!pp|p", &ref_type, &ref, &force, &recursive, &only_waiting)) {
     return nullptr;
   }
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  Session* open = require_session_of(ref);
+  if (open == nullptr) return nullptr;
   const SessionUse use(open);
   if (force != 0 && use.runtime().is_pending_call(*as_ref(ref)->object)) {
     PyErr_SetString(PyExc_ValueError, "force=True is not supported for actor tasks.");
@@ -411,8 +416,8 @@ PyObject* notify(PyObject*, PyObject* arguments) {
     PyErr_SetString(PyExc_ValueError, "a token is not 0");
     return nullptr;
   }
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  Session* open = require_session_of(ref);
+  if (open == nullptr) return nullptr;
   const SessionUse use(open);
   use.runtime().notify(as_ref(ref)->object, token, queue);
   Py_RETURN_NONE;
@@ -420,8 +425,8 @@ PyObject* notify(PyObject*, PyObject* arguments) {
 
 PyObject* can_cancel(PyObject*, PyObject* ref) {
   if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  Session* open = require_session_of(ref);
+  if (open == nullptr) return nullptr;
   const SessionUse use(open);
   return PyBool_FromLong(use.runtime().cancel(as_ref(ref)->object, {.only_ask = true}));
 }
@@ -433,11 +438,8 @@ PyObject* is_call_of(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
   }
   PyObject* ref = arguments[0];
   PyObject* actor = arguments[1];
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open) ||
-      !check_session(as_ref(actor), *open)) {
-    return nullptr;
-  }
+  Session* open = require_session_of(ref);
+  if (open == nullptr || !check_session(as_ref(actor), *open)) return nullptr;
   const SessionUse use(open);
   const Object& object = *as_ref(ref)->object;
   return PyBool_FromLong(object.is_ready() ||
@@ -448,8 +450,8 @@ PyObject* is_call_of(PyObject*, PyObject* const* arguments, Py_ssize_t count) {
 PyObject* look_briefly(PyObject*, PyObject* ref) {
   if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
   if (as_ref(ref)->object->is_ready()) Py_RETURN_TRUE;
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  Session* open = require_session_of(ref);
+  if (open == nullptr) return nullptr;
   PythonGate gate;
   return PyBool_FromLong(SessionUse(open).runtime().look_briefly(*as_ref(ref)->object, &gate));
 }
@@ -470,8 +472,8 @@ PyObject* has_value(PyObject*, PyObject* arguments) {
 
 PyObject* location(PyObject*, PyObject* ref) {
   if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  Session* open = require_session_of(ref);
+  if (open == nullptr) return nullptr;
   const auto at = SessionUse(open).runtime().location(*as_ref(ref)->object);
   if (!at) Py_RETURN_NONE;
   return Py_BuildValue("(IIIKK)", number(at->segment), at->entry, at->generation,
@@ -481,8 +483,8 @@ PyObject* location(PyObject*, PyObject* ref) {
 
 PyObject* is_ready(PyObject*, PyObject* ref) {
   if (!is_ref(ref)) return PyErr_Format(PyExc_TypeError, "%R is not an ObjectRef", ref);
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(ref), *open)) return nullptr;
+  Session* open = require_session_of(ref);
+  if (open == nullptr) return nullptr;
   return PyBool_FromLong(as_ref(ref)->object->is_ready());
 }
 

@@ -32,11 +32,7 @@ void stream_dealloc(PyObject* self) {
 }
 
 // nullptr with an exception set.
-Session* session_of(StreamObject* stream) {
-  Session* open = require_session();
-  if (open == nullptr || !check_session(as_ref(stream->completed), *open)) return nullptr;
-  return open;
-}
+Session* session_of(StreamObject* stream) { return require_session_of(stream->completed); }
 
 // The next item's ref; None at the end; GetTimeoutError.
 PyObject* stream_next(PyObject* self, PyObject* timeout) {

@@ -17,7 +17,7 @@ from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import TYPE_CHECKING, Any
 
 import mobula
-from mobula import _address, _calls, _futures
+from mobula import _address, _calls, _core, _futures
 from mobula._flight import Flight
 from mobula._pool_actors import ActorEngine, PoolActor
 from mobula._pool_tasks import Interrupted, NotReady, TaskEngine
@@ -34,6 +34,8 @@ _IMAP_CHUNKS_PER_PROCESS = 4
 # at most as many as are taken in this time, and never more than
 _IMAP_AHEAD_S = 0.004
 _IMAP_CHUNKS_MAX = 1024
+
+_SESSION_ENDED = "The session has ended."
 
 # Guards the outcomes of all results; held for a moment only.
 _settling = threading.Lock()
@@ -194,12 +196,16 @@ class AsyncResult(_futures.Follower):
             pool._engine.tell(parts[self._ready_parts], self)
 
     def end(self) -> None:
-        if self._told is None:
-            self._fetch(0)
+        pool, parts = self._pool, self._parts
+        if pool is not None and parts is not None and not self._fetch(0):
+            if _core.session_number() == pool._session_number:  # One is to be done again.
+                if self._told is not None:
+                    self._ready_parts = 0
+                    pool._engine.tell(parts[0], self)
+                return
+            self._settle(None, mobula.exceptions.ActorDiedError(_SESSION_ENDED))
+        if self._told is None or self._told.is_set():
             return
-        if self._told.is_set():
-            return
-        self._fetch(0)
         callback: Any = self._callback if self._error is None else self._error_callback
         self._callback = self._error_callback = None
         try:
@@ -257,7 +263,11 @@ class IMapIterator:
         self._window = self._window_min = pool._size * _IMAP_CHUNKS_PER_PROCESS
         self._taken = 0
         self._filled_at = time.perf_counter()
-        self._fill(self._window)
+
+    def begin(self) -> None:
+        """Reads the iterable for the first time, which may take long."""
+        with self._lock:
+            self._fill(self._window)
 
     def __iter__(self) -> IMapIterator:
         return self
@@ -333,7 +343,8 @@ class IMapIterator:
     def _fill(self, window: int) -> None:
         if self._is_filling:  # The iterable itself takes a result.
             return
-        if self._pool._is_terminated:
+        pool = self._pool
+        if pool._is_terminated or pool._session_number != _core.session_number():
             self._exhausted = True
             return
         self._is_filling = True
@@ -408,6 +419,7 @@ class Pool:
         self._lock = threading.RLock()  # What is submitted is pickled, which runs code of others.
         self._closed = False
         self._is_terminated = False
+        self._session_number = _core.session_number()
         # Those that were not taken to their ends, and their parts, which outlive them.
         self._imaps: list[tuple[weakref.ref[IMapIterator], deque[Any]]] = []
         self._engine: TaskEngine | ActorEngine
@@ -541,8 +553,11 @@ class Pool:
         for imap in imaps:
             imap.submit_rest()
         self._engine.close()
-        for flight in flights:
-            self._engine.wait_for_all(list(flight))
+        try:
+            for flight in flights:
+                self._engine.wait_for_all(list(flight))
+        except Interrupted as interrupted:
+            raise interrupted.error from None
         for result in self._results():
             result.wait()
         self._engine.close()
@@ -600,7 +615,8 @@ class Pool:
             made = IMapIterator(self, submit, iterable, size, ordered)
             self._live_imaps()
             self._imaps.append((weakref.ref(made), made._flight.parts))
-            return made
+        made.begin()
+        return made
 
     def _live_imaps(self) -> list[IMapIterator]:
         """With the lock held. Forgets those that are over."""
