@@ -165,7 +165,7 @@ class ActorEngine(_futures.Follower):
         if not _futures.is_ready_now(ref):
             return False
         if worker is not None:
-            self._look(worker)
+            self._decide(part, worker)
         return part.ref is ref
 
     def failed(self, error: Exception) -> Any:
@@ -197,9 +197,9 @@ class ActorEngine(_futures.Follower):
                     if 2 * worker.taken >= worker.ahead:
                         worker.taken = 0
                         self._advance()
+            if not isinstance(raised, NotReady) and (worker := part.worker) is not None:
+                self._decide(part, worker)
             with self._lock:  # It may just be taken back.
-                if (worker := part.worker) is not None:
-                    self._look(worker)
                 if part.ref is ref:
                     raise raised
 
@@ -335,6 +335,14 @@ class ActorEngine(_futures.Follower):
             chunk.ref = chunk.worker = None
             self._waiting.appendleft(chunk)
         self._hand_out()
+
+    def _decide(self, part: _Chunk, worker: _Worker) -> None:
+        """The part has a result, or is to be done again."""
+        self._look(worker)
+        # Those before it are not ready: it died, which is about to be told of all that it had.
+        while part.worker is worker and (refs := [one.ref for one in list(worker.in_flight)]):
+            _flight.wait_for_refs(refs, len(refs), None)
+            self._look(worker)
 
     def _look(self, worker: _Worker) -> None:
         """What has it done, and how fast? Is it alive?"""
