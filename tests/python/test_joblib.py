@@ -183,3 +183,21 @@ def test_refs_among_the_arguments_stay_refs() -> None:
                 joblib.delayed(isinstance)(value, ray.ObjectRef) for value in [ref, 5] * 4
             )
             assert kinds == [True, False] * 4
+
+
+def _seven_after(path: str) -> int:
+    wait_until(lambda: os.path.exists(path), path)
+    return 7
+
+
+@pytest.mark.mobula_only
+@pytest.mark.parametrize("other", ["generator", "generator_unordered", "list"])
+def test_a_generator_goes_on_beside_calls_that_begin_and_end(other: str, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with joblib.parallel_config(backend="ray", n_jobs=2):
+        results = joblib.Parallel(return_as="generator")([joblib.delayed(_seven_after)(str(go))])
+        for _ in range(2):
+            others = joblib.Parallel(return_as=other)(joblib.delayed(abs)(-n) for n in range(20))
+            assert sorted(others) == list(range(20))
+        go.touch()
+        assert list(results) == [7]

@@ -17,7 +17,7 @@ from mobula import _calls, _core, _futures
 from mobula._flight import Flight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 # Arguments at least as large are put once, not sent with each batch that has them.
 _SHARED_BYTES_MIN = 100 * 1024
@@ -65,7 +65,7 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         self._options = dict(ray_remote_args or {})
         self._functions: Any = None
         # Of what is under way: what is called with (ref, is it one call).
-        self._callbacks: dict[Any, tuple[Callable[[Any], Any], bool]] = {}
+        self._callbacks: dict[Any, tuple[Any, bool]] = {}
         self._shared: dict[int, tuple[Any, _Shared]] = {}  # By id; the value keeps the id its own.
         self._forget()
 
@@ -97,13 +97,13 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
             self._run = self._functions.make(_run).remote
         return self.effective_n_jobs(n_jobs)
 
-    def submit(self, func: Any, callback: Callable[[Any], Any] | None = None) -> Any:
+    def submit(self, func: Any, callback: Any = None) -> Any:
         """func: a batch of joblib's, with (function, args, kwargs) in `items`."""
         ref, is_one = self._send(func.items)
         if callback is None:
             return ref
         self._callbacks[ref] = (callback, is_one)
-        parallel = self.parallel
+        parallel = callback.parallel  # Generators of others may be under way.
         if parallel.return_generator or parallel.timeout is not None:
             _futures.notifier_of_session().settle_at_once(ref, lambda *_: self._call_back(ref))
             return ref
@@ -128,12 +128,21 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         return [value] if is_one else value
 
     def stop_call(self) -> None:
-        self._forget()
+        """A call is over. Of those that go on, if they give generators, nothing is forgotten."""
+        for ref, (callback, _) in list(self._callbacks.items()):
+            if callback.parallel._aborting:
+                self._callbacks.pop(ref, None)
+        if not self._callbacks:
+            self._shared.clear()
+        # What the thread of a call settles: it makes a list, so it is the one that is over.
+        self._flight = Flight()
+        self._is_settling = False
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        for ref in list(self._callbacks):
-            mobula.cancel(ref)
-        self._forget()
+        for ref, (callback, _) in list(self._callbacks.items()):
+            if callback.parallel._aborting:
+                mobula.cancel(ref)
+        self.stop_call()
 
     def get_nested_backend(self) -> tuple[Any, Any]:
         return SequentialBackend(nesting_level=(self.nesting_level or 0) + 1), None
