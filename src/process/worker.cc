@@ -26,8 +26,8 @@ NextTask RuntimeImpl::next_task(ClaimedTask& task, Gate& gate) {
   return wait_for_task(task, gate, lock);
 }
 
-NextTask RuntimeImpl::finish_and_next(ClaimedTask& task, TaskOutcome outcome, Gate& gate) {
-  const Instant now = monotonic_now();
+NextTask RuntimeImpl::finish_and_next(ClaimedTask& task, TaskOutcome outcome, Instant now,
+                                      Gate& gate) {
   Locked lock(*this);
   finish(task, outcome, now);
   if (goes_straight_on(now) && take_task(task)) {

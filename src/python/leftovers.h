@@ -6,7 +6,8 @@
 //
 // What costs nothing is looked at after each task: whether Python's streams are ours, and what the streams
 // themselves noted. What takes system calls, after a sign, after a function's first task, and when a
-// millisecond has passed since the last look: before the next task, or when the worker is about to sleep.
+// millisecond has passed since the last look: before a result is sent, before the next task, or when the
+// worker is about to sleep.
 //
 // Threads: with the GIL; the main thread but for the notes.
 
@@ -37,6 +38,8 @@ class Leftovers {
   void become_actor() { is_actor_ = true; }
   // A task begins. With no exception set.
   void before_task(std::string_view name, Instant now);
+  // The task is over, and nobody knows: a process that turns out to be of no more use gets no other.
+  void before_result(Instant now) { look_if_due(now); }
   // It is the first of its function here.
   void note_new_function() { new_function_ = true; }
   // It is over, but its result was not sent. With no exception set.

@@ -154,7 +154,9 @@ bool Worker::run() {
       case process::NextTask::kTask: {
         process::TaskOutcome outcome;
         if (!execute(task, outcome)) return false;
-        next = runtime.finish_and_next(task, std::move(outcome), gate);
+        const Instant now = monotonic_now();
+        leftovers_.before_result(now);
+        next = runtime.finish_and_next(task, std::move(outcome), now, gate);
         break;
       }
       case process::NextTask::kActor: {
