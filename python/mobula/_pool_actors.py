@@ -129,6 +129,7 @@ class ActorEngine(_futures.Follower):
         self._waiting: deque[_Chunk] = deque()
         self._is_closed = False
         self._is_terminated = False
+        self._is_handing_out = False
         self._workers = [_Worker(make_actor()) for _ in range(size)]
 
     def wait_until_made(self) -> None:
@@ -392,21 +393,26 @@ class ActorEngine(_futures.Follower):
 
     def _hand_out(self) -> None:
         """With the lock held."""
+        if self._is_handing_out:  # To look at a worker may lead back here: the first goes on.
+            return
+        self._is_handing_out = True
         handed_out = False
-        while self._waiting:
-            if (worker := self._free_worker()) is None:
-                break
-            self._hand_to(worker, self._waiting.popleft())
-            handed_out = True
+        try:
+            while self._waiting and (worker := self._free_worker()) is not None:
+                self._hand_to(worker, self._waiting.popleft())
+                handed_out = True
+        finally:
+            self._is_handing_out = False
         self._watch_all()
         if handed_out:
             self._handed_out.notify_all()
 
     def _free_worker(self) -> _Worker | None:
-        free = None
-        for worker in self._workers:
+        for worker in list(self._workers):
             if worker.in_flight and _futures.is_ready_now(worker.in_flight[0].ref):
                 self._look(worker)
+        free = None
+        for worker in self._workers:  # Those that have died were replaced just now.
             if worker.retired or len(worker.in_flight) >= worker.ahead:
                 continue
             if free is None or len(worker.in_flight) < len(free.in_flight):

@@ -204,8 +204,7 @@ class Runtime {
   // Its decoded arguments should be dropped before.
   virtual void finish_task(ClaimedTask& task, TaskOutcome outcome) = 0;
   // Both, at less cost.
-  virtual NextTask finish_and_next(ClaimedTask& task, TaskOutcome outcome, Instant now,
-                                   Gate& gate) = 0;
+  virtual NextTask finish_and_next(ClaimedTask& task, TaskOutcome, Instant now, Gate& gate) = 0;
   // One item of a generator. Waits while the task is too far ahead of its consumer. kEnough: go on;
   // kTimeout: nobody wants more items; kInterrupted: as the gate says.
   virtual Waited yield_item(ClaimedTask& task, PackedValues item, std::vector<StoreWrite> stored,

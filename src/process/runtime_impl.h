@@ -78,8 +78,7 @@ class RuntimeImpl final : public Runtime, private RuntimeState {
   Result<Pinned> open_location(const wire::StoreLocation& at, Deadline, Gate& gate) override;
   NextTask next_task(ClaimedTask& task, Gate& gate) override;
   void finish_task(ClaimedTask& task, TaskOutcome outcome) override;
-  NextTask finish_and_next(ClaimedTask& task, TaskOutcome outcome, Instant now,
-                           Gate& gate) override;
+  NextTask finish_and_next(ClaimedTask& task, TaskOutcome, Instant now, Gate& gate) override;
   Waited yield_item(ClaimedTask&, PackedValues item, std::vector<StoreWrite>, Gate&) override;
   void retire() override;
   void interrupt_with(int signal) override { execution_.signal = signal; }
