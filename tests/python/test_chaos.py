@@ -61,9 +61,11 @@ class Killer:
         while not self._stop.wait(self.choose.uniform(0.02, 0.5)):
             victims = self._victims()
             zygotes = [pid for pid in victims if is_zygote(pid)]
-            # Who kills each zygote before it is ready lets nothing happen at all.
+            # Who kills each zygote before it is ready lets nothing happen at all; and after three
+            # starts in a row that failed it is said that none will succeed.
             if self.choose.random() < 0.8:
                 victims = [pid for pid in victims if pid not in zygotes]
+            victims = [pid for pid in victims if pid % 16 == 0 or not is_starting(pid)]
             if not victims:
                 continue
             pid = self.choose.choice(victims)
@@ -97,6 +99,14 @@ def is_zygote(pid: int) -> bool:
     with contextlib.suppress(OSError):
         return b"zygote" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
+
+
+def is_starting(pid: int) -> bool:
+    """Not yet a worker, or not yet a zygote, by its title."""
+    with contextlib.suppress(OSError):
+        title = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"mobula::" not in title or title.startswith(b"mobula::worker")
+    return True
 
 
 def is_dead(directory: Path) -> bool:

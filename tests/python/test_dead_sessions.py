@@ -52,7 +52,8 @@ def test_a_session_that_dies_late_is_removed_by_one_that_lives(held: HeldSession
     assert held.directory.is_dir()
     held.die()
     wait_until(lambda: not held.directory.exists(), "its directory is gone")
-    assert "its session is dead" in (own_directory() / "daemon.log").read_text()
+    log = own_directory() / "daemon.log"
+    wait_until(lambda: "its session is dead" in log.read_text(), "it is told")
 
 
 def test_a_link_to_a_session_that_dies_late_goes_too(tmp_path: Path) -> None:
