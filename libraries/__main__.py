@@ -28,8 +28,13 @@ WAYS_QUICK = ("mobula", "shim")
 
 
 def choose(cases: Sequence[Case], only: Sequence[str], quick: bool) -> list[Case]:
-    """A name that is a library's chooses that one; other words choose what has them in its name."""
-    chosen = [case for case in cases if case.quick or not quick]
+    """A name that is a library's chooses that one; other words choose what has them in its name. One
+    that is not finished has to be named."""
+    chosen = [
+        case
+        for case in cases
+        if (case.quick or not quick) and (not case.unfinished or case.library in only)
+    ]
     if not only:
         return chosen
     names = {case.library for case in cases}
@@ -129,15 +134,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("no such library", file=sys.stderr)
             return 2
         if options.list:
-            for case in chosen:
-                print(f"{case.library} {case.version} ({case.environment}): {case.what}")
+            for case in cases:
+                unfinished = f" [unfinished: {case.unfinished}]" if case.unfinished else ""
+                print(
+                    f"{case.library} {case.version} ({case.environment}): {case.what}{unfinished}"
+                )
             return 0
         ways = options.way or (WAYS_QUICK if options.quick else tuple(WAYS))
         if "ray" in ways and not network_prefix():
             print("Ray needs a network namespace, which this kernel refuses", file=sys.stderr)
             return 2
         all_well = run(chosen, ways, max(1, options.times))
-        if len(chosen) == len(cases) and set(ways) == set(WAYS):
+        if chosen == choose(cases, [], False) and set(ways) == set(WAYS):
             table.PAGE.write_text(table.render(cases, table.PAGE.read_text()))
     except (CaseError, environments.EnvironmentFailed) as error:
         print(f"libraries: {error}", file=sys.stderr)

@@ -16,7 +16,7 @@ PROGRAMS = HERE / "programs"
 SECONDS_DEFAULT = 120.0
 
 WORDS = ("library", "version", "kind", "environment", "what")
-TABLES = ("runs", "limits", "not_ours", "variables", "quick")
+TABLES = ("runs", "limits", "not_ours", "variables", "quick", "unfinished")
 WORDS_OF_RUNS = ("tests", "sdist", "sha256", "pytest", "without", "example", "arguments", "program")
 
 
@@ -55,6 +55,7 @@ class Case:
     not_ours: Mapping[str, str]
     variables: Mapping[str, str]
     quick: bool
+    unfinished: str = ""  # Why it is run by its name alone; empty for one that has run in all ways.
 
     def reason_not_ours(self, name: str) -> str | None:
         """Why an outcome does not count. An entry names a test or check, a test with all of its
@@ -100,6 +101,7 @@ def _case(said: dict[str, Any]) -> Case:
         not_ours=_texts(said.get("not_ours", {}), "[not_ours]"),
         variables=_texts(said.get("variables", {}), "[variables]"),
         quick=said.get("quick") is True,
+        unfinished=str(said.get("unfinished", "")),
     )
 
 

@@ -251,13 +251,14 @@ def read_junit(text: str) -> dict[str, tuple[str, str]]:
 
 
 def _test_id(case: ElementTree.Element) -> str:
-    file, name = case.get("file", ""), case.get("name", "")
-    classes = case.get("classname", "").split(".")
+    name, classes = case.get("name", ""), case.get("classname", "").split(".")
+    file = case.get("file", "").rpartition("site-packages/")[2]
+    if not file:
+        return "::".join([".".join(classes), name]).strip(":")
     stem = Path(file).stem
-    if not file or stem not in classes:
-        return "::".join([file or ".".join(classes), name]).strip(":")
-    inside = classes[len(classes) - classes[::-1].index(stem) :]
-    return "::".join([file.rpartition("site-packages/")[2], *inside, name])
+    # Without the path in it, if the file lies outside of pytest's root folder.
+    inside = classes[len(classes) - classes[::-1].index(stem) :] if stem in classes else classes
+    return "::".join([file, *filter(None, inside), name])
 
 
 def _count_checks(place: _Place, status: int | None, printed: str, result: Result) -> None:

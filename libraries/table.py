@@ -21,6 +21,7 @@ HEAD = (
     "| --- | --- | --- | --: | --: | --: | --: | --: | --: |",
 )
 NOT_OURS = "What of these does not count, and why:"
+UNFINISHED = "Not finished, run with `--only` and the name alone:"
 # What a start and a look at the clock may differ by.
 SLOWER_RATIO = 1.1
 SLOWER_SECONDS = 0.5
@@ -136,8 +137,11 @@ def render(cases: Iterable[Case], page: str, folder: Path = RESULTS) -> str:
     rows_there = {
         line.split("|")[1].strip(): line for line in old.splitlines() if line.startswith("| ")
     }
-    rows, reasons = [], []
+    rows, reasons, unfinished = [], [], []
     for case in cases:
+        if case.unfinished:
+            unfinished.append(f"- {case.library} {case.version}: {case.unfinished}")
+            continue
         ways = load(case, folder).ways
         there = rows_there.get(f"{case.library} {case.version}")
         if len(ways) == len(WAYS) or (ways and there is None):
@@ -150,4 +154,6 @@ def render(cases: Iterable[Case], page: str, folder: Path = RESULTS) -> str:
     parts = [BEGIN, "", *HEAD, *rows, ""]
     if reasons:
         parts += [NOT_OURS, "", *reasons, ""]
+    if unfinished:
+        parts += [UNFINISHED, "", *unfinished, ""]
     return before + "\n".join([*parts, END]) + after

@@ -55,6 +55,7 @@ def variables(python: Path, folder: Path, mark: str, said: Mapping[str, str]) ->
         "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+        "RAY_worker_niceness": "0",  # As Mobula's: what else runs slows down both alike.
         "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
         "TMPDIR": str(folder),

@@ -108,6 +108,16 @@ def test_a_name_chooses_a_library_and_a_word_all_that_have_it(tmp_path: Path) ->
     assert choose(cases, [], True) == []
 
 
+def test_an_unfinished_case_has_to_be_named(tmp_path: Path) -> None:
+    whole = read(tmp_path, GOOD)
+    begun = read(
+        tmp_path, 'unfinished = "no tests yet"\n' + GOOD.replace('"thing"', '"thing-begun"')
+    )
+    assert choose([whole, begun], [], False) == [whole]
+    assert choose([whole, begun], ["begun"], False) == []
+    assert choose([whole, begun], ["thing-begun"], False) == [begun]
+
+
 def test_pins_are_full_and_leave_ray_and_mobula_out() -> None:
     assert environments.read_pins("# one\nSome_thing==1.0\nother==2.0  # why\n\n") == {
         "some-thing": "1.0",

@@ -24,6 +24,7 @@ JUNIT = """<testsuites><testsuite>
   <failure message="assert 1 == 2&#10;more">..</failure></testcase>
 <testcase classname="x.site-packages.p.tests.test_c" name="test_d"
   file="../base/lib/python3.11/site-packages/p/tests/test_c.py"><skipped message="no"/></testcase>
+<testcase classname="TestD" name="test_d" file="../../base/lib/python3.11/site-packages/p/test_d.py"/>
 <testcase classname="tests.test_a" name="test_e" file="tests/test_a.py"><error message="E"/></testcase>
 <testcase classname="" name="tests.test_broken"><error message="collection failure"/></testcase>
 </testsuite></testsuites>"""
@@ -151,6 +152,7 @@ def test_outcomes_have_the_ids_that_pytest_prints() -> None:
         "tests/test_a.py::test_one": (PASSED, ""),
         "tests/test_a.py::TestB::test_two[x]": (FAILED, "assert 1 == 2"),
         "p/tests/test_c.py::test_d": (SKIPPED, "no"),
+        "p/test_d.py::TestD::test_d": (PASSED, ""),
         "tests/test_a.py::test_e": (FAILED, "E"),
         "tests.test_broken": (FAILED, "collection failure"),
     }

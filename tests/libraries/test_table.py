@@ -25,6 +25,7 @@ def case_of(library: str = "thing", version: str = "1.2", **not_ours: str) -> Ca
         not_ours=not_ours,
         variables={},
         quick=False,
+        unfinished="",
     )
 
 
