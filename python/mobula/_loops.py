@@ -32,7 +32,8 @@ class _Loop:
         self._tokens = itertools.count(1)
         self._waiting: dict[int, tuple[_core.ObjectRef[Any], asyncio.Future[Any], bool]] = {}
         self._has_looked = False
-        weakref.finalize(loop, _close_loop, session_number, self._queue, self._event)
+        # With the loop, or with the session if the loop was closed before: whoever still holds it.
+        self._close = weakref.finalize(loop, _close_loop, session_number, self._queue, self._event)
         loop.add_reader(self._event, self._settle_some)
 
     def add(
@@ -60,8 +61,10 @@ class _Loop:
         """The session has ended. Any thread may call it."""
         loop = self._loop()
         if loop is not None:
-            with contextlib.suppress(RuntimeError):  # It is closed: nobody waits there.
+            try:
                 loop.call_soon_threadsafe(self._settle_all)
+            except RuntimeError:  # It is closed: nobody waits there.
+                self._close()
 
     def _settle_some(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -75,6 +78,7 @@ class _Loop:
             loop.remove_reader(self._event)
         for token in list(self._waiting):
             _settle_in_loop(*self._waiting.pop(token))
+        self._close()
 
 
 def _close_loop(session_number: int, queue: int, event: int) -> None:
