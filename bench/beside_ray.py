@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cases import OTHERS_CORES_MAX, OURS, Measurement
+from bench.cases import OTHERS_CORES_MAX, OURS
 from bench.runner import RAY_ITSELF, Taken, take
 from bench.settings import Settings
 
@@ -191,13 +191,7 @@ def measure(case: Case, settings: Settings, with_ray: bool) -> tuple[list[Result
     """The rows of the case, and everything that was measured for them."""
     modules = (OURS, RAY_ITSELF) if with_ray else (OURS,)
     taken = take(modules, case.subject, getattr(settings, case.repeats), settings)
-    raw: dict[str, list[Measurement]] = {
-        module: [taken.facts[module], *taken.measurements[module]] for module in modules
-    }
-    return [result_of(row, taken) for row in case.rows], {
-        "settings": settings,
-        "facts_then_measurements": raw,
-    }
+    return [result_of(row, taken) for row in case.rows], taken.raw(settings)
 
 
 def result_of(row: Row, taken: Taken) -> Result:

@@ -134,6 +134,16 @@ class Taken:
     measurements: dict[str, list[Measurement]] = field(default_factory=dict)
     load: Load = field(default_factory=Load)
 
+    def raw(self, settings: Settings) -> dict[str, Any]:
+        """Everything that was measured, and how."""
+        return {
+            "settings": settings,
+            "facts_then_measurements": {
+                module: [self.facts[module], *measurements]
+                for module, measurements in self.measurements.items()
+            },
+        }
+
 
 def take(
     modules: Sequence[str], name: str, repeats: int, settings: Settings, *, at_once: bool = False

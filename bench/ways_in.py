@@ -12,7 +12,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cases import OTHERS_CORES_MAX, Measurement
+from bench.cases import OTHERS_CORES_MAX
 from bench.runner import RAY_ITSELF, Taken, take
 from bench.settings import Settings
 
@@ -163,13 +163,7 @@ def measure(case: Case, settings: Settings, with_ray: bool) -> tuple[list[Result
     others = tuple(module for module in case.others if is_there(module, with_ray))
     modules = (OURS, FLOOR, *others)
     taken = take(modules, case.subject, settings.beside_repeats, settings)
-    raw: dict[str, list[Measurement]] = {
-        module: [taken.facts[module], *taken.measurements[module]] for module in modules
-    }
-    return [result_of(row, taken) for row in case.rows], {
-        "settings": settings,
-        "facts_then_measurements": raw,
-    }
+    return [result_of(row, taken) for row in case.rows], taken.raw(settings)
 
 
 def result_of(row: Row, taken: Taken) -> Result:

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 Subject = Callable[["Settings"], Iterator[dict[str, Any]]]
 
+# For `init` of Ray and Mobula.
+QUIET: dict[str, Any] = {
+    "include_dashboard": False,
+    "logging_level": "error",
+    "log_to_driver": False,
+}
+
 
 def per_second(batch: Callable[[], object], size: int, seconds: float) -> float:
     """How many operations a second `batch` does; it does `size` of them a call."""

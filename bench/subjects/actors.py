@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.subjects import Subject, per_second
+from bench.subjects import QUIET, Subject, per_second
 
 if TYPE_CHECKING:
     from bench.settings import Settings
@@ -45,12 +45,7 @@ def actors(ray: Any) -> Subject:
     def subject(settings: Settings) -> Iterator[dict[str, Any]]:
         import numpy as np  # Not in the actors, which import this module.
 
-        ray.init(
-            num_cpus=settings.workers,
-            include_dashboard=False,
-            logging_level="error",
-            log_to_driver=False,
-        )
+        ray.init(num_cpus=settings.workers, **QUIET)
         plain, loop = ray.remote(Plain), ray.remote(Loop)
         actor, waits = plain.remote(), loop.remote()
         caller = ray.remote(Caller)

@@ -21,7 +21,7 @@ import numpy as np
 
 from bench import processes
 from bench.settings import Settings
-from bench.subjects import Subject, actors, per_second
+from bench.subjects import QUIET, Subject, actors, per_second
 
 STORE_BYTES = 1 << 30
 NESTED_PARENTS = 2
@@ -53,9 +53,7 @@ class Session:
         self.context = ray.init(
             num_cpus=settings.workers,
             object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            logging_level="error",
-            log_to_driver=False,
+            **QUIET,
         )
         self.nop = ray.remote(nop)
         self.echo = ray.remote(echo)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from bench.subjects import Subject, per_second
+from bench.subjects import QUIET, Subject, per_second
 
 if TYPE_CHECKING:
     from bench.settings import Settings
@@ -165,12 +165,7 @@ def subjects(ray: Any) -> dict[str, Subject]:
 
     def in_session(make: Callable[[Settings], Loops]) -> Subject:
         def subject(settings: Settings) -> Iterator[dict[str, Any]]:
-            ray.init(
-                num_cpus=settings.workers,
-                include_dashboard=False,
-                logging_level="error",
-                log_to_driver=False,
-            )
+            ray.init(num_cpus=settings.workers, **QUIET)
             try:
                 yield from steps(make(settings), settings)
             finally:

@@ -129,7 +129,7 @@ def _kind_of(kind: type[BaseException]) -> _Kind:
 def reduce_exception(error: BaseException) -> Any:
     """What a pickler's `reducer_override` returns for an exception."""
     kind = _kind_of(type(error))
-    if type(error) in copyreg.dispatch_table or (kind.is_ours and kind.reduces_itself):
+    if _has_own_reducer(type(error)) or (kind.is_ours and kind.reduces_itself):
         return NotImplemented
     if kind.reduces_itself:
         try:
@@ -137,6 +137,13 @@ def reduce_exception(error: BaseException) -> Any:
         except Exception:  # Its own way fails. It has not said that nothing else would do.
             pass
     return _reduced(error, kind, _links(error))
+
+
+def _has_own_reducer(kind: type[BaseException]) -> bool:
+    """In copyreg. One that stands there for all exceptions knows nothing of this one: tblib, which
+    comes with dask.distributed, adds such a one."""
+    reducer = copyreg.dispatch_table.get(kind)
+    return reducer is not None and reducer is not copyreg.dispatch_table.get(BaseException)
 
 
 def _reduced(error: BaseException, kind: _Kind, links: tuple[Any, ...] | None) -> tuple[Any, ...]:

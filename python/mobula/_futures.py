@@ -43,12 +43,17 @@ _unseen = threading.Lock()
 _pending: dict[int, RefFuture | Follower] = {}
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Of this process (Ctrl-C), not of the task."""
+    return isinstance(error, KeyboardInterrupt) and not isinstance(error, exceptions.RayError)
+
+
 def value_of(ref: _core.ObjectRef[Any]) -> tuple[Any, BaseException | None]:
     """Of a ref that is ready."""
     try:
         return _core.get(ref), None
     except BaseException as error:  # Whatever it is belongs to who waits for the ref,
-        if isinstance(error, KeyboardInterrupt) and not isinstance(error, exceptions.RayError):
+        if is_interrupt(error):
             raise  # but for that of this program.
         return None, error
 

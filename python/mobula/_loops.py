@@ -34,7 +34,11 @@ class _Loop:
         self._has_looked = False
         # With the loop, or with the session if the loop was closed before: whoever still holds it.
         self._close = weakref.finalize(loop, _close_loop, session_number, self._queue, self._event)
-        loop.add_reader(self._event, self._settle_some)
+        try:
+            loop.add_reader(self._event, self._settle_some)
+        except NotImplementedError:
+            self._close()
+            raise
 
     def add(
         self, ref: _core.ObjectRef[Any], future: asyncio.Future[Any], wants_value: bool

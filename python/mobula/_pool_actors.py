@@ -26,7 +26,6 @@ from mobula._pool_tasks import (
     TERMINATED,
     Interrupted,
     NotReady,
-    is_interrupt,
     wait_for_all_refs,
 )
 
@@ -224,7 +223,7 @@ class ActorEngine(_futures.Follower):
             except (NotReady, Interrupted):
                 raise
             except BaseException as error:
-                if is_interrupt(error):
+                if _futures.is_interrupt(error):
                     raise
                 first_error = first_error or error
         if first_error is not None:

@@ -108,8 +108,3 @@ class TaskEngine:
             died.__cause__ = error
             return died
         return _calls.as_raised(error)
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Of this process, not of the task."""
-    return isinstance(error, KeyboardInterrupt) and not isinstance(error, exceptions.RayError)

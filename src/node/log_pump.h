@@ -92,8 +92,8 @@ class LogPump {
   void take_text(Stream& stream, const std::optional<std::string>& label, std::vector<Line>& lines);
   void add_text(Stream& stream, std::string_view text, std::string_view name,
                 std::vector<Line>& lines);
-  // If one was begun.
   size_t cut_line(Stream& stream, std::string_view text, std::vector<Line>& lines);
+  // If one was begun.
   void end_line(Stream& stream, std::vector<Line>& lines);
   void complete_line(Stream& stream, std::vector<Line>& lines);
   void end_stream(ProcessId worker, Source& source, Stream& stream);

@@ -45,6 +45,18 @@ class RuntimeTest : public testing::Test {
                     .has_value());
     return object;
   }
+  // The first task: it runs in a worker of its own, and ends when the gate opens.
+  Object* submit_held(std::shared_future<void> gate) {
+    const auto started = std::make_shared<std::atomic<bool>>(false);
+    node_.add_worker([started, gate](Runtime& runtime, const ClaimedTask& task) {
+      *started = true;
+      gate.wait();
+      return run(runtime, task);
+    });
+    Object* object = submit(pack_int(1));
+    while (!*started) std::this_thread::yield();
+    return object;
+  }
   Waited wait(std::span<Object* const> objects) {
     return driver_->wait(objects, objects.size(), monotonic_now() + 60s, gate_);
   }
@@ -282,15 +294,7 @@ class CountingGate final : public Gate {
 
 TEST_F(RuntimeTest, a_wait_asks_for_the_interpreters_lock_once_whatever_comes_meanwhile) {
   std::promise<void> go;
-  std::shared_future<void> gate(go.get_future());
-  std::atomic<int> started{0};
-  node_.add_worker([&, gate](Runtime& runtime, const ClaimedTask& task) {
-    ++started;
-    gate.wait();
-    return run(runtime, task);
-  });
-  Object* late = submit(pack_int(1));
-  while (started.load() == 0) std::this_thread::yield();
+  Object* late = submit_held(go.get_future());
   node_.add_worker(run);
   CountingGate counting;
   std::atomic<bool> over{false};
@@ -317,15 +321,7 @@ TEST_F(RuntimeTest, a_wait_asks_for_the_interpreters_lock_once_whatever_comes_me
 
 TEST_F(RuntimeTest, who_gets_beside_a_thread_that_sleeps_as_the_reader_need_not_let_go_each_time) {
   std::promise<void> go;
-  std::shared_future<void> gate(go.get_future());
-  std::atomic<int> started{0};
-  node_.add_worker([&, gate](Runtime& runtime, const ClaimedTask& task) {
-    ++started;
-    gate.wait();
-    return run(runtime, task);
-  });
-  Object* late = submit(pack_int(1));
-  while (started.load() == 0) std::this_thread::yield();
+  Object* late = submit_held(go.get_future());
   node_.add_worker(run);
   std::thread reader([&] {
     NoGate none;

@@ -7,6 +7,7 @@ import asyncio
 import builtins
 import concurrent.futures
 import copy
+import copyreg
 import pickle
 import sys
 import threading
@@ -619,6 +620,31 @@ def test_an_actor_may_call_itself_or_fail_with_a_text_that_is_no_utf8() -> None:
     assert ray.get(Odd.remote(False).value.remote()) == 5
     with pytest.raises(exceptions.ActorDiedError, match="ValueError"):
         ray.get(Odd.remote(True).value.remote())
+
+
+def test_a_reducer_for_all_exceptions_does_not_stand_in_for_their_own_ways(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As tblib's: it registers one for every class there is."""
+
+    class Own(Exception):
+        def __init__(self, code: int, *, where: str) -> None:
+            super().__init__(f"{code} at {where}")
+            self.where = where
+
+    def reduce_any(error: BaseException) -> Any:
+        return type(error), error.args
+
+    for kind in (BaseException, Exception, ValueError, Own):
+        monkeypatch.setitem(copyreg.dispatch_table, kind, reduce_any)
+    error = Own(7, where="here")
+    error.__cause__ = ValueError("why")
+    came = ray.get(ray.put(error))
+    assert (type(came), str(came), came.where) == (Own, "7 at here", "here")
+    assert str(came.__cause__) == "why"
+    # One that is for the class alone counts.
+    monkeypatch.setitem(copyreg.dispatch_table, Own, lambda error: (ValueError, ("instead",)))
+    assert repr(ray.get(ray.put(error))) == "ValueError('instead')"
 
 
 def test_a_weak_reference_with_a_callback_is_refused_with_a_reason() -> None:

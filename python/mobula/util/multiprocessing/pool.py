@@ -139,10 +139,8 @@ class AsyncResult(_futures.Follower):
         except Interrupted as interrupted:
             raise interrupted.error from None
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and not isinstance(
-                error, mobula.exceptions.RayError
-            ):
-                raise  # Of this program.
+            if _futures.is_interrupt(error):
+                raise
             self._settle(None, error)
         else:
             self._settle(value, None)
@@ -308,8 +306,8 @@ class IMapIterator:
             self._flight.parts.appendleft(part)
             raise interrupted.error from None
         except KeyboardInterrupt as error:
-            if not isinstance(error, mobula.exceptions.RayError):
-                self._flight.parts.appendleft(part)  # It was of this program.
+            if _futures.is_interrupt(error):
+                self._flight.parts.appendleft(part)
             raise
         raise PoolTimeoutError
 
