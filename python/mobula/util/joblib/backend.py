@@ -67,7 +67,8 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         # Of what is under way: what is called with (ref, is it one call).
         self._callbacks: dict[Any, tuple[Any, bool]] = {}
         self._shared: dict[int, tuple[Any, _Shared]] = {}  # By id; the value keeps the id its own.
-        self._forget()
+        self._flight = Flight()
+        self._is_settling = False
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Of -1: all CPUs; -2: all but one. More than there are CPUs is allowed: the rest waits."""
@@ -196,10 +197,3 @@ class MobulaBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mis
         callback, is_one = self._callbacks.pop(ref, (None, False))
         if callback is not None:  # Else all was given up.
             callback((ref, is_one))
-
-    def _forget(self) -> None:
-        self._callbacks.clear()
-        self._shared.clear()
-        # What the thread of the call settles.
-        self._flight = Flight()
-        self._is_settling = False
